@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the numbers of storewatch. No I/O; imports nothing of `service`."""

@@ -1,0 +1,1 @@
+"""storewatch: how long stores were up and down within their business hours."""
