@@ -1,0 +1,190 @@
+"""Weekly local business hours and time zones → business time, as merged UTC intervals.
+
+Packed hours, as the store keeps them, are pairs of little-endian int4, ascending: the start in
+milliseconds since Monday 00:00 local time, the end in milliseconds since 00:00 of the start's day.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, reset_tzpath
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.axis import DAY_MS, Axis, Ints
+
+# Zone rules come from the tzdata package alone: the same numbers on every machine.
+reset_tzpath(to=())
+
+#: The zone of a store that no feed gave one.
+DEFAULT_TIMEZONE = "America/Chicago"
+
+MIDNIGHT_FROM_MS = DAY_MS - 60_000  # 23:59: feeds of this kind cannot write 24:00
+_HOUR_MS = 3_600_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MONDAY = 3  # 1970-01-01 was a Thursday: weekday of day d is (d + 3) % 7
+# Local dates to look at beyond a stretch of UTC: an interval may begin on the day before the local
+# date, last into the next but one, and a local date may differ from the UTC date by one.
+_DATES_BEFORE, _DATES_AFTER = 3, 1
+
+
+def pack_hours(weekday: Ints, start_ms: Ints, end_ms: Ints) -> bytes:
+    """The packed form of one store's week.
+
+    Args:
+        weekday: int64[n], 0 = Monday … 6 = Sunday
+        start_ms: int64[n], milliseconds since local midnight, below 86,400,000
+        end_ms: int64[n], the same, up to 86,400,000
+    """
+    rows = np.unique(np.column_stack([weekday * DAY_MS + start_ms, end_ms]), axis=0)
+    return rows.astype("<i4").tobytes()
+
+
+def unpack_hours(packed: bytes) -> tuple[Ints, Ints, Ints]:
+    """Weekdays, starts and ends (int64[n] each, as `pack_hours` takes them)."""
+    rows = np.frombuffer(packed, dtype="<i4").reshape(-1, 2).astype(np.int64)
+    return rows[:, 0] // DAY_MS, rows[:, 0] % DAY_MS, rows[:, 1]
+
+
+@dataclass(frozen=True)
+class BusinessTime:
+    """When the stores of a batch are open: disjoint, ascending, half-open intervals on an axis.
+
+    Attributes:
+        start: int64[m], positions
+        end: int64[m], positions
+    """
+
+    start: Ints
+    end: Ints
+
+    def until(self, position: Ints) -> Ints:
+        """O(t): business time before each position, over all stores up to there.
+
+        Args:
+            position: int64[n], positions
+
+        Returns:
+            int64[n], half-milliseconds
+        """
+        total = np.concatenate([[0], np.cumsum(self.end - self.start)])
+        end = np.concatenate([[np.iinfo(np.int64).min // 2], self.end])
+        interval = np.searchsorted(self.start, position, side="right")
+        until: Ints = total[interval] - np.maximum(end[interval] - position, 0)
+        return until
+
+
+def business_time(
+    axis: Axis, packed: bytes, rows: Ints, zone: Ints, zone_names: tuple[str, ...]
+) -> BusinessTime:
+    """Business time of a batch of stores over the axis.
+
+    A store without rows is always open; one with rows is closed wherever no row covers.
+
+    Args:
+        axis: the stretch of time to look at
+        packed: packed hours of all stores, joined
+        rows: int64[stores], how many rows of hours each store has
+        zone: int64[stores], index into `zone_names`, or -1: none given
+        zone_names: IANA names
+
+    Raises:
+        zoneinfo.ZoneInfoNotFoundError: the tz database lacks a name
+    """
+    stores = np.arange(len(rows))
+    hours = np.frombuffer(packed, dtype="<i4").reshape(-1, 2).astype(np.int64)
+    store = np.repeat(stores, rows)
+    weekday, start = np.divmod(hours[:, 0], DAY_MS)
+    end = np.where(hours[:, 1] >= MIDNIGHT_FROM_MS, DAY_MS, hours[:, 1])
+    end = np.where(end <= start, end + DAY_MS, end)
+
+    first_date = axis.origin // DAY_MS - _DATES_BEFORE
+    last_date = axis.end // DAY_MS + _DATES_AFTER
+    weeks = (last_date - first_date) // 7 + 1
+    date = first_date + (weekday - first_date - _MONDAY) % 7
+    midnight = (date[:, None] + 7 * np.arange(weeks)) * DAY_MS
+    zones = _Offsets.of((*zone_names, DEFAULT_TIMEZONE), first_date, last_date + 2)
+    zone_of_row = (zone % (len(zone_names) + 1))[store][:, None]
+    start_utc = zones.to_utc(zone_of_row, midnight + start[:, None])
+    end_utc = zones.to_utc(zone_of_row, midnight + end[:, None])
+
+    start_utc = np.maximum(start_utc, axis.origin)
+    end_utc = np.minimum(end_utc, axis.end)
+    row, week = np.nonzero(end_utc > start_utc)
+    always = stores[rows == 0]
+    open_from = np.concatenate(
+        [axis.place(store[row], start_utc[row, week]), axis.place(always, axis.origin)]
+    )
+    open_to = np.concatenate(
+        [axis.place(store[row], end_utc[row, week]), axis.place(always, axis.end)]
+    )
+    return _merge(open_from, open_to)
+
+
+def _merge(start: Ints, end: Ints) -> BusinessTime:
+    """Overlapping and touching intervals become one; stores cannot touch each other."""
+    order = np.argsort(start)
+    start, end = start[order], np.maximum.accumulate(end[order])
+    apart = start[1:] > end[:-1]
+    return BusinessTime(
+        start=start[np.concatenate([[True], apart])[: len(start)]],
+        end=end[np.concatenate([apart, [True]])[: len(end)]],
+    )
+
+
+@dataclass(frozen=True)
+class _Offsets:
+    """UTC offsets of some zones over some dates, as steps in local wall time.
+
+    A wall time takes the offset before a transition at UTC `T` from offset `a` to `b` unless it is
+    at or after `T + max(a, b)`: that is RFC 5545 §3.3.5 (`fold=0`), both for the hour that comes
+    twice (first occurrence) and for the one that is skipped (offset before the gap).
+    """
+
+    origin: int  # local milliseconds at which every zone's stretch begins
+    stride: int  # milliseconds from a zone's stretch to the next
+    step: Ints  # [k], zone * stride + (local time of the step - origin)
+    offset: Ints  # [k], milliseconds east of UTC from that step on
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], first_date: int, last_date: int) -> "_Offsets":
+        origin, end = (first_date - 1) * DAY_MS, (last_date + 1) * DAY_MS
+        stride = end - origin
+        steps: list[int] = []
+        offsets: list[int] = []
+        for zone, name in enumerate(names):
+            for local, offset in _steps(name, origin, end):
+                steps.append(zone * stride + max(local - origin, 0))
+                offsets.append(offset)
+        return cls(origin, stride, np.array(steps), np.array(offsets))
+
+    def to_utc(self, zone: Ints, local: Ints) -> Ints:
+        step = np.searchsorted(self.step, zone * self.stride + (local - self.origin), side="right")
+        utc: npt.NDArray[np.int64] = local - self.offset[step - 1]
+        return utc
+
+
+@lru_cache(maxsize=2048)
+def _steps(name: str, from_ms: int, to_ms: int) -> tuple[tuple[int, int], ...]:
+    """Steps of a zone's offset, the first at `from_ms`: (local ms from which, ms east of UTC)."""
+    zone = ZoneInfo(name)
+
+    def offset_at(utc_ms: int) -> int:
+        instant = (_EPOCH + timedelta(milliseconds=utc_ms)).astimezone(zone)
+        return (instant.utcoffset() or timedelta()) // timedelta(milliseconds=1)
+
+    # zoneinfo tells an offset at an instant, not when it changes: look every hour, then halve.
+    before = offset_at(from_ms - DAY_MS)
+    steps = [(from_ms, before)]
+    for hour in range(from_ms - DAY_MS, to_ms + DAY_MS, _HOUR_MS):
+        after = offset_at(hour + _HOUR_MS)
+        if after == before:
+            continue
+        low, high = hour, hour + _HOUR_MS
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if offset_at(middle) == before else (low, middle)
+        steps.append((high + max(before, after), after))
+        before = after
+    return tuple(steps)

@@ -1,0 +1,80 @@
+"""Totals → the rows of the report's CSV, all at once.
+
+The columns, units and rounding are those of every report: minutes for the hour, hours for the day
+and the week, two decimals, half away from zero. Rows keep the order they come in.
+"""
+
+import csv
+import io
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.axis import PER_MS, Ints
+from compute.uptime import Totals
+
+#: The windows of a report: how far each reaches back from `as_of`, milliseconds.
+WINDOWS_MS = (3_600_000, 24 * 3_600_000, 168 * 3_600_000)
+#: What one hundredth of each window's unit is: minutes, hours, hours, in half-milliseconds.
+_HUNDREDTH = np.array([60_000, 3_600_000, 3_600_000]) // 100 * PER_MS
+
+_MEASURES = ("uptime", "downtime", "unknown")
+_PERIODS = ("last_hour", "last_day", "last_week")
+_QUOTED = b'",\r\n'
+
+
+def header(include_unknown: bool) -> bytes:
+    """The first line of a report."""
+    measures = _MEASURES if include_unknown else _MEASURES[:2]
+    columns = [f"{measure}_{period}" for measure in measures for period in _PERIODS]
+    return ",".join(["store_id", *columns]).encode() + b"\n"
+
+
+def csv_rows(store_ids: bytes, id_size: Ints, totals: Totals, include_unknown: bool) -> bytes:
+    """The rows of a batch of stores.
+
+    Args:
+        store_ids: UTF-8 ids of all stores, joined
+        id_size: int64[stores], bytes of each id
+        totals: int64[stores, 3] each, over `WINDOWS_MS`
+        include_unknown: whether the three columns of unknown time follow
+    """
+    measures = [totals.up, totals.down] + ([totals.unknown] if include_unknown else [])
+    hundredths = (np.concatenate(measures, axis=1) + np.tile(_HUNDREDTH // 2, len(measures))) // (
+        np.tile(_HUNDREDTH, len(measures))
+    )
+    if any(character in store_ids for character in _QUOTED):
+        store_ids, id_size = _quote(store_ids, id_size)
+    return _join(np.frombuffer(store_ids, dtype=np.uint8), id_size, hundredths)
+
+
+def _join(ids: npt.NDArray[np.uint8], id_size: Ints, hundredths: Ints) -> bytes:
+    """Rows as a matrix of characters, as wide as the widest, the unused places 0 and dropped."""
+    stores, columns = hundredths.shape
+    width = int(id_size.max(initial=0))
+    digits = max(3, len(str(hundredths.max(initial=0))))
+    cell = digits + 2  # comma, digits with a point before the last two
+    text = np.zeros((stores, width + columns * cell + 1), dtype=np.uint8)
+    text[:, :width][np.arange(width) < id_size[:, None]] = ids
+    cells = text[:, width:-1].reshape(stores, columns, cell)
+    cells[:, :, 0] = ord(",")
+    cells[:, :, -3] = ord(".")
+    rest = hundredths
+    for place in (-1, -2, *range(-4, -4 - (digits - 2), -1)):
+        rest, digit = np.divmod(rest, 10)
+        shown = (digit > 0) | (rest > 0) | (place >= -4)
+        cells[:, :, place] = np.where(shown, digit + ord("0"), 0)
+    text[:, -1] = ord("\n")
+    used: npt.NDArray[np.uint8] = text[text != 0]
+    return used.tobytes()
+
+
+def _quote(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:
+    """Ids as RFC 4180 wants them, where one holds a comma, a quote or a line end."""
+    ends = np.cumsum(id_size).tolist()
+    quoted: list[bytes] = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        field = io.StringIO()
+        csv.writer(field, lineterminator="").writerow([store_ids[start:end].decode()])
+        quoted.append(field.getvalue().encode())
+    return b"".join(quoted), np.array([len(field) for field in quoted], dtype=np.int64)

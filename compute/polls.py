@@ -1,0 +1,160 @@
+"""Packed polls ↔ arrays; of two polls of one store and millisecond the later arrival counts.
+
+A packed poll is a little-endian int4: milliseconds since UTC midnight << 1 | active. The shift
+makes it, but for its last bit, half-milliseconds since midnight: the kernel adds the day only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.axis import DAY_MS, Axis, Ints
+
+WORD = np.dtype("<i4")
+
+
+def observed_positions(axis: Axis, packed: bytes, store: Ints, day: Ints, size: Ints) -> Ints:
+    """Polls on an axis, each with its status in the last bit.
+
+    Positions of polls are even, so `position | active` keeps both in one number and in order.
+
+    Args:
+        axis: where to place them
+        packed: packed polls of all rows, joined
+        store: int64[rows], place of each row's store in its batch
+        day: int64[rows], days since 1970-01-01
+        size: int64[rows], bytes of each row
+
+    Returns:
+        int64[polls], ascending
+    """
+    words = np.frombuffer(packed, dtype=WORD)
+    count = size // WORD.itemsize
+    midnight = axis.place(store, day * DAY_MS)
+    if np.any(midnight[1:] < midnight[:-1]):  # the database promises no order within a page
+        order = np.argsort(midnight)
+        first = (np.cumsum(count) - count)[order]
+        midnight, count = midnight[order], count[order]
+        words = words[np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(words))]
+    return np.repeat(midnight, count) + words
+
+
+@dataclass(frozen=True)
+class PollDays:
+    """Polls of some stores, one row per store and UTC day, as the store keeps them.
+
+    Attributes:
+        store: int64[rows], the store's number in the database
+        day: int64[rows], days since 1970-01-01; rows ascend by (store, day)
+        size: int64[rows], bytes of each row
+        packed: packed polls of all rows, joined
+    """
+
+    store: Ints
+    day: Ints
+    size: Ints
+    packed: bytes
+
+    def rows(self, keep: npt.NDArray[np.bool_]) -> tuple[list[int], list[int], list[bytes]]:
+        """Stores, days and packed polls of the rows to keep (bool[rows])."""
+        end = np.cumsum(self.size)
+        bounds = zip((end - self.size)[keep].tolist(), end[keep].tolist(), strict=True)
+        return (
+            self.store[keep].tolist(),
+            self.day[keep].tolist(),
+            [self.packed[start:end] for start, end in bounds],
+        )
+
+
+def pack_polls(store: Ints, poll: Ints) -> PollDays:
+    """Polls by store and day, in order, the last arrival of each store and millisecond.
+
+    Args:
+        store: int64[n], the store's number, in order of arrival
+        poll: int64[n], milliseconds since 1970-01-01 UTC << 1 | active
+    """
+    order = np.lexsort((poll >> 1, store))  # stable: arrivals of one millisecond stay in order
+    store, poll = store[order], poll[order]
+    last = ~np.append(_same_instant(store, poll), False)[: len(poll)]
+    return _rows(store[last], poll[last])
+
+
+def _same_instant(store: Ints, poll: Ints) -> npt.NDArray[np.bool_]:
+    """Whether each poll but the last has the store and the millisecond of the next."""
+    same: npt.NDArray[np.bool_] = (store[1:] == store[:-1]) & (poll[1:] >> 1 == poll[:-1] >> 1)
+    return same
+
+
+def _rows(store: Ints, poll: Ints) -> PollDays:
+    """Rows of polls that are in order and distinct."""
+    day, word = np.divmod(poll, 2 * DAY_MS)
+    first = np.append(True, (store[1:] != store[:-1]) | (day[1:] != day[:-1]))[: len(poll)]
+    starts = np.flatnonzero(first)
+    return PollDays(
+        store=store[starts],
+        day=day[starts],
+        size=np.diff(np.append(starts, len(poll))) * WORD.itemsize,
+        packed=word.astype(WORD).tobytes(),
+    )
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of arrived polls.
+
+    Attributes:
+        days: stored and arrived polls together
+        changed: bool[rows], rows of `days` that differ from what was stored
+        new: polls of an instant that had none
+        replaced: polls whose status differs from the one stored
+        unchanged: polls that were there already
+    """
+
+    days: PollDays
+    changed: npt.NDArray[np.bool_]
+    new: int
+    replaced: int
+    unchanged: int
+
+
+def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
+    """Arrived polls into the stored rows of the same stores and days; an arrival replaces.
+
+    Args:
+        stored: rows of the stores and days that arrived, where there are any
+        arrived: packed by `pack_polls`
+    """
+    old_store, old_poll = _polls(stored)
+    new_store, new_poll = _polls(arrived)
+    if not len(old_poll):
+        every = np.ones(len(arrived.store), dtype=bool)
+        return Merged(arrived, every, new=len(new_poll), replaced=0, unchanged=0)
+    store = np.concatenate([old_store, new_store])
+    poll = np.concatenate([old_poll, new_poll])
+    arrival = np.repeat([False, True], [len(old_poll), len(new_poll)])
+    order = np.lexsort((poll >> 1, store))  # stable: the stored poll before the one that arrived
+    store, poll, arrival = store[order], poll[order], arrival[order]
+    # Both sides are distinct, so an instant has one poll or a stored and an arrived one.
+    met = np.append(False, _same_instant(store, poll))
+    replaced = met & np.append(False, poll[1:] != poll[:-1])
+    new = arrival & ~met
+    last = ~np.append(met[1:], False)
+    days = _rows(store[last], poll[last])
+    row = np.repeat(np.arange(len(days.store)), days.size // WORD.itemsize)
+    changed = np.zeros(len(days.store), dtype=bool)
+    changed[row[(new | replaced)[last]]] = True
+    return Merged(
+        days,
+        changed,
+        new=int(new.sum()),
+        replaced=int(replaced.sum()),
+        unchanged=int(met.sum() - replaced.sum()),
+    )
+
+
+def _polls(days: PollDays) -> tuple[Ints, Ints]:
+    """Store and poll (as `pack_polls` takes them) of each poll."""
+    count = days.size // WORD.itemsize
+    words = np.frombuffer(days.packed, dtype=WORD)
+    return np.repeat(days.store, count), np.repeat(days.day * (2 * DAY_MS), count) + words

@@ -1,0 +1,83 @@
+"""One batch of stores, from what the store keeps to the rows of the report: what a worker runs."""
+
+from dataclasses import dataclass
+
+from compute.axis import DAY_MS, Axis, Ints
+from compute.business_hours import business_time
+from compute.csv_rows import WINDOWS_MS, csv_rows
+from compute.polls import observed_positions
+from compute.uptime import Interpolation, Totals, observe, runs, totals
+
+
+@dataclass(frozen=True)
+class StoreBatch:
+    """Stores as the database keeps them, column by column, with the polls of `Question.days`.
+
+    Attributes:
+        store_ids: UTF-8 ids, joined
+        id_size: int64[stores], bytes of each id
+        hours: packed business hours, joined
+        hours_rows: int64[stores], rows of hours of each store
+        zone: int64[stores], index into `zone_names`, or -1: none given
+        zone_names: IANA names
+        polls: packed polls, joined
+        poll_store: int64[rows], place of each row's store in this batch
+        poll_day: int64[rows], days since 1970-01-01
+        poll_size: int64[rows], bytes of each row
+    """
+
+    store_ids: bytes
+    id_size: Ints
+    hours: bytes
+    hours_rows: Ints
+    zone: Ints
+    zone_names: tuple[str, ...]
+    polls: bytes
+    poll_store: Ints
+    poll_day: Ints
+    poll_size: Ints
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a report asks.
+
+    Attributes:
+        as_of: the end of every window, milliseconds since 1970-01-01 UTC; later polls do not exist
+        interpolation: how to estimate the status between observations
+        max_gap: for how long an observation speaks to either side, milliseconds
+        include_unknown: whether the CSV shows unknown time
+    """
+
+    as_of: int
+    interpolation: Interpolation
+    max_gap: int
+    include_unknown: bool
+
+    @property
+    def days(self) -> tuple[int, int]:
+        """First and last UTC day whose polls can matter, days since 1970-01-01."""
+        return self.axis.origin // DAY_MS, self.as_of // DAY_MS
+
+    @property
+    def axis(self) -> Axis:
+        """The longest window, and `max_gap` before it, where observations speak into it."""
+        return Axis(self.as_of - max(WINDOWS_MS) - self.max_gap, self.as_of + 1, self.max_gap)
+
+
+def batch_totals(batch: StoreBatch, question: Question) -> Totals:
+    """Uptime, downtime and unknown of a batch of stores, int64[stores, 3] over `WINDOWS_MS`."""
+    axis = question.axis
+    stores = len(batch.id_size)
+    open_time = business_time(axis, batch.hours, batch.hours_rows, batch.zone, batch.zone_names)
+    polls = observed_positions(axis, batch.polls, batch.poll_store, batch.poll_day, batch.poll_size)
+    observed = runs(observe(polls, open_time), axis, question.interpolation)
+    windows = [(question.as_of - length, question.as_of) for length in WINDOWS_MS]
+    return totals(observed, open_time, axis, stores, windows)
+
+
+def report_rows(batch: StoreBatch, question: Question) -> bytes:
+    """The report's CSV rows for a batch of stores, in the batch's order."""
+    return csv_rows(
+        batch.store_ids, batch.id_size, batch_totals(batch, question), question.include_unknown
+    )
