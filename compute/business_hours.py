@@ -7,6 +7,7 @@ milliseconds since Monday 00:00 local time, the end in milliseconds since 00:00 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo, reset_tzpath
 
 import numpy as np
@@ -39,6 +40,22 @@ def pack_hours(weekday: Ints, start_ms: Ints, end_ms: Ints) -> bytes:
     """
     rows = np.unique(np.column_stack([weekday * DAY_MS + start_ms, end_ms]), axis=0)
     return rows.astype("<i4").tobytes()
+
+
+def pack_weeks(store: Ints, hours: Ints) -> tuple[list[int], list[bytes]]:
+    """The stores of some rows of hours, and the packed week of each.
+
+    Args:
+        store: int64[n], the store's number
+        hours: int64[n], start in milliseconds since Monday 00:00 << 32 | end in milliseconds since
+            the start's midnight
+    """
+    rows = np.unique(np.column_stack([store, hours >> 32, hours & 0xFFFF_FFFF]), axis=0)
+    stores, first = np.unique(rows[:, 0], return_index=True)
+    packed = rows[:, 1:].astype("<i4").tobytes()
+    bounds = [*(first * 8).tolist(), len(packed)]
+    weeks = [packed[start:end] for start, end in pairwise(bounds)]
+    return stores.tolist(), weeks
 
 
 def unpack_hours(packed: bytes) -> tuple[Ints, Ints, Ints]:

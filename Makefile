@@ -1,0 +1,60 @@
+# Targets with a ## are for people: `make` lists them. ARGS goes to the command: make demo ARGS="--help"
+VENV = .venv
+PYTHON = $(VENV)/bin/python
+CONSTRAINTS = constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test lint bench serve setup clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see what this does
+	@$(PYTHON) -m service demo $(ARGS)
+
+serve: $(VENV)/with-embedded ## Run the service on http://127.0.0.1:8000, with a private PostgreSQL unless DATABASE_URL is set
+	@$(PYTHON) -m service serve $(ARGS)
+
+test: lint ## Run every check that CI runs
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: $(VENV)/with-embedded,dev ## Check style and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the same
+	$(PYTHON) -m tests.bench $(ARGS)
+
+setup: $(VENV)/with-embedded,dev ## Only install what the tests need, into .venv
+
+clean: ## Remove .venv and what the checks keep between runs
+	rm -rf $(VENV) build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# One file for each set of extras that is installed: a second run installs nothing.
+$(VENV)/with-%: pyproject.toml $(CONSTRAINTS) $(VENV)/bin/pip
+	@echo "Installing storewatch [$*] into $(VENV)"
+	@$(PYTHON) -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$*]'
+	@touch $@
+
+# Debian keeps `ensurepip`, without which there is no pip in a new environment, in a package of its own.
+$(VENV)/bin/pip:
+	@find_python() { \
+		for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+			$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return; \
+		done; \
+		false; \
+	}; \
+	if ! find_python && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing the Debian packages python3 and python3-venv"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	fi; \
+	if ! find_python; then \
+		echo "No Python 3.11 or newer that can make a virtual environment was found. Install one:"; \
+		echo "  Debian, Ubuntu: sudo apt install python3-venv"; \
+		echo "  macOS:          brew install python"; \
+		exit 1; \
+	fi >&2; \
+	echo "Making $(VENV) with $$python"; \
+	$$python -m venv --clear $(VENV)

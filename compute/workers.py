@@ -1,0 +1,161 @@
+"""The worker processes: started on demand, shared by all who ask, replaced when one dies."""
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import ParamSpec, TypeVar
+
+from compute.in_flight import InFlightLimit
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: How often a batch is tried alone, after it was in flight when a worker died.
+_TRIES_ALONE = 2
+
+
+class WorkerDied(Exception):  # noqa: N818
+    """A batch ended its worker process each time that it was tried, also alone."""
+
+
+class Workers:
+    """An executor of up to `most` processes, with a place for each batch in flight.
+
+    Whoever has a batch takes a place first (`take_place`), and gives it back when the batch's
+    result has gone on (`leave_place`): so a slow reader, worker or writer holds up all that come
+    before it, and memory is bounded by the places. The pool starts a process when a batch finds
+    none idle, so there are never more processes than places taken at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = InFlightLimit(_usable_cores() + 1, most, time.monotonic())
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._alone = asyncio.Lock()
+        # NumPy's own threads would fight with the processes for the cores.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["compute.report_rows", "compute.feed_rows"])
+        self._pool = self._new_pool(most)
+
+    @property
+    def limit(self) -> int:
+        """Batches that may be in flight now."""
+        return self._limit.limit
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that are in flight now."""
+        return self._taken
+
+    async def take_place(self) -> None:
+        """Wait until one more batch may be in flight; first come, first served."""
+        if self._taken < self.limit and not self._waiting:
+            self._taken += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave_place()
+            raise
+
+    def leave_place(self, work: float = 0) -> None:
+        """Give a place back.
+
+        Args:
+            work: how much was done, to measure throughput by; 0: leave it out of the measure
+        """
+        if work:
+            self._limit.finished(work, time.monotonic(), busy=bool(self._waiting))
+        self._taken -= 1
+        while self._waiting and self._taken < self.limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._taken += 1
+
+    async def run(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a pure function in a worker. If a worker dies, the batch is run again, alone.
+
+        A pool breaks as a whole when one of its processes dies, and does not say which batch was to
+        blame. Tried alone, a batch that kills its worker fails by itself and takes no other along.
+
+        Raises:
+            WorkerDied: the batch's worker died also when it ran alone
+        """
+        while True:
+            pool = self._pool
+            try:
+                future = pool.submit(task, *args, **kwargs)
+            except BrokenProcessPool:
+                self._replace(pool)
+                continue
+            break
+        try:
+            return await asyncio.wrap_future(future)
+        except BrokenProcessPool:
+            self._replace(pool)
+        async with self._alone:
+            for _ in range(_TRIES_ALONE):
+                lone = self._new_pool(1)
+                try:
+                    return await asyncio.wrap_future(lone.submit(task, *args, **kwargs))
+                except BrokenProcessPool:
+                    continue
+                finally:
+                    lone.shutdown(wait=False, cancel_futures=True)
+        raise WorkerDied(
+            "a worker process died each time it was given one batch; "
+            "the machine's log tells whether it ran out of memory"
+        )
+
+    def processes(self) -> list[int]:
+        """Process ids of the live workers."""
+        return list(self._pool._processes or ())  # the executor has no public way to ask
+
+    def close(self) -> None:
+        """End the workers; batches that have not begun are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _new_pool(self, most: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
+
+    def _replace(self, broken: ProcessPoolExecutor) -> None:
+        if self._pool is broken:  # of many batches that saw it break, the first replaces it
+            self._pool = self._new_pool(self._most)
+            broken.shutdown(wait=False)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _begin_worker() -> None:
+    # Ctrl-C reaches the whole process group; only the service itself acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Parsing makes many small objects and no cycles: collecting as often as usual doubles its time.
+    gc.set_threshold(200_000, 50, 50)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A killed service cannot end its workers, and each holds the write end of the queue that it
+    # waits on, so none would ever see the end of it.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

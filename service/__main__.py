@@ -1,0 +1,286 @@
+"""The `storewatch` command.
+
+Worker processes import this module too, so what a command needs is imported by the command.
+"""
+
+import asyncio
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from compute.feed_rows import Feed
+    from service.pipeline import ReportOptions
+    from service.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_READ_BYTES = 1 << 20
+
+
+class _Failed(click.ClickException):
+    """Something other than the input is wrong: exit status 1."""
+
+
+class _Refused(click.ClickException):
+    """The input is wrong: exit status 2."""
+
+    exit_code = 2
+
+
+def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
+    """Run an async command; what a user can act on becomes a message without a stack."""
+
+    @functools.wraps(function)
+    def run(*args: object, **kwargs: object) -> None:
+        from compute.feed_rows import FeedRefused
+        from compute.workers import WorkerDied
+        from service.database import DatabaseUnavailable
+        from service.pipeline import NoPolls
+        from service.settings import SettingsInvalid
+
+        try:
+            asyncio.run(function(*args, **kwargs))
+        except (FeedRefused, SettingsInvalid) as error:
+            raise _Refused(str(error)) from error
+        except (DatabaseUnavailable, NoPolls, WorkerDied, OSError) as error:
+            raise _Failed(str(error)) from error
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="storewatch")
+def main() -> None:
+    """How long each store was up and down within its business hours.
+
+    The database is PostgreSQL at DATABASE_URL or, without one, an embedded server with its data
+    under STOREWATCH_HOME. All settings are environment variables; the README lists them.
+    """
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+def serve(host: str, port: int) -> None:
+    """Serve the HTTP API, and run the reports that are asked for."""
+    from service.server import run_server
+
+    run_server(_settings(), host, port)
+
+
+_FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
+
+
+@main.command()
+@click.option("--timezones", "timezones", type=_FEED, multiple=True, help="store_id,timezone_str")
+@click.option(
+    "--business-hours",
+    "business_hours",
+    type=_FEED,
+    multiple=True,
+    help="store_id,day,start_time_local,end_time_local",
+)
+@click.option("--polls", "polls", type=_FEED, multiple=True, help="store_id,status,timestamp_utc")
+@_command
+async def ingest(**files: tuple[str, ...]) -> None:
+    """Load feeds: CSV files, plain or gzip, or - for standard input. Each option may be repeated.
+
+    A file with anything wrong in it is refused as a whole: exit status 2; the others are loaded.
+    """
+    if not any(files.values()):
+        raise click.UsageError("nothing to load: give --polls, --business-hours or --timezones")
+    await _ingest(_settings(), files)
+
+
+@main.command()
+@click.option(
+    "--out",
+    default="-",
+    show_default=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Where to write the CSV; - is standard output.",
+)
+@click.option("--as-of", help="End of every window, ISO 8601.  [default: the newest poll]")
+@click.option(
+    "--interpolation",
+    default="nearest",
+    show_default=True,
+    type=click.Choice(["nearest", "previous"]),
+    help="How to estimate the status between two observations.",
+)
+@click.option(
+    "--max-gap",
+    default="24h",
+    show_default=True,
+    help="For how long an observation speaks to either side: 1m to 31d.",
+)
+@click.option("--unknown", is_flag=True, help="Add three columns of unknown time.")
+@_command
+async def report(
+    out: str, as_of: str | None, interpolation: Any, max_gap: str, unknown: bool
+) -> None:
+    """Compute a report over all stores and write its CSV."""
+    from compute.feed_rows import parse_instant
+    from service.pipeline import ReportOptions, parse_max_gap
+
+    options = ReportOptions(
+        as_of=None if as_of is None else _parsed("--as-of", parse_instant, as_of),
+        interpolation=interpolation,
+        max_gap=_parsed("--max-gap", parse_max_gap, max_gap),
+        include_unknown=unknown,
+    )
+    await _report(_settings(), options, None if out == "-" else Path(out))
+
+
+@main.command()
+@click.option("--folder", default="storewatch-demo", show_default=True, type=click.Path())
+@click.option("--stores", default=500, show_default=True, type=click.IntRange(1, 1_000_000))
+@_command
+async def demo(folder: str, stores: int) -> None:
+    """Make up a feed, load it, and show the report: the whole job, in a folder of its own."""
+    import msgspec
+
+    from service.made_up_feed import write_feed
+    from service.pipeline import ReportOptions
+
+    place = Path(folder).absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    settings = msgspec.structs.replace(_settings(), home=place, reports=None)
+    click.echo(f"Making up a week of polls of {stores} stores in {place}", err=True)
+    feed = write_feed(place, stores=stores)
+    files = {
+        "timezones": (str(feed.timezones),),
+        "business_hours": (str(feed.business_hours),),
+        "polls": (str(feed.polls),),
+    }
+    await _ingest(settings, files)
+    out = place / "report.csv"
+    await _report(settings, ReportOptions(), out)
+    with out.open() as rows:
+        for _, line in zip(range(6), rows, strict=False):
+            click.echo(line, nl=False)
+    click.echo(f"\nThe whole report: {out}")
+
+
+def _settings() -> "Settings":
+    from service.settings import SettingsInvalid, read_settings
+
+    try:
+        return read_settings()
+    except SettingsInvalid as error:
+        raise _Refused(str(error)) from error
+
+
+def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} {error}", param_hint=option) from error
+
+
+async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) -> None:
+    from compute.feed_rows import FeedRefused
+    from compute.workers import Workers
+    from service.database import open_pool
+    from service.feeds import ingest
+
+    refused: list[str] = []
+    workers = Workers(settings.workers)
+    try:
+        async with open_pool(settings.database_url, settings.home, own=False) as pool:
+            # Zones and hours first: then a report that runs meanwhile has no new store without.
+            feeds: list[Feed] = ["timezones", "business_hours", "polls"]
+            for feed in feeds:
+                for file in files[feed]:
+                    source = "standard input" if file == "-" else file
+                    try:
+                        done = await ingest(pool, workers, feed, source, _pieces(file))
+                    except FeedRefused as error:
+                        refused.append(str(error))
+                        continue
+                    click.echo(
+                        f"{source}: {done.rows} rows of {feed.replace('_', ' ')}: {done.new} new, "
+                        f"{done.replaced} replaced, {done.unchanged} unchanged",
+                        err=True,
+                    )
+    finally:
+        workers.close()
+    if refused:
+        raise _Refused("\n".join(refused))
+
+
+async def _pieces(file: str) -> AsyncIterator[bytes]:
+    """The file's bytes, with progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    name = "standard input" if file == "-" else Path(file).name
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        click.open_file(file, "rb") as source,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        size = None if file == "-" else Path(file).stat().st_size
+        task = bar.add_task(f"Loading {name}", total=size)
+        while piece := await asyncio.to_thread(source.read, _READ_BYTES):
+            yield piece
+            bar.advance(task, len(piece))
+        bar.update(task, description=f"Storing {name}")
+
+
+async def _report(settings: "Settings", options: "ReportOptions", out: Path | None) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
+
+    from compute.workers import Workers
+    from service.database import open_pool
+    from service.pipeline import Progress, write_report
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("Computing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("stores"),
+        TimeRemainingColumn(),
+    )
+    workers = Workers(settings.workers)
+    try:
+        async with open_pool(settings.database_url, settings.home, own=False) as pool:
+            with ProgressBar(
+                *columns, console=console, transient=True, disable=not console.is_terminal
+            ) as bar:
+                task = bar.add_task("report")
+
+                def show(progress: Progress) -> None:
+                    bar.update(task, completed=progress.stores_done, total=progress.stores_total)
+
+                if out is None:
+                    await write_report(pool, workers, options, sys.stdout.buffer, show)
+                    sys.stdout.buffer.flush()
+                    return
+                partial = out.with_name(f".{out.name}.partial")
+                try:
+                    with partial.open("wb") as file:
+                        await write_report(pool, workers, options, file, show)
+                    partial.replace(out)
+                finally:
+                    partial.unlink(missing_ok=True)
+    finally:
+        workers.close()
+
+
+if __name__ == "__main__":
+    main()

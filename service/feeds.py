@@ -1,0 +1,325 @@
+"""A feed of polls, business hours or time zones, as CSV text → checked → merged into the store.
+
+First the whole feed is read, checked and set aside; then, if all of it is good, it is written in
+one transaction. So a bad feed leaves the store as it was, and memory does not grow with the feed.
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import msgspec
+import numpy as np
+
+from compute.axis import Ints
+from compute.business_hours import pack_weeks
+from compute.feed_rows import (
+    FAULTS_SHOWN,
+    Fault,
+    Feed,
+    FeedRefused,
+    FeedRows,
+    parse_csv,
+    read_header,
+    zone_names,
+)
+from compute.polls import merge_polls, pack_polls
+from compute.workers import Workers
+from service.spool import Spool
+from service.store import EPOCH, from_array_send, poll_days
+from service.stream import stream
+
+_BLOCK = 1 << 20  # bytes of text that one worker parses at a time
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+#: Ingests take turns: taken for the transaction that writes.
+_INGEST_LOCK = 7_305_001
+
+
+class Ingested(msgspec.Struct, frozen=True):
+    """What became of a feed.
+
+    Attributes:
+        rows: rows read
+        new: polls of an instant that had none; stores that had no hours, no zone
+        replaced: polls whose status, stores whose hours or zone are now others
+        unchanged: polls and stores of which the feed said what was known
+    """
+
+    rows: int
+    new: int
+    replaced: int
+    unchanged: int
+
+
+async def ingest(
+    pool: asyncpg.Pool, workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes]
+) -> Ingested:
+    """Load a feed, all of it or nothing.
+
+    Args:
+        pool: the database
+        workers: parse the text
+        feed: what the text is about
+        source: the feed's name in messages
+        text: CSV, plain or gzip, in pieces of any size
+
+    Raises:
+        FeedRefused: something is wrong with it; nothing of it is stored
+    """
+    spool = Spool()
+    try:
+        stores = await _set_aside(workers, feed, source, text, spool)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", _INGEST_LOCK)
+            return await _write(connection, feed, stores, spool)
+    finally:
+        spool.close()
+
+
+async def _set_aside(
+    workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes], spool: Spool
+) -> list[str]:
+    """Check the whole feed; its rows go to the spool. Returns the ids of its stores."""
+    places: dict[str, int] = {}
+    faults: list[Fault] = []
+    fault_count = 0
+    blocks = _blocks(_plain(text))
+    try:
+        _, first = await anext(blocks)
+        header = read_header(feed, first)
+    except StopAsyncIteration:
+        nothing = Fault(1, "", "", "it is empty, without even a header")
+        raise FeedRefused(source, [nothing], 1) from None
+    except FeedRefused as refused:
+        raise FeedRefused(source, refused.faults, refused.count) from None
+
+    async def parse(block: tuple[int, bytes]) -> FeedRows:
+        return await workers.run(parse_csv, feed, header, block[1], block[0])
+
+    async def keep(rows: FeedRows) -> float:
+        nonlocal fault_count
+        faults.extend(rows.faults[: FAULTS_SHOWN - len(faults)])
+        fault_count += rows.fault_count
+        if not fault_count:
+            place = np.array(
+                [places.setdefault(store_id, len(places)) for store_id in rows.store_ids],
+                dtype=np.int64,
+            )
+            spool.append(place[rows.store], rows.value)
+        return 0
+
+    try:
+        await stream(workers, blocks, parse, keep)
+    except FeedRefused as refused:
+        raise FeedRefused(source, [*faults, *refused.faults], fault_count + refused.count) from None
+    if fault_count:
+        raise FeedRefused(source, faults, fault_count)
+    return list(places)
+
+
+async def _plain(text: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The text without gzip, where it is gzip, and without a byte order mark."""
+    begin = b""
+    async for piece in text:
+        begin += piece
+        if len(begin) >= 3:
+            break
+    pieces = _chain(begin, text)
+    if begin.startswith(b"\x1f\x8b"):
+        pieces = _gunzip(pieces)
+    async for piece in pieces:
+        yield piece
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _gunzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    gzip = zlib.decompressobj(wbits=31)
+    try:
+        async for piece in pieces:
+            while piece:
+                if gzip.eof:  # another member follows
+                    gzip = zlib.decompressobj(wbits=31)
+                # In a thread: inflating takes as long as parsing. At most a block at once: a small
+                # piece may inflate to a thousand times its size.
+                yield await asyncio.to_thread(gzip.decompress, piece, _BLOCK)
+                piece = gzip.unconsumed_tail or gzip.unused_data
+        yield gzip.flush()
+        if not gzip.eof:
+            raise zlib.error("the file ends early")
+    except zlib.error as error:
+        fault = Fault(1, "", "", f"the gzip data cannot be read: {error}")
+        raise FeedRefused("", [fault], 1) from None
+
+
+async def _blocks(text: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    """The header, then whole rows in blocks, each with the physical line it begins on."""
+    pending = b""
+    line = 1
+    async for piece in text:
+        pending += piece
+        if line == 1:
+            end = pending.find(b"\n") + 1
+        else:
+            end = _end_of_rows(pending) if len(pending) >= _BLOCK else 0
+        if end:
+            yield line, pending[:end].removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
+            line += pending.count(b"\n", 0, end)
+            pending = pending[end:]
+        elif len(pending) > 2 * _BLOCK:
+            problem = f"no row ends within {len(pending)} bytes from here"
+            raise FeedRefused("", [Fault(line, "", "", problem)], 1)
+    if pending:
+        yield line, pending.removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Where the last whole row ends: after a line end that no quoted field holds."""
+    end = text.rfind(b"\n") + 1
+    quotes = text.count(b'"', 0, end)
+    while end and quotes % 2:
+        shorter = text.rfind(b"\n", 0, end - 1) + 1
+        quotes -= text.count(b'"', shorter, end)
+        end = shorter
+    return end
+
+
+async def _write(
+    connection: asyncpg.Connection, feed: Feed, stores: list[str], spool: Spool
+) -> Ingested:
+    """Merge the set-aside rows into the store, a part at a time, stores in the order of reports."""
+    in_order = sorted(stores)  # code points and UTF-8 bytes have the same order
+    place = {store_id: rank for rank, store_id in enumerate(in_order)}
+    rank = np.array([place[store_id] for store_id in stores], dtype=np.int64)
+    write = {"polls": _write_polls, "business_hours": _write_hours, "timezones": _write_zones}[feed]
+    counts = np.zeros(3, dtype=np.int64)
+    parts = spool.parts(rank)
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        first, last, rank_of_row, value = part
+        number = await _store_numbers(connection, in_order[first:last])
+        counts += await write(connection, number[rank_of_row - first], value)
+    new, replaced, unchanged = counts.tolist()
+    return Ingested(spool.rows, new, replaced, unchanged)
+
+
+async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
+    """The stores' numbers in the database; a store exists as soon as a feed names it."""
+    await connection.execute(
+        # In order of their ids, so that the polls of neighbours in a report are neighbours on disk.
+        """
+        insert into store (store_id)
+        select store_id from unnest($1::text[]) with ordinality as named (store_id, place)
+        where not exists (select from store where store.store_id = named.store_id)
+        order by place
+        """,
+        store_ids,
+    )
+    numbers = await connection.fetchval(
+        """
+        select array_send(array_agg(store.id order by place))
+        from unnest($1::text[]) with ordinality as named (store_id, place)
+        join store on store.store_id = named.store_id
+        """,
+        store_ids,
+    )
+    return from_array_send(numbers)
+
+
+async def _write_polls(
+    connection: asyncpg.Connection, store: Ints, poll: Ints
+) -> tuple[int, int, int]:
+    arrived = await asyncio.to_thread(pack_polls, store, poll)
+    stored = await connection.fetchrow(
+        """
+        select string_agg(polls, '') as polls,
+               array_send(array_agg((store::bigint << 32) + day)) as store_day,
+               array_send(array_agg(length(polls))) as size
+        from unnest($1::integer[], $2::integer[]) as arrived (store, day)
+        join poll_day using (store, day)
+        """,
+        arrived.store.tolist(),
+        arrived.day.tolist(),
+    )
+    merged = await asyncio.to_thread(merge_polls, poll_days(stored), arrived)
+    await connection.execute(
+        """
+        insert into poll_day (store, day, polls)
+        select * from unnest($1::integer[], $2::integer[], $3::bytea[])
+        on conflict (store, day) do update set polls = excluded.polls
+        """,
+        *merged.days.rows(merged.changed),
+    )
+    await connection.execute(
+        """
+        insert into newest_poll as known (instant) values ($1)
+        on conflict (only_row) do update set instant = greatest(known.instant, excluded.instant)
+        """,
+        EPOCH + timedelta(milliseconds=int(poll.max()) >> 1),
+    )
+    return merged.new, merged.replaced, merged.unchanged
+
+
+async def _write_hours(
+    connection: asyncpg.Connection, store: Ints, hours: Ints
+) -> tuple[int, int, int]:
+    """Each store that the feed names gets the feed's whole week instead of the one it had."""
+    counts: tuple[int, int, int] = await connection.fetchrow(
+        """
+        with given as (
+            select given.id, given.hours, store.business_hours as known
+            from unnest($1::integer[], $2::bytea[]) as given (id, hours)
+            join store using (id)
+        ), written as (
+            update store set business_hours = given.hours from given
+            where store.id = given.id and given.known is distinct from given.hours
+        )
+        select count(*) filter (where known is null),
+               count(*) filter (where known <> hours),
+               count(*) filter (where known = hours)
+        from given
+        """,
+        *await asyncio.to_thread(pack_weeks, store, hours),
+    )
+    return counts
+
+
+async def _write_zones(
+    connection: asyncpg.Connection, store: Ints, zone: Ints
+) -> tuple[int, int, int]:
+    """Each store that the feed names gets the zone of its last row."""
+    last = dict(zip(store.tolist(), zone.tolist(), strict=True))
+    names = [zone_names()[place] for place in last.values()]
+    await connection.execute(
+        """
+        insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
+        on conflict do nothing
+        """,
+        names,
+    )
+    counts: tuple[int, int, int] = await connection.fetchrow(
+        """
+        with given as (
+            select given.id, timezone.id as zone, store.timezone as known
+            from unnest($1::integer[], $2::text[]) as given (id, name)
+            join timezone using (name)
+            join store on store.id = given.id
+        ), written as (
+            update store set timezone = given.zone from given
+            where store.id = given.id and given.known is distinct from given.zone
+        )
+        select count(*) filter (where known is null),
+               count(*) filter (where known <> zone),
+               count(*) filter (where known = zone)
+        from given
+        """,
+        list(last),
+        names,
+    )
+    return counts

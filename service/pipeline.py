@@ -1,0 +1,149 @@
+"""One report, from the store to the CSV: read → compute → write, with progress."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import BinaryIO
+
+import asyncpg
+import msgspec
+import numpy as np
+
+from compute.axis import Ints
+from compute.csv_rows import header
+from compute.report_rows import Question, StoreBatch, report_rows
+from compute.uptime import Interpolation
+from compute.workers import Workers
+from service.store import Snapshot, StorePage, snapshot
+from service.stream import stream
+
+
+class NoPolls(Exception):  # noqa: N818
+    """A report without `as_of` ends at the newest poll, and there is none."""
+
+    def __str__(self) -> str:
+        return "there are no polls yet: load some, or give the report an as_of"
+
+
+class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report asks.
+
+    Attributes:
+        as_of: the end of every window, milliseconds since 1970-01-01 UTC; None: the newest poll
+        interpolation: how to estimate the status between observations
+        max_gap: for how long an observation speaks to either side, milliseconds
+        include_unknown: whether the CSV has the three columns of unknown time
+    """
+
+    as_of: int | None = None
+    interpolation: Interpolation = "nearest"
+    max_gap: int = 24 * 3_600_000
+    include_unknown: bool = False
+
+
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
+SHORTEST_MAX_GAP, LONGEST_MAX_GAP = 60_000, 31 * 86_400_000
+
+
+def parse_max_gap(text: str) -> int:
+    """Milliseconds of a span such as `24h`, `90m` or `1d12h`.
+
+    Raises:
+        ValueError: it is no span, or shorter than a minute or longer than 31 days
+    """
+    if not re.fullmatch(r"(\d+d)?(\d+h)?(\d+m)?(\d+s)?", text, re.ASCII) or not text:
+        raise ValueError("is not a span of time such as 24h, 90m or 1d12h")
+    span = sum(int(part[:-1]) * _UNITS[part[-1]] for part in re.findall(r"\d+\D", text))
+    if not SHORTEST_MAX_GAP <= span <= LONGEST_MAX_GAP:
+        raise ValueError("is not between 1m and 31d")
+    return span
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a report is: stores written, of how many, and the instant that it ends at."""
+
+    stores_done: int
+    stores_total: int
+    as_of: int
+
+
+async def write_report(
+    pool: asyncpg.Pool,
+    workers: Workers,
+    options: ReportOptions,
+    file: BinaryIO,
+    on_progress: Callable[[Progress], None],
+) -> Progress:
+    """Compute a report over the store as it is now, and write its CSV.
+
+    Args:
+        pool: the database
+        workers: compute the rows
+        options: what is asked
+        file: gets the CSV; nothing else may write to it
+        on_progress: called after each batch
+
+    Returns:
+        the last progress
+
+    Raises:
+        NoPolls: `as_of` was left out, and there is no poll
+        WorkerDied: a batch killed its worker, also alone
+    """
+    async with snapshot(pool) as store:
+        as_of = options.as_of if options.as_of is not None else await store.newest_poll()
+        if as_of is None:
+            raise NoPolls
+        question = Question(as_of, options.interpolation, options.max_gap, options.include_unknown)
+        progress = Progress(0, await store.count_stores(), as_of)
+        on_progress(progress)
+        zones = _Zones(await store.zone_names())
+
+        async def compute(page: StorePage) -> tuple[StorePage, bytes]:
+            batch = await _batch(store, page, zones, question)
+            return page, await workers.run(report_rows, batch, question)
+
+        async def write(result: tuple[StorePage, bytes]) -> float:
+            nonlocal progress
+            page, rows = result
+            await asyncio.to_thread(file.write, rows)
+            done = progress.stores_done + len(page.id)
+            progress = Progress(done, progress.stores_total, as_of)
+            on_progress(progress)
+            return len(page.id)
+
+        file.write(header(options.include_unknown))
+        await stream(workers, store.pages(), compute, write)
+        return progress
+
+
+class _Zones:
+    """Zone names as the kernel takes them, and the place of each of the database's numbers."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.names = tuple(names.values())
+        self.place = np.full(max(names, default=0) + 1, -1, dtype=np.int64)
+        self.place[list(names)] = np.arange(len(names))
+
+
+async def _batch(store: Snapshot, page: StorePage, zones: _Zones, question: Question) -> StoreBatch:
+    polls = await store.polls(page.id, *question.days)
+    return StoreBatch(
+        store_ids=page.store_ids,
+        id_size=page.id_size,
+        hours=page.hours,
+        hours_rows=page.hours_size // 8,
+        zone=zones.place[page.timezone],
+        zone_names=zones.names,
+        polls=polls.packed,
+        poll_store=_places(page.id, polls.store),
+        poll_day=polls.day,
+        poll_size=polls.size,
+    )
+
+
+def _places(stores: Ints, wanted: Ints) -> Ints:
+    """Where each wanted store stands among the page's."""
+    order = np.argsort(stores)
+    places: Ints = order[np.searchsorted(stores, wanted, sorter=order)]
+    return places
