@@ -171,6 +171,11 @@ def parse_csv(feed: Feed, header: Header, block: bytes, first_line: int) -> Feed
     """
     try:
         text = block.decode()
+        plain = _plain_columns(text, header.width)
+        if plain is not None:
+            parsed, bad = _parse(feed, [plain[place] for place in header.places])
+            if not bad:
+                return parsed
         rows = [row for row in _reader(text) if row]
     except UnicodeDecodeError as error:
         line = first_line + block.count(b"\n", 0, error.start)
@@ -185,7 +190,7 @@ def parse_csv(feed: Feed, header: Header, block: bytes, first_line: int) -> Feed
     if ragged:
         every = rows
         rows = [row for row in every if len(row) == header.width]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * header.width
+    columns = list(zip(*rows, strict=True)) or [()] * header.width
     parsed, bad = _parse(feed, [columns[place] for place in header.places])
     if not bad and not ragged:
         return parsed
@@ -225,6 +230,26 @@ def parse_columns(feed: Feed, columns: Sequence[Column]) -> FeedRows:
             ]
         )
     )
+
+
+_NO_ENDS = bytes(set(range(256)) - set(b",\n"))
+
+
+def _plain_columns(text: str, width: int) -> Sequence[Column] | None:
+    """The columns of text without quotes, blank lines and rows of another width; None with them.
+
+    Splitting takes a third of what the csv module takes. Whatever is not plain goes that way.
+    """
+    if '"' in text:
+        return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    text = text.removesuffix("\n")
+    ends = text.encode().translate(None, delete=_NO_ENDS) + b"\n"
+    if "\r" in text or ends != (b"," * (width - 1) + b"\n") * (len(ends) // width):
+        return None
+    fields = text.replace("\n", ",").split(",")
+    return [fields[place::width] for place in range(width)]
 
 
 def _refused(faults: list[Fault]) -> FeedRows:
@@ -267,12 +292,8 @@ def _parse(feed: Feed, columns: Sequence[Column]) -> tuple[FeedRows, Bad]:
 
 
 def _stores(column: Column, bad: Bad) -> tuple[list[str], Ints]:
-    places: dict[str, int] = {}
-    store = np.fromiter(
-        (places.setdefault(store_id, len(places)) for store_id in column),
-        dtype=np.int64,
-        count=len(column),
-    )
+    places = {store_id: place for place, store_id in enumerate(dict.fromkeys(column))}
+    store = np.fromiter(map(places.__getitem__, column), dtype=np.int64, count=len(column))
     for store_id, place in places.items():
         problem = None
         if not store_id:
@@ -348,7 +369,8 @@ def _zone_places() -> dict[str, int]:
 
 def _instants(column: Column, place: int, bad: Bad) -> Ints:
     """Milliseconds since 1970-01-01 UTC, cut."""
-    quick = _instants_at_once([text.removesuffix(" UTC").removesuffix("Z") for text in column])
+    suffix = "Z" if column and column[0].endswith("Z") else " UTC"
+    quick = _instants_at_once([text.removesuffix(suffix) for text in column])
     if quick is None:
         return _each(column, place, bad, parse_instant)
     return quick

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from compute.axis import DAY_MS, Axis, Ints
-from compute.business_hours import business_time
+from compute.business_hours import BusinessTime, business_time
 from compute.csv_rows import WINDOWS_MS, csv_rows
 from compute.polls import observed_positions
-from compute.uptime import Interpolation, Totals, observe, runs, totals
+from compute.uptime import Interpolation, Runs, Totals, observe, runs, totals
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,14 @@ class Question:
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side, milliseconds
         include_unknown: whether the CSV shows unknown time
+        windows: how far each window reaches back from `as_of`, milliseconds
     """
 
     as_of: int
     interpolation: Interpolation
     max_gap: int
-    include_unknown: bool
+    include_unknown: bool = False
+    windows: tuple[int, ...] = WINDOWS_MS
 
     @property
     def days(self) -> tuple[int, int]:
@@ -62,18 +64,22 @@ class Question:
     @property
     def axis(self) -> Axis:
         """The longest window, and `max_gap` before it, where observations speak into it."""
-        return Axis(self.as_of - max(WINDOWS_MS) - self.max_gap, self.as_of + 1, self.max_gap)
+        return Axis(self.as_of - max(self.windows) - self.max_gap, self.as_of + 1, self.max_gap)
+
+
+def open_and_observed(batch: StoreBatch, question: Question) -> tuple[BusinessTime, Runs]:
+    """Business time of a batch of stores, and for what its observations speak."""
+    axis = question.axis
+    open_time = business_time(axis, batch.hours, batch.hours_rows, batch.zone, batch.zone_names)
+    polls = observed_positions(axis, batch.polls, batch.poll_store, batch.poll_day, batch.poll_size)
+    return open_time, runs(observe(polls, open_time), axis, question.interpolation)
 
 
 def batch_totals(batch: StoreBatch, question: Question) -> Totals:
-    """Uptime, downtime and unknown of a batch of stores, int64[stores, 3] over `WINDOWS_MS`."""
-    axis = question.axis
-    stores = len(batch.id_size)
-    open_time = business_time(axis, batch.hours, batch.hours_rows, batch.zone, batch.zone_names)
-    polls = observed_positions(axis, batch.polls, batch.poll_store, batch.poll_day, batch.poll_size)
-    observed = runs(observe(polls, open_time), axis, question.interpolation)
-    windows = [(question.as_of - length, question.as_of) for length in WINDOWS_MS]
-    return totals(observed, open_time, axis, stores, windows)
+    """Uptime, downtime and unknown of a batch of stores, int64[stores, windows]."""
+    open_time, observed = open_and_observed(batch, question)
+    windows = [(question.as_of - length, question.as_of) for length in question.windows]
+    return totals(observed, open_time, question.axis, len(batch.id_size), windows)
 
 
 def report_rows(batch: StoreBatch, question: Question) -> bytes:
