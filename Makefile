@@ -52,8 +52,8 @@ $(VENV)/bin/pip:
 	fi; \
 	if ! find_python; then \
 		echo "No Python 3.11 or newer that can make a virtual environment was found. Install one:"; \
-		echo "  Debian, Ubuntu: sudo apt install python3-venv"; \
-		echo "  macOS:          brew install python"; \
+		echo "  Debian 12, Ubuntu 24.04 or newer: sudo apt install python3-venv"; \
+		echo "  macOS:                            brew install python"; \
 		exit 1; \
 	fi >&2; \
 	echo "Making $(VENV) with $$python"; \

@@ -295,16 +295,20 @@ def _stores(column: Column, bad: Bad) -> tuple[list[str], Ints]:
     places = {store_id: place for place, store_id in enumerate(dict.fromkeys(column))}
     store = np.fromiter(map(places.__getitem__, column), dtype=np.int64, count=len(column))
     for store_id, place in places.items():
-        problem = None
-        if not store_id:
-            problem = "a store id cannot be empty"
-        elif len(store_id) > LONGEST_STORE_ID:
-            problem = f"a store id has at most {LONGEST_STORE_ID} characters"
-        elif "\0" in store_id:
-            problem = "a store id cannot hold a NUL character"
-        if problem:
+        if problem := store_id_problem(store_id):
             bad.update({(int(row), 0): problem for row in np.flatnonzero(store == place)})
     return list(places), store
+
+
+def store_id_problem(store_id: str) -> str | None:
+    """What is wrong with a store id, if anything."""
+    if not store_id:
+        return "a store id cannot be empty"
+    if len(store_id) > LONGEST_STORE_ID:
+        return f"a store id has at most {LONGEST_STORE_ID} characters"
+    if "\0" in store_id:
+        return "a store id cannot hold a NUL character"
+    return None
 
 
 def _each(column: Column, place: int, bad: Bad, number: Callable[[str], int]) -> Ints:

@@ -9,7 +9,9 @@ measured while work is done. This is hill climbing on throughput, as thread pool
 _GAIN = 1.03
 #: A measurement spans this many batches per batch in flight, and at least so many.
 _ROUNDS, _FEWEST = 3, 12
-#: After a fruitless try, wait for twice as many measurements as before it, up to this many.
+#: A try changes the limit by this part of it, then by a half of that, and so on down to one.
+_LARGEST_STEP = 4
+#: When no step helped either way, wait for twice as many measurements as before, up to this many.
 _LONGEST_REST = 64
 
 
@@ -24,7 +26,7 @@ class InFlightLimit:
         self.limit = max(1, min(start, most))
         self._most = most
         self._settled, self._settled_rate = self.limit, 0.0
-        self._direction = 1
+        self._direction, self._part = 1, _LARGEST_STEP
         self._rest, self._resting = 1, 0
         self._begin(now)
 
@@ -57,17 +59,27 @@ class InFlightLimit:
                 self._try_next()
             return
         # One more must pay for its memory; one fewer must only not be slower.
-        better = rate > self._settled_rate * (_GAIN if self.limit > self._settled else 1.0)
+        better = rate >= self._settled_rate * (_GAIN if self.limit > self._settled else 1.0)
         if better:
-            self._settled, self._settled_rate, self._rest = self.limit, rate, 1
+            self._settled, self._settled_rate = self.limit, rate
+            self._part, self._rest = _LARGEST_STEP, 1
             self._try_next()
         else:
             self.limit = self._settled
-            self._direction = -self._direction
-            self._resting, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST)
+            self._turn()
+            self._resting = self._rest
 
     def _try_next(self) -> None:
-        step = max(1, self._settled // 4) * self._direction
+        step = max(1, self._settled // self._part) * self._direction
         self.limit = max(1, min(self._settled + step, self._most))
         if self.limit == self._settled:
-            self._direction = -self._direction
+            self._turn()
+
+    def _turn(self) -> None:
+        """Next time the other way; after both ways, by a smaller step."""
+        self._direction = -self._direction
+        if self._direction > 0:
+            self._part *= 2
+            if self._part > self._settled:
+                self._part = _LARGEST_STEP
+                self._rest = min(2 * self._rest, _LONGEST_REST)

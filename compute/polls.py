@@ -143,8 +143,8 @@ def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
         stored: rows of the stores and days that arrived, where there are any
         arrived: packed by `pack_polls`
     """
-    old_store, old_poll = _polls(stored)
-    new_store, new_poll = _polls(arrived)
+    old_store, old_poll = unpack_polls(stored)
+    new_store, new_poll = unpack_polls(arrived)
     if not len(old_poll):
         every = np.ones(len(arrived.store), dtype=bool)
         return Merged(arrived, every, new=len(new_poll), replaced=0, unchanged=0)
@@ -171,8 +171,8 @@ def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
     )
 
 
-def _polls(days: PollDays) -> tuple[Ints, Ints]:
-    """Store and poll (as `pack_polls` takes them) of each poll."""
+def unpack_polls(days: PollDays) -> tuple[Ints, Ints]:
+    """Store and poll (int64[n] each, as `pack_polls` takes them) of each poll."""
     count = days.size // WORD.itemsize
     words = np.frombuffer(days.packed, dtype=WORD)
     return np.repeat(days.store, count), np.repeat(days.day * (2 * DAY_MS), count) + words

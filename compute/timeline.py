@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from compute.axis import PER_MS, Ints
 from compute.report_rows import Question, StoreBatch, open_and_observed
@@ -44,9 +45,7 @@ def timeline(batch: StoreBatch, question: Question) -> Timeline:
     first = axis.place(stores, question.as_of - max(question.windows))
     last = axis.place(stores, question.as_of)
     cuts = np.unique(
-        np.concatenate(
-            [first, last, open_time.start, open_time.end, observed.start, observed.end]
-        )
+        np.concatenate([first, last, open_time.start, open_time.end, observed.start, observed.end])
     )
     # The window that a cut lies in, if any, is the last that begins at or before it.
     store = np.searchsorted(first, cuts, side="right") - 1
@@ -69,7 +68,8 @@ def timeline(batch: StoreBatch, question: Question) -> Timeline:
     )
 
 
-def _holds(starts: Ints, ends: Ints, position: Ints) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _holds(starts: Ints, ends: Ints, position: Ints) -> npt.NDArray[np.bool_]:
     """Whether one of some disjoint, ascending, half-open stretches holds each position."""
     stretch = np.searchsorted(starts, position, side="right")
-    return position < np.append(np.iinfo(np.int64).min, ends)[stretch]
+    held: npt.NDArray[np.bool_] = position < np.append(np.iinfo(np.int64).min, ends)[stretch]
+    return held

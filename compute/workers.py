@@ -22,6 +22,11 @@ R = TypeVar("R")
 _TRIES_ALONE = 2
 
 
+#: Batches in flight per core to begin with: of several, one is being read, one computed, and one
+#: or two wait for their turn to be written.
+_BEGIN_PER_CORE = 4
+
+
 class WorkerDied(Exception):  # noqa: N818
     """A batch ended its worker process each time that it was tried, also alone."""
 
@@ -33,11 +38,19 @@ class Workers:
     result has gone on (`leave_place`): so a slow reader, worker or writer holds up all that come
     before it, and memory is bounded by the places. The pool starts a process when a batch finds
     none idle, so there are never more processes than places taken at once.
+
+    Args:
+        most: processes, and batches in flight
+        start: batches in flight to begin with; None: a few per core
+        adapt: whether that number then follows the measured throughput
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, start: int | None = None, adapt: bool = True) -> None:
         self._most = most
-        self._limit = InFlightLimit(_usable_cores() + 1, most, time.monotonic())
+        self._limit = InFlightLimit(
+            start or _BEGIN_PER_CORE * _usable_cores(), most, time.monotonic()
+        )
+        self._adapt = adapt
         self._taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._alone = asyncio.Lock()
@@ -56,6 +69,11 @@ class Workers:
     def in_flight(self) -> int:
         """Batches that are in flight now."""
         return self._taken
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
 
     async def take_place(self) -> None:
         """Wait until one more batch may be in flight; first come, first served."""
@@ -77,7 +95,7 @@ class Workers:
         Args:
             work: how much was done, to measure throughput by; 0: leave it out of the measure
         """
-        if work:
+        if work and self._adapt:
             self._limit.finished(work, time.monotonic(), busy=bool(self._waiting))
         self._taken -= 1
         while self._waiting and self._taken < self.limit:

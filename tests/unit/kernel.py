@@ -9,10 +9,12 @@ from compute.axis import DAY_MS, PER_MS
 from compute.business_hours import pack_hours
 from compute.polls import pack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals, report_rows
+from compute.timeline import STATES, timeline
 from compute.uptime import Interpolation
 from tests.unit.reference import Store
 
 Total = tuple[Fraction, Fraction, Fraction]
+Segment = tuple[Fraction, Fraction, str]
 
 
 def kernel_totals(
@@ -33,6 +35,26 @@ def kernel_totals(
         }
         for store in range(len(stores))
     ]
+
+
+def kernel_window(
+    stores: Sequence[Store], as_of: int, interpolation: Interpolation, max_gap: int, length: int
+) -> tuple[list[Total], list[list[Segment]]]:
+    """Per store: up, down and unknown milliseconds of one window, and the window's segments."""
+    question = Question(as_of, interpolation, max_gap, windows=(length,))
+    batch = _batch(stores, question)
+    found = batch_totals(batch, question)
+    sums = np.stack([found.up[:, 0], found.down[:, 0], found.unknown[:, 0]], axis=1)
+    parts = timeline(batch, question)
+    segments: list[list[Segment]] = [[] for _ in stores]
+    columns = (parts.store, parts.start, parts.end, parts.state)
+    for store, start, end, state in zip(*(column.tolist() for column in columns), strict=True):
+        segments[store].append((Fraction(start, PER_MS), Fraction(end, PER_MS), STATES[state]))
+    totals = [
+        (Fraction(up, PER_MS), Fraction(down, PER_MS), Fraction(unknown, PER_MS))
+        for up, down, unknown in sums.tolist()
+    ]
+    return totals, segments
 
 
 def kernel_csv(

@@ -122,7 +122,7 @@ def observations(store: Store, as_of: int, max_gap: int) -> list[tuple[int, bool
 
 
 def status_at(
-    instant: int | Fraction,
+    instant: Fraction,
     observed: list[tuple[int, bool]],
     interpolation: Interpolation,
     max_gap: int,
@@ -152,26 +152,26 @@ def reference_totals(
     business = business_time(store, as_of - WEEK, as_of)
     observed = observations(store, as_of, max_gap)
 
-    cuts: set[int | Fraction] = {as_of} | {as_of - length for length in WINDOWS.values()}
-    for start, end in business:
-        cuts |= {start, end}
+    cuts = [Fraction(as_of)] + [Fraction(as_of - length) for length in WINDOWS.values()]
+    for opens, closes in business:
+        cuts += [Fraction(opens), Fraction(closes)]
     for seen, _ in observed:
-        cuts |= {seen - max_gap, seen, seen + max_gap}
+        cuts += [Fraction(seen - max_gap), Fraction(seen), Fraction(seen + max_gap)]
     for (earlier, _), (later, _) in pairwise(observed):
-        cuts.add(Fraction(earlier + later, 2))
+        cuts.append(Fraction(earlier + later, 2))
 
     totals = {window: [Fraction(0), Fraction(0), Fraction(0)] for window in WINDOWS}
-    for start, end in pairwise(sorted(cuts)):
+    for start, end in pairwise(sorted(set(cuts))):
         if start < as_of - WEEK or end > as_of:
             continue
-        middle = Fraction(start + end) / 2
+        middle = (start + end) / 2
         if not holds(business, middle):
             continue
         status = status_at(middle, observed, interpolation, max_gap)
         column = 2 if status is None else 0 if status else 1
         for window, length in WINDOWS.items():
             if start >= as_of - length:
-                totals[window][column] += Fraction(end - start)
+                totals[window][column] += end - start
     return {window: (up, down, unknown) for window, (up, down, unknown) in totals.items()}
 
 

@@ -21,7 +21,7 @@ from tests.unit.reference import (
 )
 
 SECOND = 1000
-MONDAY, TUESDAY, FRIDAY, SATURDAY, SUNDAY = 0, 1, 4, 5, 6
+MONDAY, TUESDAY, SATURDAY, SUNDAY = 0, 1, 5, 6
 EVERY_DAY = range(7)
 
 Poll = tuple[int, bool]
@@ -448,11 +448,11 @@ def test_a_poll_at_as_of_is_no_observation_when_the_store_closes_then(report: An
 
 
 def test_a_poll_after_as_of_does_not_exist(report: Answers) -> None:
-    polls = (active("2023-01-23T11:00-06:00"), inactive("2023-01-23T12:00:00.001-06:00"))
-    totals = report(MONDAY_NOON, polls)
-    assert totals["hour"] == (hms(1), 0, 0)
-    assert totals["day"] == (hms(24), 0, 0)
-    assert report(MONDAY_NOON, polls[1:])["day"] == (0, 0, hms(24))
+    hours = opens(MONDAY, "09:00", "17:00")
+    for later in ("2023-01-23T12:00:00.001-06:00", "2023-01-23T12:30-06:00"):
+        polls = (active("2023-01-23T11:00-06:00"), inactive(later))
+        assert report(MONDAY_NOON, polls, hours)["day"] == (hms(3), 0, 0)
+        assert report(MONDAY_NOON, polls[1:], hours)["day"] == (0, 0, hms(3))
 
 
 def test_a_closed_poll_between_two_observations_changes_nothing(report: Answers) -> None:

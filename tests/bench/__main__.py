@@ -1,0 +1,273 @@
+"""`make bench`: storewatch beside what a user would write instead, in one run, in turns.
+
+Each command prints medians and ratios; tests/bench/README.md tells the story.
+"""
+
+import asyncio
+import csv
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import httpx
+
+from compute.workers import Workers
+from service.feeds import ingest
+from service.made_up_feed import FeedFiles
+from service.pipeline import Progress, ReportOptions, write_report
+from tests.bench import stages, subject
+from tests.bench.measure import PeakMemory, console, in_turns, show
+from tests.integration.service import running_service
+
+HOURS = 10  # files of the hourly append
+
+
+@click.group(invoke_without_command=True)
+@click.option("--folder", default=".bench", show_default=True, type=click.Path(path_type=Path))
+@click.pass_context
+def main(context: click.Context, folder: Path) -> None:
+    """Measure. Without a command: compare, at 14,000 stores."""
+    folder = folder.absolute()
+    folder.mkdir(exist_ok=True)
+    context.obj = folder
+    if context.invoked_subcommand is None:
+        context.invoke(compare)
+
+
+@main.command()
+@click.option("--stores", default=14_000, show_default=True)
+@click.option(
+    "--feed",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with three files, instead of made-up stores.",
+)
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--load-rounds", default=3, show_default=True)
+@click.pass_obj
+def compare(folder: Path, stores: int, feed: Path | None, rounds: int, load_rounds: int) -> None:
+    """The same report, and loading the same files, by storewatch, DuckDB and Polars."""
+    from tests.bench import duckdb_rival, polars_rival  # only here: needs the extra `bench`
+
+    files = subject.given(folder, feed) if feed else subject.made_up(folder, stores)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, ExitStack() as stack:
+        place = Path(scratch)
+        place.chmod(0o755)
+        home = place / "storewatch"
+        service = stack.enter_context(running_service(None, home))
+        client = stack.enter_context(httpx.Client(base_url=service.base_url))
+        rivals = {"DuckDB": duckdb_rival.load, "Polars": polars_rival.load}
+        _compare_loads(place, home, files, rivals, load_rounds)
+
+        duckdb = stack.enter_context(duckdb_rival.opened(place / "duckdb"))
+        polars = stack.enter_context(polars_rival.opened(place / "polars"))
+        results = {
+            "storewatch": subject.report(service, client),
+            "DuckDB": place / "duckdb.csv",
+            "Polars": place / "polars.csv",
+        }
+        duckdb(results["DuckDB"])
+        polars(results["Polars"])
+        _compare_cells(results)
+        with PeakMemory(service.pid) as memory:
+            taken = in_turns(
+                {
+                    "storewatch": lambda: _ignore(subject.report(service, client)),
+                    "DuckDB": lambda: duckdb(results["DuckDB"]),
+                    "Polars": lambda: polars(results["Polars"]),
+                },
+                rounds,
+            )
+        show("Report, from trigger to finished CSV, warm", taken, against="DuckDB")
+        console.print(f"storewatch, all processes together: at most {memory.mebibytes:.0f} MiB")
+
+
+def _ignore(_: object) -> None: ...
+
+
+def _compare_loads(
+    place: Path,
+    home: Path,
+    files: FeedFiles,
+    rivals: dict[str, Callable[[FeedFiles, Path], None]],
+    rounds: int,
+) -> None:
+    """Load everything once a round; the service's database keeps what the last round loaded."""
+
+    async def run() -> None:
+        async with subject.loader(home) as (pool, workers):
+            await subject.load(pool, workers, files)  # workers are warm from here
+            taken: dict[str, list[float]] = {name: [] for name in ("storewatch", *rivals)}
+            for turn in range(rounds):
+                await pool.execute("truncate store, poll_day, newest_poll restart identity cascade")
+                await pool.execute("checkpoint")
+                begin = time.perf_counter()
+                await subject.load(pool, workers, files)
+                taken["storewatch"].append(time.perf_counter() - begin)
+                for name, rival_load in rivals.items():
+                    target = place / (name.lower() if turn == rounds - 1 else f"{name}-{turn}")
+                    target.mkdir()
+                    begin = time.perf_counter()
+                    rival_load(files, target)
+                    taken[name].append(time.perf_counter() - begin)
+            show("Load, from .csv to durable and queryable", taken, against="DuckDB")
+
+    asyncio.run(run())
+
+
+def _compare_cells(results: dict[str, Path]) -> None:
+    """Stop unless all three say the same, cell by cell."""
+    tables = {name: list(csv.reader(file.open(newline=""))) for name, file in results.items()}
+    ours = tables.pop("storewatch")
+    for name, theirs in tables.items():
+        if len(ours) != len(theirs):
+            raise click.ClickException(f"{name} has {len(theirs)} rows, storewatch {len(ours)}")
+        for line, (our_row, their_row) in enumerate(zip(ours, theirs, strict=True), 1):
+            if our_row != their_row:
+                raise click.ClickException(
+                    f"line {line} differs: {name} {their_row}, storewatch {our_row}"
+                )
+    console.print(f"All three agree on {len(ours) - 1:,} stores, cell by cell.")
+
+
+@main.command()
+@click.option("--stores", default=14_000, show_default=True)
+@click.pass_obj
+def append(folder: Path, stores: int) -> None:
+    """One new poll per store, hour after hour, on top of a loaded week."""
+    files = subject.made_up(folder, stores)
+
+    async def run() -> list[float]:
+        with tempfile.TemporaryDirectory(dir=folder) as home:
+            Path(home).chmod(0o755)
+            async with subject.loader(Path(home)) as (pool, workers):
+                await subject.load(pool, workers, files)
+                ids = [row["store_id"] for row in await pool.fetch("select store_id from store")]
+                taken = []
+                for polls in subject.hourly_polls(ids, HOURS):
+                    begin = time.perf_counter()
+                    await ingest(pool, workers, "polls", "an hour", _one(polls))
+                    taken.append(time.perf_counter() - begin)
+                return taken
+
+    taken = asyncio.run(run())
+    console.print(
+        f"Hourly append of {stores:,} polls: median {statistics.median(taken):.3f} s, "
+        f"worst {max(taken):.3f} s of {len(taken)}"
+    )
+
+
+async def _one(text: bytes) -> AsyncIterator[bytes]:
+    yield text
+
+
+@main.command()
+@click.option("--stores", default="100000,1000000", show_default=True, help="Sizes, ascending.")
+@click.option("--rounds", default=3, show_default=True)
+@click.pass_obj
+def scale(folder: Path, stores: str, rounds: int) -> None:
+    """Reports over more and more stores, each with a week of polls: time and memory."""
+    seconds: dict[int, float] = {}
+    for size in map(int, stores.split(",")):
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            home = Path(scratch)
+            home.chmod(0o755)
+            with (
+                running_service(None, home) as service,
+                httpx.Client(base_url=service.base_url, timeout=60) as client,
+            ):
+                polls = asyncio.run(_load_many(home, folder, size))
+                subject.report(service, client)
+                with PeakMemory(service.pid) as memory:
+                    taken = in_turns(
+                        {"report": lambda s=service, c=client: _ignore(subject.report(s, c))},
+                        rounds,
+                    )["report"]
+        seconds[size] = statistics.median(taken)
+        console.print(
+            f"{size:,} stores, {polls:,} polls: median {seconds[size]:.2f} s, "
+            f"best {min(taken):.2f} s; all processes together at most {memory.mebibytes:.0f} MiB"
+        )
+    (small, short), (large, long) = min(seconds.items()), max(seconds.items())
+    console.print(f"{large / small:g}x the stores: {long / short:.2f}x the time")
+
+
+async def _load_many(home: Path, folder: Path, stores: int) -> int:
+    async with subject.loader(home) as (pool, workers):
+        return await subject.load_many(pool, workers, folder, stores)
+
+
+@main.command()
+@click.option("--stores", default=28_000, show_default=True)
+@click.option("--rounds", default=9, show_default=True)
+@click.option("--one-core", is_flag=True, help="Pin everything, PostgreSQL too, to one core.")
+@click.pass_obj
+def in_flight(folder: Path, stores: int, rounds: int, one_core: bool) -> None:
+    """A report with 1, 2, 4, 8, 60 batches in flight, and with the limit that is measured."""
+    if one_core and os.environ.get("STOREWATCH_BENCH_PINNED") is None:
+        command = ["taskset", "--cpu-list", "0", sys.executable, "-m", "tests.bench"]
+        arguments = ["--folder", str(folder), "in-flight", "--one-core"]
+        numbers = ["--stores", str(stores), "--rounds", str(rounds)]
+        pinned = {**os.environ, "STOREWATCH_BENCH_PINNED": "1"}
+        sys.exit(subprocess.run([*command, *arguments, *numbers], env=pinned).returncode)
+    files = subject.made_up(folder, stores)
+
+    async def run() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as home:
+            Path(home).chmod(0o755)
+            async with subject.loader(Path(home)) as (pool, loading):
+                await subject.load(pool, loading, files)
+                limits: dict[str, Workers] = {
+                    f"{fixed} in flight": Workers(fixed, start=fixed, adapt=False)
+                    for fixed in (1, 2, 4, 8, 60)
+                }
+                limits["adaptive"] = Workers(60)
+                limits["adaptive from 1"] = Workers(60, start=1)
+                taken: dict[str, list[float]] = {name: [] for name in limits}
+                for turn in range(rounds + 1):
+                    for name, workers in limits.items():
+                        begin = time.perf_counter()
+                        await write_report(pool, workers, ReportOptions(), io.BytesIO(), _quiet)
+                        if turn:  # the first starts processes
+                            taken[name].append(time.perf_counter() - begin)
+                best = min(
+                    (name for name in taken if not name.startswith("adaptive")),
+                    key=lambda name: statistics.median(taken[name]),
+                )
+                show(f"{stores:,} stores, by batches in flight", taken, against=best)
+                for name, workers in limits.items():
+                    console.print(f"{name}: {workers.limit} in flight at the end")
+                    workers.close()
+
+    asyncio.run(run())
+
+
+def _quiet(_: Progress) -> None: ...
+
+
+@main.command(name="stages")
+@click.option("--stores", default=14_000, show_default=True)
+@click.pass_obj
+def show_stages(folder: Path, stores: int) -> None:
+    """Where the time of a report goes, stage by stage, and how far each is from its limit."""
+    files = subject.made_up(folder, stores)
+
+    async def run() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as home:
+            Path(home).chmod(0o755)
+            async with subject.loader(Path(home)) as (pool, workers):
+                await subject.load(pool, workers, files)
+                await stages.show_stages(pool)
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

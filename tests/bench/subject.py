@@ -1,0 +1,143 @@
+"""storewatch as it is measured: a running service, its database, and data of any size."""
+
+import asyncio
+import csv
+import gzip
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import httpx
+import numpy as np
+
+from compute.polls import pack_polls
+from compute.workers import Workers
+from service.database import open_pool
+from service.feeds import ingest
+from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
+from tests.bench.measure import console
+from tests.integration.service import Service
+
+#: A week without a change of offset in any zone of the made-up feed: rivals differ on such days.
+NEWEST = datetime(2024, 6, 13, 18, tzinfo=UTC)
+
+
+def made_up(folder: Path, stores: int) -> FeedFiles:
+    """A feed of a week of hourly polls, made once per size."""
+    place = folder / f"feed-{stores}"
+    if not place.exists():
+        console.print(f"Making up a feed of {stores:,} stores")
+        partial = folder / f"feed-{stores}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        write_feed(partial, stores=stores, newest=NEWEST, order="shuffled")
+        partial.rename(place)
+    return FeedFiles(*(place / f"{name}.csv" for name in FeedFiles.__struct_fields__))
+
+
+def given(folder: Path, feed: Path) -> FeedFiles:
+    """A feed of somebody's own, unpacked: its files told by their headers."""
+    found: dict[str, Path] = {}
+    unpacked = folder / "feed-given"
+    unpacked.mkdir(exist_ok=True)
+    for file in sorted(feed.iterdir()):
+        if not file.name.endswith((".csv", ".csv.gz")) or "sample" in file.name:
+            continue
+        plain = unpacked / file.name.removesuffix(".gz")
+        opened = gzip.open if file.suffix == ".gz" else open
+        with opened(file, "rb") as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        with plain.open(newline="") as text:
+            header = next(csv.reader(text))
+        kind = (
+            "polls"
+            if "status" in header
+            else "business_hours"
+            if "start_time_local" in header
+            else "timezones"
+        )
+        found[kind] = plain
+    return FeedFiles(**found)
+
+
+@asynccontextmanager
+async def loader(home: Path) -> AsyncIterator[tuple[asyncpg.Pool, Workers]]:
+    """What an ingest needs: the database under `home`, and workers."""
+    workers = Workers(60)
+    try:
+        async with open_pool(None, home, own=False) as pool:
+            yield pool, workers
+    finally:
+        workers.close()
+
+
+async def load(pool: asyncpg.Pool, workers: Workers, feed: FeedFiles) -> None:
+    """Load a whole feed, as the command does."""
+    await ingest(pool, workers, "timezones", "timezones", _pieces(feed.timezones))
+    await ingest(pool, workers, "business_hours", "hours", _pieces(feed.business_hours))
+    await ingest(pool, workers, "polls", "polls", _pieces(feed.polls))
+
+
+async def _pieces(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as source:
+        while piece := await asyncio.to_thread(source.read, 1 << 20):
+            yield piece
+
+
+async def load_many(pool: asyncpg.Pool, workers: Workers, folder: Path, stores: int) -> int:
+    """Load made-up stores with a week of polls, without the detour over 10 GB of text.
+
+    Hours and zones are ingested; polls are copied into their table, then put in the order that
+    an ingest writes them in. Returns the number of polls.
+    """
+    feed = folder / f"hours-{stores}"
+    if not feed.exists():
+        # A day of polls: the feed's hours and zones are the same for any number of days.
+        write_feed(feed, stores=stores, days=1, newest=NEWEST)
+    files = FeedFiles(*(feed / f"{name}.csv" for name in FeedFiles.__struct_fields__))
+    await ingest(pool, workers, "timezones", "timezones", _pieces(files.timezones))
+    await ingest(pool, workers, "business_hours", "hours", _pieces(files.business_hours))
+    await pool.execute(
+        "insert into store (store_id) select unnest($1::text[]) on conflict do nothing",
+        [name.decode() for name in np.sort(store_ids(stores)).tolist()],
+    )
+    number_of = dict(await pool.fetch("select store_id, id from store"))
+    numbers = np.array([number_of[name.decode()] for name in store_ids(stores).tolist()])
+    polls = 0
+    for store, instant, active in poll_columns(stores, newest=NEWEST):
+        days = pack_polls(numbers[store], instant << 1 | active)
+        every = np.ones(len(days.store), dtype=bool)
+        await pool.copy_records_to_table(
+            "poll_day",
+            records=zip(*days.rows(every), strict=True),
+            columns=["store", "day", "polls"],
+        )
+        polls += len(instant)
+    await pool.execute(
+        "insert into newest_poll (instant) values ($1) on conflict do nothing", NEWEST
+    )
+    await pool.execute("cluster poll_day using poll_day_pkey", timeout=3600)
+    await pool.execute("vacuum analyze", timeout=3600)
+    return polls
+
+
+def report(service: Service, client: httpx.Client) -> Path:
+    """One report, from the trigger until its file is there."""
+    report_id = client.get("/trigger_report").json()["report_id"]
+    while (status := client.get(f"/get_report/{report_id}").json()["status"]) == "Started":
+        time.sleep(0.005)
+    if status != "Completed":
+        raise RuntimeError(f"the report is {status}: {service.log}")
+    return service.csv(report_id)
+
+
+def hourly_polls(ids: list[str], hours: int) -> Iterator[bytes]:
+    """Files of one new poll per store, each an hour after the one before."""
+    newest = int(NEWEST.timestamp())
+    for hour in range(1, hours + 1):
+        instant = datetime.fromtimestamp(newest + 3600 * hour, UTC)
+        rows = [f"{store_id},active,{instant:%Y-%m-%d %H:%M:%S}.5 UTC" for store_id in ids]
+        yield "\n".join(["store_id,status,timestamp_utc", *rows, ""]).encode()

@@ -1,0 +1,306 @@
+"""Opening the database: what is migrated, by how many at once, and what is refused, in words."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from service import database
+from service.database import DatabaseUnavailable, migrate, open_pool
+
+HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
+
+# Connects, says so, and migrates when told to.
+PROCESS = """
+import asyncio, sys
+import asyncpg
+from service.database import migrate
+
+async def main():
+    connection = await asyncpg.connect(sys.argv[1])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await migrate(connection)
+    await connection.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations, to be changed by the test."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(database.MIGRATIONS, folder)
+    monkeypatch.setattr(database, "MIGRATIONS", folder)
+    return folder
+
+
+async def run_migrate(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
+
+
+async def fetch(url: str, sql: str) -> list[tuple[object, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.sql"))
+
+
+def applied(url: str) -> list[str]:
+    rows = asyncio.run(fetch(url, "select name from schema_migration order by version"))
+    return [str(name) for (name,) in rows]
+
+
+def test_an_empty_database_gets_every_migration(database_url: str) -> None:
+    asyncio.run(run_migrate(database_url))
+    assert applied(database_url) == names_in(database.MIGRATIONS)
+    assert asyncio.run(fetch(database_url, "select count(*) from store")) == [(0,)]
+
+
+def test_the_second_time_changes_nothing(database_url: str) -> None:
+    everything = "select * from schema_migration order by version"
+    asyncio.run(run_migrate(database_url))
+    first = asyncio.run(fetch(database_url, everything))
+    asyncio.run(run_migrate(database_url))
+    assert asyncio.run(fetch(database_url, everything)) == first
+
+
+def test_only_what_is_new_is_applied(database_url: str, migrations: Path) -> None:
+    asyncio.run(run_migrate(database_url))
+    (migrations / "9001_one_more.sql").write_text("create table one_more (); create table two ();")
+    asyncio.run(run_migrate(database_url))
+    assert applied(database_url) == names_in(migrations)
+    assert asyncio.run(fetch(database_url, "select to_regclass('two')::text")) == [("two",)]
+
+
+def test_three_processes_that_start_together_on_an_empty_database_all_succeed(
+    database_url: str,
+) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PROCESS, database_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=database.MIGRATIONS.parent,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60) for process in processes] == [("", "")] * 3
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert applied(database_url) == names_in(database.MIGRATIONS)
+
+
+def test_who_comes_while_another_migrates_waits_without_blocking(database_url: str) -> None:
+    async def scenario() -> None:
+        other = await asyncpg.connect(database_url)
+        await other.execute("select pg_advisory_lock($1)", database._MIGRATION_LOCK)
+        waiting = asyncio.create_task(run_migrate(database_url))
+        tries = (
+            "select count(*) from pg_stat_activity where datname = current_database() "
+            "and query like '%pg_try_advisory_lock%' and state = 'idle' and pid <> pg_backend_pid()"
+        )
+        while await other.fetchval(tries) == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert await other.fetchval("select to_regclass('store')") is None
+        await other.execute("select pg_advisory_unlock($1)", database._MIGRATION_LOCK)
+        await waiting
+        assert await other.fetchval("select to_regclass('store')") == "store"
+        await other.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_migration_that_fails_leaves_nothing_and_can_be_repaired(
+    database_url: str, migrations: Path
+) -> None:
+    broken = migrations / "9001_broken.sql"
+    broken.write_text("create table half_done (); select 1 / 0;")
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        asyncio.run(run_migrate(database_url))
+    assert "9001_broken" not in applied(database_url)
+    assert asyncio.run(fetch(database_url, "select to_regclass('half_done')::text")) == [(None,)]
+    broken.write_text("create table half_done ();")
+    asyncio.run(run_migrate(database_url))
+    assert applied(database_url) == names_in(migrations)
+
+
+def test_a_migration_changed_after_it_was_applied_is_refused(
+    database_url: str, migrations: Path
+) -> None:
+    asyncio.run(run_migrate(database_url))
+    (first, *_) = sorted(migrations.iterdir())
+    first.write_text(first.read_text() + "\n-- changed\n")
+    with pytest.raises(DatabaseUnavailable, match=f"Migration {first.stem} was changed after"):
+        asyncio.run(run_migrate(database_url))
+
+
+def test_a_database_newer_than_this_build_is_refused(database_url: str, migrations: Path) -> None:
+    newer = migrations / "9001_from_the_future.sql"
+    newer.write_text("create table future ();")
+    asyncio.run(run_migrate(database_url))
+    newer.unlink()
+    with pytest.raises(
+        DatabaseUnavailable, match=r"newer than .* it had migration 9001_from_the_f"
+    ):
+        asyncio.run(run_migrate(database_url))
+
+
+@pytest.mark.parametrize("name", ["2_no_zeros.sql", "0001_second_of_its_number.sql", "0002.sql"])
+def test_a_migration_without_a_number_of_its_own_is_refused(
+    database_url: str, migrations: Path, name: str
+) -> None:
+    (migrations / name).write_text("select 1;")
+    with pytest.raises(ValueError, match="or with another file's number"):
+        asyncio.run(run_migrate(database_url))
+
+
+async def settings_of_a_pool(url: str | None, home: Path) -> tuple[object, ...]:
+    async with open_pool(url, home, own=False) as pool:
+        assert await pool.fetchval("select count(*) from store") == 0
+        names = ("application_name", "timezone", "jit")
+        return tuple([await pool.fetchval("select current_setting($1)", name) for name in names])
+
+
+def test_a_pool_is_of_a_migrated_database_and_says_who_we_are(database_url: str) -> None:
+    settings = asyncio.run(settings_of_a_pool(database_url, HOME))
+    assert settings == ("storewatch", "UTC", "off")
+
+
+def test_without_a_url_the_database_is_private(public_folder: Path) -> None:
+    assert asyncio.run(settings_of_a_pool(None, public_folder)) == ("storewatch", "UTC", "off")
+    assert (public_folder / "postgresql" / "data" / "PG_VERSION").exists()
+
+
+async def enter(url: str) -> None:
+    async with open_pool(url, HOME, own=False, patience=0):
+        pass
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A socket with a port of this machine where nobody listens yet."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+def test_a_server_that_is_not_there_is_named_without_the_password(silent: socket.socket) -> None:
+    port = silent.getsockname()[1]
+    with pytest.raises(DatabaseUnavailable) as raised:
+        asyncio.run(enter(f"postgresql://somebody:s3cret@127.0.0.1:{port}/somewhere"))
+    assert f"Cannot reach PostgreSQL at 127.0.0.1:{port}" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_server_that_comes_later_is_waited_for(
+    database_url: str, silent: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = urlsplit(database_url)
+    account = parts.netloc.rpartition("@")[0] or "postgres"
+    url = f"postgresql://{account}@127.0.0.1:{silent.getsockname()[1]}{parts.path}"
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def to_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if folder := parse_qs(parts.query).get("host"):
+            server = await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.5432")
+        else:
+            server = await asyncio.open_connection(parts.hostname, parts.port or 5432)
+        await asyncio.gather(forward(reader, server[1]), forward(server[0], writer))
+
+    async def scenario() -> None:
+        opening = asyncio.create_task(settings_of_a_pool(url, HOME))
+        while "trying again" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        silent.listen()
+        async with await asyncio.start_server(to_server, sock=silent):
+            assert await opening == ("storewatch", "UTC", "off")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cret/more@h/d",
+        "postgresql://u:s3cret#more@h/d",
+        "postgresql://u:1/s3cret@h/d",
+        "postgresql://u:s3cret@more@h/d",
+        "postgres:u:s3cret@h/d",
+        "mysql://u:s3cret@h/d",
+        "postgresql://u:s3cret@[::1/d",
+        "s3cret",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as raised:
+        asyncio.run(enter(url))
+    assert "DATABASE_URL cannot be read" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_unknown_database_is_told_at_once(database_url: str) -> None:
+    url = urlsplit(database_url)._replace(path="/storewatch_no_such_database").geturl()
+    with pytest.raises(DatabaseUnavailable, match='"storewatch_no_such_database" does not exist'):
+        asyncio.run(enter(url))
+
+
+def as_user(url: str, user: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{user}:s3cret@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def test_an_unknown_user_is_told_at_once_without_the_password(database_url: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as raised:
+        asyncio.run(enter(as_user(database_url, "storewatch_nobody")))
+    assert "refuses DATABASE_URL" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_user_that_cannot_make_tables_is_told_what_to_do(database_url: str) -> None:
+    user = f"storewatch_test_{uuid4().hex[:16]}"
+    asyncio.run(fetch(database_url, f"create role {user} login password 's3cret'"))
+    try:
+        with pytest.raises(DatabaseUnavailable, match="let it own the database"):
+            asyncio.run(enter(as_user(database_url, user)))
+    finally:
+        asyncio.run(fetch(database_url, f"drop role {user}"))
+
+
+def test_a_server_too_old_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "OLDEST_POSTGRESQL", 1000)
+    with pytest.raises(DatabaseUnavailable, match="storewatch needs 1000 or newer"):
+        asyncio.run(enter(database_url))

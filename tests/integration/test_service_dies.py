@@ -1,0 +1,174 @@
+"""The whole service is killed, or told to stop, in the middle of a report, and started again."""
+
+import signal
+import socket
+from pathlib import Path
+
+from tests.integration.service import (
+    Service,
+    add_many_stores,
+    ask,
+    eventually,
+    freeze_workers,
+    is_alive,
+    polls_locked,
+    running_service,
+)
+
+WORKERS = 2
+
+
+def wait_until_running(service: Service, report_id: str, attempt: int = 1) -> None:
+    """Until the report has begun its file."""
+    eventually(lambda: f".{report_id}.{attempt}" in service.files())
+
+
+def end_leases(database_url: str) -> None:
+    """As time does: nobody renews them."""
+    ask(database_url, "update report set leased_until = now() - interval '1 second'")
+
+
+def test_a_report_that_was_running_when_the_service_was_killed_is_run_again_by_the_next_start(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 40_000)
+    with running_service(database_url, tmp_path, STOREWATCH_WORKERS=str(WORKERS)) as service:
+        report_id, workers = freeze_workers(service, WORKERS)
+        processes = service.processes()
+        assert len(processes) >= WORKERS + 1
+        service.kill()
+        for worker in workers:
+            worker.resume()
+        eventually(lambda: not any(map(is_alive, processes)))
+        assert not service.csv(report_id).exists()
+    # Nobody ends the lease here: the next start waits until it has passed.
+    with running_service(database_url, tmp_path) as service:
+        assert service.status(report_id) == "Started"
+        assert service.wait_for(report_id) == "Completed"
+        assert service.csv(report_id).read_bytes() == expected
+        assert service.files() == [f"{report_id}.csv"]
+    assert ask(database_url, "select attempts from report") == [(2,)]
+
+
+def test_a_file_that_a_killed_service_had_begun_is_gone_when_the_report_has_run_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path) as service:
+        with polls_locked(database_url):
+            report_id = service.trigger_report()
+            wait_until_running(service, report_id)
+            service.kill()
+        assert service.files() == [f".{report_id}.1"]
+    end_leases(database_url)
+    with running_service(database_url, tmp_path) as service:
+        assert service.wait_for(report_id) == "Completed"
+        assert service.csv(report_id).read_bytes() == expected
+        assert service.files() == [f"{report_id}.csv"]
+
+
+def test_a_report_that_waited_when_the_service_was_killed_is_run_by_the_next_start(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    one = {"STOREWATCH_CONCURRENT_REPORTS": "1"}
+    with running_service(database_url, tmp_path, **one) as service, polls_locked(database_url):
+        first = service.trigger_report()
+        wait_until_running(service, first)
+        second = service.trigger_report()
+        service.kill()
+    with running_service(database_url, tmp_path) as service:
+        assert service.wait_for(second) == "Completed"
+        assert service.csv(second).read_bytes() == expected
+
+
+def test_a_report_whose_service_dies_each_time_is_given_up_with_a_reason_and_leaves_no_file(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 1000)
+    report_id = ""
+    for attempt in (1, 2, 3):
+        with polls_locked(database_url), running_service(database_url, tmp_path) as service:
+            report_id = report_id or service.trigger_report()
+            wait_until_running(service, report_id, attempt)
+            service.kill()
+        end_leases(database_url)
+    with running_service(database_url, tmp_path) as service:
+        assert service.wait_for(report_id) == "Failed"
+        assert service.files() == []
+    assert ask(database_url, "select error from report") == [
+        ("the service died each time it ran this report",)
+    ]
+
+
+def test_told_to_stop_while_the_database_is_busy_it_hands_its_report_to_the_next_start(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path) as service, polls_locked(database_url):
+        report_id = service.trigger_report()
+        wait_until_running(service, report_id)
+        processes = service.processes()
+        service.send(signal.SIGTERM)
+        service.wait(within=5)
+        assert service.files() == []
+        assert not any(map(is_alive, processes))
+    assert_is_run_by_the_next_start(database_url, tmp_path, report_id, expected)
+
+
+def test_told_to_stop_while_workers_are_busy_it_hands_its_report_to_the_next_start(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 40_000)
+    with running_service(database_url, tmp_path, STOREWATCH_WORKERS=str(WORKERS)) as service:
+        report_id, workers = freeze_workers(service, WORKERS)
+        processes = service.processes()
+        service.send(signal.SIGTERM)
+        eventually(lambda: f"report {report_id} handed back" in service.log)
+        for worker in workers:
+            worker.resume()
+        service.wait(within=5)
+        assert service.files() == []
+        eventually(lambda: not any(map(is_alive, processes)))
+    assert_is_run_by_the_next_start(database_url, tmp_path, report_id, expected)
+
+
+def assert_is_run_by_the_next_start(
+    database_url: str, home: Path, report_id: str, expected: bytes
+) -> None:
+    handed_back = "select state, attempts, stores_done, leased_until from report"
+    assert ask(database_url, handed_back) == [("queued", 0, 0, None)]
+    with running_service(database_url, home) as service:
+        assert service.wait_for(report_id) == "Completed"
+        assert service.csv(report_id).read_bytes() == expected
+
+
+def test_told_to_stop_it_does_not_wait_for_a_client_that_says_nothing(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path) as service:
+        host, _, port = service.base_url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"GET /trigger_report HTTP/1.1\r\n")
+            service.send(signal.SIGTERM)
+            service.wait(within=5)
+
+
+def test_a_service_that_was_frozen_so_long_that_another_took_its_report_over_leaves_it_alone(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    shared = {"STOREWATCH_REPORTS": str(tmp_path / "reports")}
+    with running_service(database_url, tmp_path, **shared) as frozen:
+        with polls_locked(database_url):
+            report_id = frozen.trigger_report()
+            wait_until_running(frozen, report_id)
+            frozen.send(signal.SIGSTOP)
+            end_leases(database_url)
+        with running_service(database_url, tmp_path, **shared) as other:
+            assert other.wait_for(report_id) == "Completed"
+            frozen.send(signal.SIGCONT)
+            eventually(lambda: "taken over by another service" in frozen.log)
+            assert other.csv(report_id).read_bytes() == expected
+            assert other.files() == [f"{report_id}.csv"]
+            assert other.status(report_id) == "Completed"
