@@ -54,10 +54,11 @@ create index report_unfinished on report (created_at) where state in ('queued', 
 
 create function packed_int4(packed bytea, i integer) returns integer
 language sql immutable strict parallel safe as $$
+    -- Each shift in brackets: to PostgreSQL, << binds no tighter than |.
     select get_byte(packed, 4 * i)
-         | get_byte(packed, 4 * i + 1) << 8
-         | get_byte(packed, 4 * i + 2) << 16
-         | get_byte(packed, 4 * i + 3) << 24
+         | (get_byte(packed, 4 * i + 1) << 8)
+         | (get_byte(packed, 4 * i + 2) << 16)
+         | (get_byte(packed, 4 * i + 3) << 24)
 $$;
 
 create view poll as
