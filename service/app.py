@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from compute.workers import Workers
-from service.api import operations, reports
+from service.api import feeds, operations, problems, reports, stores
 from service.database import open_pool
 from service.reports import ReportRunner
 from service.settings import Settings
@@ -51,17 +51,26 @@ def create_app(settings: Settings) -> Litestar:
         given: ReportRunner = state.runner
         return given
 
-    return Litestar(
+    async def given_settings() -> Settings:
+        return settings
+
+    app = Litestar(
         route_handlers=[
             reports.trigger_report,
             reports.get_report,
             operations.live,
             operations.ready,
+            *stores.ROUTES,
+            *feeds.ROUTES,
         ],
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),
             "workers": Provide(workers),
             "runner": Provide(runner),
+            "settings": Provide(given_settings),
         },
+        exception_handlers={Exception: problems.answer},
     )
+    app.asgi_handler = stores.keep_ids_encoded(app.asgi_handler)
+    return app

@@ -157,6 +157,7 @@ class ReportRunner:
 
     async def _run_one(self, report: Report) -> None:
         if report.state != "running":
+            self._remove_unfinished(report)
             log.error("report %s failed: %s", report.id, report.error)
             return
         log.info("report %s began, attempt %d", report.id, report.attempts)
@@ -176,8 +177,7 @@ class ReportRunner:
 
     async def _write(self, report: Report) -> Progress:
         """Compute the report into its file, renewing the lease and telling progress meanwhile."""
-        for left in self._folder.glob(f".{report.id}.*"):
-            left.unlink(missing_ok=True)
+        self._remove_unfinished(report)
         partial = self._folder / f".{report.id}.{report.attempts}"
         options = ReportOptions(
             as_of=None if report.as_of is None else _milliseconds(report.as_of - EPOCH),
@@ -214,6 +214,11 @@ class ReportRunner:
         finally:
             partial.unlink(missing_ok=True)
         return progress
+
+    def _remove_unfinished(self, report: Report) -> None:
+        """Remove what services that died left of the report's file."""
+        for left in self._folder.glob(f".{report.id}.*"):
+            left.unlink(missing_ok=True)
 
     async def _renew(self, report: Report, progress: Progress | None) -> None:
         renewed = await self._pool.fetchval(
