@@ -1,7 +1,9 @@
 """The application: settings in, routes and everything they need out."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 from litestar import Litestar
@@ -9,17 +11,42 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from compute.workers import Workers
-from service.api import feeds, operations, problems, reports, stores
+from service.api import access, document, feeds, operations, problems, reports, stores
 from service.database import open_pool
+from service.keys import KeyRing
+from service.logs import RequestLog
 from service.reports import ReportRunner
 from service.settings import Settings
+
+log = logging.getLogger("storewatch")
 
 # A running report reads on three connections; the rest is for requests.
 _CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_REQUESTS = 3, 8
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The service. The database, the workers and running reports live as long as it does."""
+class KeyNeeded(Exception):  # noqa: N818 - read by a person as a sentence
+    """Others than this machine would be served, and no key is made."""
+
+    def __str__(self) -> str:
+        return (
+            "No API key is made, so only a loopback address such as 127.0.0.1 can be listened on. "
+            "Make one first: storewatch keys create NAME. With --insecure, everybody who reaches "
+            "the address may read and write as long as there is no key."
+        )
+
+
+def create_app(settings: Settings, *, local: bool = True, insecure: bool = False) -> Litestar:
+    """The service. The database, the workers and running reports live as long as it does.
+
+    Args:
+        settings: from the environment
+        local: whether it listens on a loopback address only
+        insecure: whether it serves everybody as long as there is no key
+
+    Raises (when it starts):
+        DatabaseUnavailable: the database cannot be reached or used
+        KeyNeeded: it is neither local nor insecure, and there is no key
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -31,10 +58,19 @@ def create_app(settings: Settings) -> Litestar:
             async with open_pool(
                 settings.database_url, settings.home, own=True, max_size=connections
             ) as pool:
+                keys = KeyRing(pool)
+                await _say_who_is_served(keys, local=local, insecure=insecure)
                 runner = ReportRunner(
-                    pool, workers, settings.reports_folder, settings.concurrent_reports
+                    pool, workers, Path(settings.reports_place), settings.concurrent_reports
                 )
-                app.state.update({"pool": pool, "workers": workers, "runner": runner})
+                app.state.update(
+                    {
+                        "access": access.Access(keys, local=local, insecure=insecure),
+                        "pool": pool,
+                        "workers": workers,
+                        "runner": runner,
+                    }
+                )
                 async with runner.running():
                     yield
         finally:
@@ -55,14 +91,7 @@ def create_app(settings: Settings) -> Litestar:
         return settings
 
     app = Litestar(
-        route_handlers=[
-            reports.trigger_report,
-            reports.get_report,
-            operations.live,
-            operations.ready,
-            *stores.ROUTES,
-            *feeds.ROUTES,
-        ],
+        route_handlers=[*reports.ROUTES, *stores.ROUTES, *feeds.ROUTES, *operations.ROUTES],
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),
@@ -70,7 +99,24 @@ def create_app(settings: Settings) -> Litestar:
             "runner": Provide(runner),
             "settings": Provide(given_settings),
         },
+        guards=[access.guard],
         exception_handlers={Exception: problems.answer},
+        openapi_config=document.openapi_config(),
+        logging_config=None,  # Litestar's own would take the place of ours
     )
-    app.asgi_handler = stores.keep_ids_encoded(app.asgi_handler)
+    app.asgi_handler = RequestLog(stores.keep_ids_encoded(app.asgi_handler))
     return app
+
+
+async def _say_who_is_served(keys: KeyRing, *, local: bool, insecure: bool) -> None:
+    if await keys.any_made():
+        return
+    if local and not insecure:
+        log.info(
+            "no API key is made, so only this machine itself is served; "
+            "`storewatch keys create NAME` makes one"
+        )
+    elif insecure:
+        log.warning("no API key is made, and --insecure: everybody who asks is served")
+    else:
+        raise KeyNeeded

@@ -2,31 +2,74 @@
 
 import logging
 import sys
+from typing import Any
 
 import uvicorn
+from litestar import Litestar
+from litestar.types import ASGIApp, Receive, Send
 
-from service.app import create_app
+from service.api.access import is_loopback
+from service.app import KeyNeeded, create_app
+from service.database import DatabaseUnavailable
+from service.logs import start_logging
 from service.settings import Settings
+
+log = logging.getLogger("storewatch")
 
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
 
 
-def run_server(settings: Settings, host: str, port: int) -> None:
-    """Serve until a signal; exit status 1 if the service cannot start."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
+    """Serve until a signal; exit status 1 if the service cannot start.
+
+    Args:
+        settings: from the environment
+        host: name or address to listen on; other than loopback only with a key, or `insecure`
+        port: 0 for any that is free
+        insecure: whether everybody is served as long as there is no key
+    """
+    start_logging()
+    app = create_app(settings, local=is_loopback(host), insecure=insecure)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            _failing_in_words(app),
             host=host,
             port=port,
             lifespan="on",
             log_config=None,
+            access_log=False,  # `RequestLog` writes a better one
+            proxy_headers=False,  # or a header could say that the client is this machine
+            server_header=False,
             timeout_graceful_shutdown=_GRACE,
         )
     )
     server.run()
     if not server.started:
         sys.exit(1)
+
+
+def _failing_in_words(app: Litestar) -> ASGIApp:
+    """The application; if it cannot start, the log has the reason where it is known, not a stack.
+
+    Litestar gives the server the whole stack as the message of the failed start.
+    """
+
+    async def run(scope: Any, receive: Receive, send: Send) -> None:
+        async def send_without_stack(message: Any) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": ""}
+            await send(message)
+
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        try:
+            await app(scope, receive, send_without_stack)
+        except (DatabaseUnavailable, KeyNeeded) as error:
+            log.error("%s", error)
+        except Exception as error:
+            log.error("the service cannot start", exc_info=error)
+            raise
+
+    return run

@@ -11,7 +11,6 @@ import msgspec
 
 from service.spans import parse_span
 
-
 #: Schemes of URLs of places in object stores.
 OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 

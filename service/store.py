@@ -289,7 +289,7 @@ class Snapshot:
                        array_send(array_agg(coalesce(timezone, 0)::integer)) as timezone,
                        max(store_id) as last_store_id
                 from page
-                """,
+                """,  # noqa: S608 - both texts are above
                 after,
                 max(1, min(stores, _LARGEST_BATCH)),
                 *ids,

@@ -7,6 +7,7 @@ import asyncpg
 import msgspec
 from litestar import get
 
+from service.api.problems import documented
 from service.pipeline import ReportOptions
 from service.reports import ReportRunner, create_report, report_state
 
@@ -33,7 +34,13 @@ _STATUS: dict[str | None, Literal["Started", "Completed", "Failed", "Not Found"]
 }
 
 
-@get("/trigger_report", operation_id="triggerReport", tags=["reports"])
+@get(
+    "/trigger_report",
+    operation_id="triggerReport",
+    tags=["reports"],
+    opt={"scope": "write"},
+    responses=documented(),
+)
 async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner) -> Triggered:
     """Start a report over all stores; ask `/get_report/{report_id}` how far it is."""
     report_id = await create_report(pool, ReportOptions())
@@ -41,7 +48,12 @@ async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner) -> Triggered:
     return Triggered(report_id)
 
 
-@get("/get_report/{report_id:str}", operation_id="getReport", tags=["reports"])
+@get(
+    "/get_report/{report_id:str}",
+    operation_id="getReportStatus",
+    tags=["reports"],
+    responses=documented(),
+)
 async def get_report(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     """Tell where a report is; a report that there is not is `Not Found`, with HTTP 200."""
     try:
@@ -49,3 +61,6 @@ async def get_report(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     except ValueError:
         state = None
     return ReportStatus(report_id, _STATUS[state])
+
+
+ROUTES = [trigger_report, get_report]
