@@ -75,6 +75,7 @@ def _quote(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:
     quoted: list[bytes] = []
     for start, end in zip([0, *ends], ends, strict=False):
         field = io.StringIO()
-        csv.writer(field, lineterminator="").writerow([store_ids[start:end].decode()])
-        quoted.append(field.getvalue().encode())
+        # The writer quotes a line end only if it is one that it writes itself.
+        csv.writer(field, lineterminator="\r\n").writerow([store_ids[start:end].decode()])
+        quoted.append(field.getvalue().removesuffix("\r\n").encode())
     return b"".join(quoted), np.array([len(field) for field in quoted], dtype=np.int64)

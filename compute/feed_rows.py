@@ -6,6 +6,7 @@ since Monday 00:00 << 32 | milliseconds since the start's midnight. Time zones: 
 `zone_names()`.
 """
 
+import contextlib
 import csv
 import io
 import re
@@ -182,7 +183,8 @@ def parse_csv(feed: Feed, header: Header, block: bytes, first_line: int) -> Feed
         value = block[error.start : error.end].hex(" ")
         return _refused([Fault(line, "", "", f"bytes {value} are not UTF-8")])
     except csv.Error as error:
-        return _refused([Fault(first_line, "", "", f"in the rows from here: {error}")])
+        line = _last_begin(text, first_line)
+        return _refused([Fault(line, "", "", f"in the row that begins here: {error}")])
     if not rows:
         return FeedRows()
 
@@ -268,6 +270,16 @@ def _line_numbers(text: str, first_line: int) -> Iterator[int]:
         if row:
             yield first_line + begins
         begins = reader.line_num
+
+
+def _last_begin(text: str, first_line: int) -> int:
+    """The physical line on which the row begins that the csv module cannot read."""
+    reader = _reader(text)
+    begins = 0
+    with contextlib.suppress(csv.Error):
+        for _ in reader:
+            begins = reader.line_num
+    return first_line + begins
 
 
 Bad = dict[tuple[int, int], str]  # (row, column) → what is wrong

@@ -313,7 +313,8 @@ async def _write_polls(
     await connection.execute(
         """
         insert into newest_poll as known (instant) values ($1)
-        on conflict (only_row) do update set instant = greatest(known.instant, excluded.instant)
+        on conflict (only_row) do update set instant = excluded.instant
+        where known.instant < excluded.instant
         """,
         EPOCH + timedelta(milliseconds=int(poll.max()) >> 1),
     )
@@ -353,7 +354,7 @@ async def _write_zones(
     await connection.execute(
         """
         insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
-        on conflict do nothing
+        where not exists (select from timezone where timezone.name = given.name)
         """,
         names,
     )

@@ -31,6 +31,7 @@ _RENEW_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 #: A report that was running each time that its service died is not run again.
 _MOST_ATTEMPTS = 3
+_DIED_EACH_TIME = "the service died each time it ran this report"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +135,7 @@ class ReportRunner:
         row = await self._pool.fetchrow(
             """
             update report set
-                state = case when attempts < $2 then 'running' else 'failed' end,
-                error = case when attempts < $2 then null else
-                    'the service died each time it ran this report' end,
-                finished_at = case when attempts < $2 then null else now() end,
+                state = 'running',
                 attempts = attempts + 1,
                 leased_until = now() + $1::interval,
                 started_at = now(),
@@ -151,14 +149,14 @@ class ReportRunner:
                       stores_total, error, attempts, created_at, started_at, finished_at
             """,
             _LEASE,
-            _MOST_ATTEMPTS,
         )
         return None if row is None else Report(**dict(zip(_COLUMNS, row, strict=True)))
 
     async def _run_one(self, report: Report) -> None:
-        if report.state != "running":
+        if report.attempts > _MOST_ATTEMPTS:
             self._remove_unfinished(report)
-            log.error("report %s failed: %s", report.id, report.error)
+            log.error("report %s failed: %s", report.id, _DIED_EACH_TIME)
+            await self._finish(report, "failed", _DIED_EACH_TIME)
             return
         log.info("report %s began, attempt %d", report.id, report.attempts)
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from compute.axis import Ints
 
 _ROW = np.dtype([("store", "<i4"), ("value", "<i8")])
-_CHUNK_ROWS = 1_000_000
+_CHUNK_ROWS = 1 << 14
 
 
 class Spool:
