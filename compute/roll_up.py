@@ -1,0 +1,106 @@
+"""All stores together: sums per window, how stores spread over availability, which were down most.
+
+Seconds are added first and divided once. Roll-ups of parts add up to that of the whole, so each
+batch makes its own and the report adds them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.axis import Ints
+from compute.uptime import Totals
+
+#: Ranges of availability, each as wide as the others; exactly 1 has a place of its own after them.
+RANGES = 50
+MOST_DOWNTIME = 10
+
+
+@dataclass(frozen=True)
+class StoreSum:
+    """A store's last window, half-milliseconds."""
+
+    store_id: bytes
+    up: int
+    down: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class RollUp:
+    """Many stores together.
+
+    Attributes:
+        stores: how many
+        sums: int64[windows, 3], up, down and unknown of all, half-milliseconds
+        by_availability: int64[RANGES + 1], stores by availability in the last window
+        without: stores that have none there, because nothing is known
+        most_downtime: those with the most downtime in the last window, the most first
+    """
+
+    stores: int
+    sums: Ints
+    by_availability: Ints
+    without: int
+    most_downtime: tuple[StoreSum, ...]
+
+    def __add__(self, other: "RollUp") -> "RollUp":
+        return RollUp(
+            self.stores + other.stores,
+            self.sums + other.sums,
+            self.by_availability + other.by_availability,
+            self.without + other.without,
+            _first(self.most_downtime + other.most_downtime),
+        )
+
+
+def no_stores(windows: int) -> RollUp:
+    """The roll-up to which others are added."""
+    sums = np.zeros((windows, 3), dtype=np.int64)
+    return RollUp(0, sums, np.zeros(RANGES + 1, dtype=np.int64), 0, ())
+
+
+def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
+    """A batch of stores together.
+
+    Args:
+        store_ids: UTF-8 ids, joined
+        id_size: int64[stores], bytes of each id
+        totals: of the same stores
+    """
+    parts = (totals.up, totals.down, totals.unknown)
+    up, down, unknown = (part[:, -1] for part in parts)
+    known = up + down
+    some = known > 0
+    places = up[some] * RANGES // known[some]
+    return RollUp(
+        stores=len(id_size),
+        sums=np.stack([part.sum(axis=0) for part in parts], axis=1),
+        by_availability=np.bincount(places, minlength=RANGES + 1),
+        without=int(np.count_nonzero(~some)),
+        most_downtime=_first(
+            tuple(
+                StoreSum(
+                    _cut(store_ids, id_size, store),
+                    *map(int, (up[store], down[store], unknown[store])),
+                )
+                for store in _most(down).tolist()
+            )
+        ),
+    )
+
+
+def _most(down: Ints) -> Ints:
+    """Places of the stores with the most downtime; of equal ones those that come first."""
+    order = np.argsort(-down, kind="stable")[:MOST_DOWNTIME]
+    most: Ints = order[down[order] > 0]
+    return most
+
+
+def _cut(store_ids: bytes, id_size: Ints, store: int) -> bytes:
+    start = int(id_size[:store].sum())
+    return store_ids[start : start + int(id_size[store])]
+
+
+def _first(stores: tuple[StoreSum, ...]) -> tuple[StoreSum, ...]:
+    return tuple(sorted(stores, key=lambda one: (-one.down, one.store_id))[:MOST_DOWNTIME])

@@ -1,0 +1,203 @@
+// Asks the service: the one place that knows of keys, problems and streams of events.
+
+const KEY = "storewatch-key";
+const listeners = new Set();
+let asking = null; // the question for a key that is open now: { reason, promise, answer }
+
+/** What went wrong, as the service tells it (application/problem+json). */
+export class Problem extends Error {
+  constructor(status, told) {
+    super(told.detail || told.title || `The service answered ${status}.`);
+    this.status = status;
+    this.type = (told.type || "").split(":").pop();
+    this.errors = told.errors || [];
+    this.count = told.count ?? this.errors.length;
+  }
+}
+
+export const key = () => sessionStorage.getItem(KEY);
+
+export function keepKey(value) {
+  if (value) sessionStorage.setItem(KEY, value);
+  else sessionStorage.removeItem(KEY);
+  listeners.forEach((tell) => tell());
+}
+
+/** The question for a key that is open, or null. */
+export const keyQuestion = () => asking;
+
+/** Call `tell` whenever the key or the question for one changes; returns what ends that. */
+export function onKeyChange(tell) {
+  listeners.add(tell);
+  return () => listeners.delete(tell);
+}
+
+/** Answer the open question: a key, or null for none. */
+export function answerKey(value) {
+  const { answer } = asking;
+  asking = null;
+  if (value) keepKey(value);
+  else listeners.forEach((tell) => tell());
+  answer(Boolean(value));
+}
+
+function askForKey(reason) {
+  if (!asking) {
+    asking = { reason };
+    asking.promise = new Promise((answer) => (asking.answer = answer));
+    listeners.forEach((tell) => tell());
+  }
+  return asking.promise;
+}
+
+export const keyHeader = () => (key() ? { Authorization: `Bearer ${key()}` } : {});
+
+/** Whether another key was given, so that asking again makes sense. */
+export async function keyHelps(status, problem, usedKey) {
+  if (status !== 401 && status !== 403) return false;
+  if (key() !== usedKey) return true; // given meanwhile, for another request
+  return askForKey(problem.message);
+}
+
+async function problemOf(response) {
+  let told = {};
+  try {
+    told = await response.json();
+  } catch {
+    // not from the service itself: its status has to do
+  }
+  return new Problem(response.status, told);
+}
+
+/** A response of the service; asks for a key where one is needed. Raises Problem. */
+export async function fetched(path, options = {}) {
+  for (;;) {
+    const used = key();
+    let response;
+    try {
+      response = await fetch(path, { ...options, headers: { ...options.headers, ...keyHeader() } });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, { detail: "The service does not answer." });
+    }
+    if (response.ok) return response;
+    const problem = await problemOf(response);
+    if (!(await keyHelps(response.status, problem, used))) throw problem;
+  }
+}
+
+export const getJson = async (path, options) => (await fetched(path, options)).json();
+
+export const startReport = async (options) => {
+  const response = await fetched("/reports", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": randomKey() },
+    body: JSON.stringify(options),
+  });
+  return response.json();
+};
+
+// crypto.randomUUID is there in secure contexts only; getRandomValues everywhere.
+const randomKey = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** Reports, newest first; all of them if `most` is left out. */
+export async function listReports(most = Infinity) {
+  const reports = [];
+  let cursor = null;
+  do {
+    const query = new URLSearchParams({ limit: String(Math.min(most, 100)) });
+    if (cursor) query.set("cursor", cursor);
+    const page = await getJson(`/reports?${query}`);
+    reports.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor && reports.length < most);
+  return reports;
+}
+
+/** The newest completed reports over all stores. */
+export async function completedReports(most = 2) {
+  const found = [];
+  let cursor = null;
+  do {
+    const query = new URLSearchParams({ limit: "100" });
+    if (cursor) query.set("cursor", cursor);
+    const page = await getJson(`/reports?${query}`);
+    found.push(...page.items.filter((report) => report.status === "completed" && !report.options.stores));
+    cursor = page.next_cursor;
+  } while (cursor && found.length < most);
+  return found.slice(0, most);
+}
+
+export const storePath = (id) => `/stores/${encodeURIComponent(id)}`;
+
+/**
+ * Follow a stream of server-sent events until it ends for good, reconnecting with Last-Event-ID.
+ *
+ * By fetch, not EventSource, which cannot send a key.
+ */
+export async function follow(path, { signal, onEvent, onState = () => {} }) {
+  let lastId = null;
+  let wait = 1000;
+  while (!signal.aborted) {
+    try {
+      const headers = { Accept: "text/event-stream", ...(lastId === null ? {} : { "Last-Event-ID": lastId }) };
+      const response = await fetched(path, { headers, signal, cache: "no-store" });
+      if (response.status === 204) return;
+      onState("live");
+      for await (const event of events(response.body)) {
+        wait = 1000;
+        if (event.id !== null) lastId = event.id;
+        if (event.retry) wait = event.retry;
+        if (event.data !== null && onEvent(event) === "end") return;
+      }
+    } catch (error) {
+      if (signal.aborted || (error.status >= 400 && error.status < 500 && error.status !== 429)) return;
+    }
+    if (signal.aborted) return;
+    onState("waiting");
+    await pause(wait, signal);
+    wait = Math.min(wait * 2, 15000);
+  }
+}
+
+const pause = (milliseconds, signal) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+/** The events of a body of text/event-stream, as the HTML standard reads them. */
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  let event = { id: null, type: "message", data: null, retry: null };
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const lines = text.split(/\r\n|\n|\r(?!$)/);
+    text = lines.pop();
+    for (const line of lines) {
+      if (line === "") {
+        if (event.data !== null || event.id !== null || event.retry !== null) yield event;
+        event = { id: null, type: "message", data: null, retry: null };
+        continue;
+      }
+      const [, field, given] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+      if (field === "data") event.data = event.data === null ? given ?? "" : `${event.data}\n${given ?? ""}`;
+      else if (field === "event") event.type = given;
+      else if (field === "id") event.id = given ?? "";
+      else if (field === "retry" && /^\d+$/.test(given)) event.retry = Number(given);
+    }
+  }
+}
+
+/** Offer bytes as a file. */
+export function save(name, blob) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}

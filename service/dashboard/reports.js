@@ -1,0 +1,216 @@
+// Reports: start one, see it run, fetch, cancel or delete it.
+
+import { fetched, follow, getJson, key, listReports, save, startReport } from "./api.js";
+import { bytes, count, instant, percent, span } from "./format.js";
+import { Loading, useLoaded, Wrong } from "./parts.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+
+const PAGE = 100;
+const ended = (report) => !["queued", "running"].includes(report.status);
+
+export function Reports() {
+  const { data, error, reload } = useLoaded(() => listReports(PAGE), []);
+  const [reports, setReports] = useState(null);
+  const [said, setSaid] = useState("");
+  useEffect(() => data && setReports(data), [data]);
+
+  const change = (report) =>
+    setReports((before) => {
+      const known = before.some(({ id }) => id === report.id);
+      return known ? before.map((one) => (one.id === report.id ? report : one)) : [report, ...before];
+    });
+  const remove = (id) => setReports((before) => before.filter((report) => report.id !== id));
+
+  return html`
+    <h1>Reports</h1>
+    <${Start} onStarted=${(report) => (setSaid("Report started."), change(report))} />
+    <p class="hidden" role="status">${said}</p>
+    ${error && html`<${Wrong} error=${error} retry=${reload} />`}
+    ${!reports && !error && html`<${Loading} />`}
+    ${reports && !reports.length && html`<p class="sub">No report yet.</p>`}
+    ${reports &&
+    reports.length > 0 &&
+    html`
+      <div class="scroll card" tabindex="0" role="region" aria-label="History of reports">
+        <table class="reports">
+          <thead>
+            <tr>
+              <th scope="col">Asked for</th><th scope="col">State</th><th scope="col">As of</th>
+              <th scope="col" class="number">Took</th><th scope="col" class="number">Rows</th><th scope="col">File</th>
+              <th scope="col"><span class="hidden">What to do</span></th>
+            </tr>
+          </thead>
+          <tbody>
+            ${reports.map(
+              (report) => html`<${Report} key=${report.id} report=${report} onChange=${change} onRemove=${remove} onSay=${setSaid} />`,
+            )}
+          </tbody>
+        </table>
+      </div>
+    `}
+  `;
+}
+
+function Start({ onStarted }) {
+  const [error, setError] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const start = async (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    const options = { include_unknown: form.has("include_unknown"), interpolation: form.get("interpolation"), max_gap: form.get("max_gap").trim() };
+    if (form.get("as_of")) options.as_of = `${form.get("as_of")}Z`;
+    setBusy(true);
+    setError(null);
+    try {
+      onStarted(await startReport(options));
+    } catch (problem) {
+      setError(problem);
+    }
+    setBusy(false);
+  };
+  return html`
+    <form class="card start" onSubmit=${start}>
+      <div class="start-line">
+        <button class="main" disabled=${busy}>Start report</button>
+        <p class="sub">How long each store was up and down within its business hours: the last hour, day and week.</p>
+      </div>
+      <details>
+        <summary>Options</summary>
+        <div class="fields">
+          <label>As of (UTC)<input type="datetime-local" name="as_of" step="1" /><span class="hint">Empty: the newest poll.</span></label>
+          <label>
+            Between two polls
+            <select name="interpolation">
+              <option value="nearest">the nearest one counts</option>
+              <option value="previous">the previous one counts</option>
+            </select>
+          </label>
+          <label>A poll speaks for up to<input name="max_gap" value="24h" required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
+          <label class="check"><input type="checkbox" name="include_unknown" checked />Columns of unknown time</label>
+        </div>
+      </details>
+      ${error && html`<${Wrong} error=${error} />`}
+    </form>
+  `;
+}
+
+/** Keep a report current for as long as it is queued or running. */
+function useLive(report, onChange, onSay) {
+  const [state, setState] = useState("live");
+  const over = ended(report);
+  useEffect(() => {
+    if (over) return undefined;
+    const abort = new AbortController();
+    const look = async () => {
+      const now = await getJson(`/reports/${report.id}`, { signal: abort.signal });
+      onChange(now);
+      if (ended(now)) {
+        onSay(`Report ${now.status}.`);
+        abort.abort();
+      }
+    };
+    follow(`/reports/${report.id}/events`, {
+      signal: abort.signal,
+      onState: setState,
+      onEvent: ({ data }) => {
+        let told;
+        try {
+          told = JSON.parse(data);
+        } catch {
+          return undefined;
+        }
+        if (told.progress && told.status) {
+          onChange(told);
+          if (!ended(told)) return undefined;
+          onSay(`Report ${told.status}.`);
+          return "end";
+        }
+        look().catch(() => {});
+        return undefined;
+      },
+    }).then(() => abort.signal.aborted || look().catch(() => {}));
+    return () => abort.abort();
+  }, [report.id, over]);
+  return state;
+}
+
+const STATES = {
+  queued: "Waiting",
+  running: "Running",
+  completed: "Completed",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  expired: "Expired",
+};
+
+function Report({ report, onChange, onRemove, onSay }) {
+  const connection = useLive(report, onChange, onSay);
+  const [error, setError] = useState(null);
+  const { progress } = report;
+  const asked = instant(report.created_at);
+
+  const act = async () => {
+    const over = ended(report);
+    setError(null);
+    try {
+      await fetched(report.links.self, { method: "DELETE" });
+      onSay(over ? "Report deleted." : "Report cancelled.");
+      if (over) {
+        onRemove(report.id);
+        return;
+      }
+      onChange(await getJson(report.links.self));
+    } catch (problem) {
+      if (problem.status === 404) onRemove(report.id);
+      else setError(problem);
+    }
+  };
+
+  return html`
+    <tr>
+      <th scope="row">${asked}</th>
+      <td class="state">
+        <span class=${`badge ${report.status}`}>${STATES[report.status]}</span>
+        ${report.status === "running" &&
+        html`
+          <progress max="100" value=${progress.percent ?? 0} aria-label=${`Progress of the report of ${asked}`}></progress>
+          <span class="sub">
+            ${percent((progress.percent ?? 0) / 100, 0)}${progress.seconds_left !== null && `, ${span(progress.seconds_left)} left`}
+          </span>
+        `}
+        ${!ended(report) && connection === "waiting" && html`<span class="sub">connection lost, trying again…</span>`}
+        ${report.error && html`<span class="sub">${report.error}</span>`}
+        ${error && html`<${Wrong} error=${error} />`}
+      </td>
+      <td>${report.as_of ? instant(report.as_of) : "–"}</td>
+      <td class="number">${report.seconds === null ? "–" : report.seconds < 10 ? `${report.seconds.toFixed(1)} s` : span(report.seconds)}</td>
+      <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
+      <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>
+      <td class="number">
+        <button type="button" class="quiet" onClick=${act} aria-label=${`${ended(report) ? "Delete" : "Cancel"} the report of ${asked}`}>
+          ${ended(report) ? "Delete" : "Cancel"}
+        </button>
+      </td>
+    </tr>
+  `;
+}
+
+/** A plain link, unless a key is needed: links cannot send one. */
+function Download({ report }) {
+  const [busy, setBusy] = useState(false);
+  const link = useRef();
+  const fetchIt = async (event) => {
+    if (!key()) return;
+    event.preventDefault();
+    setBusy(true);
+    try {
+      save(`${report.id}.csv`, await (await fetched(report.links.csv)).blob());
+    } finally {
+      setBusy(false);
+    }
+  };
+  return html`
+    <a ref=${link} href=${report.links.csv} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
+    <span class="sub"> ${busy ? "loading…" : bytes(report.file_size ?? 0)}</span>
+  `;
+}
