@@ -13,9 +13,9 @@ from service.api.problems import Problem
 
 _FILES = Path(__file__).resolve().parent.parent / "dashboard"
 _MEDIA_TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
 _HEADERS = {

@@ -115,35 +115,38 @@ function Change({ change }) {
 
 function Histogram({ summary }) {
   const { stores_by_availability: bins, stores_without_availability: without } = summary;
-  const ranges = bins.length - 1; // the last bin is of exactly 1
-  const most = Math.max(1, ...bins);
-  const label = (i) => (i === ranges ? "100 %" : `${(100 * i) / ranges} to ${(100 * (i + 1)) / ranges} %`);
-  const told = bins.map((stores, i) => [label(i), stores]).filter(([, stores]) => stores);
+  const some = bins.slice(0, -1); // the last is of those that were up all the time
+  const always = bins[some.length];
+  const most = Math.max(1, ...some);
+  const withDowntime = some.reduce((sum, stores) => sum + stores, 0);
+  const range = (i) => `${(100 * i) / some.length} to ${(100 * (i + 1)) / some.length} %`;
   return html`
-    <section class="card">
+    <section class="card spread">
       <h2>Stores by availability, last 7 days</h2>
+      <p class="sub">
+        <strong>${count(always)}</strong> ${always === 1 ? "store was" : "stores were"} never
+        down${without ? `; of ${count(without)} nothing is known` : ""}. The other <strong>${count(withDowntime)}</strong>:
+      </p>
       <div class="histogram" aria-hidden="true">
         <div class="bars">
-          ${bins.map(
+          ${some.map(
             (stores, i) => html`
-              <div class="bar" title=${`${label(i)}: ${count(stores)} stores`}>
-                <i class=${i === ranges ? "whole" : ""} style=${{ height: stores ? `max(2px, ${(100 * stores) / most}%)` : 0 }}></i>
+              <div class="bar" title=${`${range(i)}: ${count(stores)} ${stores === 1 ? "store" : "stores"}`}>
+                <i style=${{ height: stores ? `max(2px, ${(100 * stores) / most}%)` : 0 }}></i>
               </div>
             `,
           )}
         </div>
         <div class="axis"><span>0 %</span><span>25 %</span><span>50 %</span><span>75 %</span><span>100 %</span></div>
       </div>
-      <p class="sub">
-        ${count(bins[ranges])} without any downtime, ${count(told.reduce((sum, [, stores]) => sum + stores, 0) - bins[ranges])} with some,${" "}
-        ${count(without)} of which nothing is known.
-      </p>
       <details>
         <summary>As a table</summary>
         <table>
           <thead><tr><th scope="col">Availability</th><th scope="col" class="number">Stores</th></tr></thead>
           <tbody>
-            ${told.map(([range, stores]) => html`<tr><td>${range}</td><td class="number">${count(stores)}</td></tr>`)}
+            ${some.map((stores, i) => stores > 0 && html`<tr><td>${range(i)}</td><td class="number">${count(stores)}</td></tr>`)}
+            <tr><td>100 %</td><td class="number">${count(always)}</td></tr>
+            <tr><td>nothing known</td><td class="number">${count(without)}</td></tr>
           </tbody>
         </table>
       </details>
@@ -161,16 +164,18 @@ function MostDowntime({ summary }) {
         ? html`
             <table class="ranked">
               <thead>
-                <tr><th scope="col">Store</th><th scope="col" class="number">Down</th><th scope="col" class="number">Available</th></tr>
+                <tr>
+                  <th scope="col">Store</th><td class="meter" aria-hidden="true"></td>
+                  <th scope="col" class="number">Down</th><th scope="col" class="number">Available</th>
+                </tr>
               </thead>
               <tbody>
                 ${stores.map(
                   (store) => html`
                     <tr>
                       <td class="id"><a href=${storeLink(store.store_id)}>${store.store_id}</a></td>
-                      <td class="number meter">
-                        <i aria-hidden="true" style=${{ width: `${(100 * store.downtime) / most}%` }}></i>${span(store.downtime)}
-                      </td>
+                      <td class="meter" aria-hidden="true"><i style=${{ width: `${(100 * store.downtime) / most}%` }}></i></td>
+                      <td class="number">${span(store.downtime)}</td>
                       <td class="number">${percent(store.availability)}</td>
                     </tr>
                   `,

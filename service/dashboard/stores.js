@@ -233,7 +233,7 @@ function Rows({ table, rows, zones, sort, sortBy }) {
       <table aria-rowcount=${rows.length + 2}>
         <colgroup>
           <col class="c-id" /><col class="c-zone" /><col class="c-availability" />
-          ${groups.map(([, columns]) => columns.map(() => html`<col class="c-number" />`))}
+          ${groups.map(([, columns]) => columns.map(([, name]) => html`<col class=${name === "Unknown" ? "c-unknown" : "c-number"} />`))}
         </colgroup>
         <thead>
           <tr>
