@@ -6,6 +6,7 @@ from compute.axis import DAY_MS, Axis, Ints
 from compute.business_hours import BusinessTime, business_time
 from compute.csv_rows import WINDOWS_MS, csv_rows
 from compute.polls import observed_positions
+from compute.roll_up import RollUp, roll_up
 from compute.uptime import Interpolation, Runs, Totals, observe, runs, totals
 
 
@@ -82,8 +83,8 @@ def batch_totals(batch: StoreBatch, question: Question) -> Totals:
     return totals(observed, open_time, question.axis, len(batch.id_size), windows)
 
 
-def report_rows(batch: StoreBatch, question: Question) -> bytes:
-    """The report's CSV rows for a batch of stores, in the batch's order."""
-    return csv_rows(
-        batch.store_ids, batch.id_size, batch_totals(batch, question), question.include_unknown
-    )
+def report_rows(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
+    """The report's CSV rows for a batch of stores, in the batch's order; and all of them together."""
+    each = batch_totals(batch, question)
+    rows = csv_rows(batch.store_ids, batch.id_size, each, question.include_unknown)
+    return rows, roll_up(batch.store_ids, batch.id_size, each)

@@ -11,7 +11,17 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from compute.workers import Workers
-from service.api import access, dashboard, document, feeds, operations, problems, reports, stores
+from service.api import (
+    access,
+    dashboard,
+    document,
+    feeds,
+    operations,
+    problems,
+    reports,
+    stores,
+    summary,
+)
 from service.database import open_pool
 from service.keys import KeyRing
 from service.logs import RequestLog
@@ -93,6 +103,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
     app = Litestar(
         route_handlers=[
             *reports.ROUTES,
+            *summary.ROUTES,
             *stores.ROUTES,
             *feeds.ROUTES,
             *operations.ROUTES,

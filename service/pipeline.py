@@ -11,6 +11,7 @@ import numpy as np
 from compute.axis import Ints
 from compute.csv_rows import header
 from compute.report_rows import Question, StoreBatch, report_rows
+from compute.roll_up import RollUp, no_stores
 from compute.uptime import Interpolation
 from compute.workers import Workers
 from service.spans import parse_span
@@ -59,11 +60,19 @@ def parse_max_gap(text: str) -> int:
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a report is: stores written, of how many, and the instant that it ends at."""
+    """How far a report is.
+
+    Attributes:
+        stores_done: stores written
+        stores_total: of how many
+        as_of: the instant that it ends at, milliseconds since 1970-01-01 UTC
+        roll_up: the stores written, together
+    """
 
     stores_done: int
     stores_total: int
     as_of: int
+    roll_up: RollUp
 
 
 async def write_report(
@@ -94,22 +103,23 @@ async def write_report(
         if as_of is None:
             raise NoPolls
         question = Question(as_of, options.interpolation, options.max_gap, options.include_unknown)
-        progress = Progress(0, await store.count_stores(options.stores), as_of)
+        total = await store.count_stores(options.stores)
+        progress = Progress(0, total, as_of, no_stores(len(question.windows)))
         on_progress(progress)
         zones = Zones(await store.zone_names())
 
-        async def compute(page: StorePage) -> tuple[StorePage, bytes]:
+        async def compute(page: StorePage) -> tuple[bytes, RollUp]:
             batch = await read_batch(store, page, zones, question)
-            return page, await workers.run(report_rows, batch, question)
+            return await workers.run(report_rows, batch, question)
 
-        async def write(result: tuple[StorePage, bytes]) -> float:
+        async def write(result: tuple[bytes, RollUp]) -> float:
             nonlocal progress
-            page, rows = result
+            rows, together = result
             await asyncio.to_thread(file.write, rows)
-            done = progress.stores_done + len(page.id)
-            progress = Progress(done, progress.stores_total, as_of)
+            roll_up = progress.roll_up + together
+            progress = Progress(roll_up.stores, total, as_of, roll_up)
             on_progress(progress)
-            return len(page.id)
+            return together.stores
 
         file.write(header(options.include_unknown))
         await stream(workers, store.pages(options.stores), compute, write)

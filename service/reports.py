@@ -21,6 +21,7 @@ import msgspec
 from compute.workers import Workers
 from service.pipeline import NoPolls, Progress, ReportOptions, write_report
 from service.store import EPOCH
+from service.summary import to_kept
 
 log = logging.getLogger("storewatch.reports")
 
@@ -206,7 +207,7 @@ class ReportRunner:
                 await asyncio.to_thread(os.fsync, file.fileno())
             await self._renew(report, progress)
             partial.replace(self._folder / f"{report.id}.csv")
-            await self._finish(report, "completed", None)
+            await self._finish(report, "completed", None, to_kept(progress.roll_up))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
@@ -236,16 +237,20 @@ class ReportRunner:
         if not renewed:
             raise LeaseLost
 
-    async def _finish(self, report: Report, state: State, error: str | None) -> None:
+    async def _finish(
+        self, report: Report, state: State, error: str | None, summary: str | None = None
+    ) -> None:
         await self._pool.execute(
             """
-            update report set state = $3, error = $4, finished_at = now(), leased_until = null
+            update report set state = $3, error = $4, finished_at = now(), leased_until = null,
+                summary = $5
             where id = $1 and attempts = $2 and state = 'running'
             """,
             report.id,
             report.attempts,
             state,
             error,
+            summary,
         )
 
     async def _hand_back(self, report: Report) -> None:

@@ -1,0 +1,135 @@
+"""A report's summary: what it says of all its stores together, kept beside the report."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from msgspec import Meta
+
+from compute.axis import PER_MS
+from compute.roll_up import RANGES, RollUp
+
+Seconds = Annotated[float, Meta(ge=0, description="Exact seconds.")]
+Availability = Annotated[
+    Annotated[float, Meta(ge=0, le=1)] | None,
+    Meta(description="uptime / (uptime + downtime); null where both are 0."),
+]
+
+
+class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What all stores of a report have together in one window.
+
+    `uptime` + `downtime` + `unknown` = `business_time`.
+    """
+
+    window: Literal["hour", "day", "week"]
+    business_time: Seconds
+    uptime: Seconds
+    downtime: Seconds
+    unknown: Seconds
+    availability: Availability
+
+
+class StoreDowntime(msgspec.Struct, frozen=True, kw_only=True):
+    """A store's last week."""
+
+    store_id: str
+    uptime: Seconds
+    downtime: Seconds
+    unknown: Seconds
+    availability: Availability
+
+
+class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report says of all its stores together: seconds added first, divided once."""
+
+    as_of: Annotated[datetime, Meta(description="The end of every window.")]
+    stores: Annotated[int, Meta(ge=0, description="Stores in the report.")]
+    windows: Annotated[
+        list[WindowSummary], Meta(description="The last hour, day and week before `as_of`.")
+    ]
+    stores_by_availability: Annotated[
+        list[Annotated[int, Meta(ge=0)]],
+        Meta(
+            description=f"Stores by availability in the last week: {RANGES} ranges of "
+            f"{100 // RANGES} %, each with its begin and without its end, and last the stores of "
+            "exactly 100 %."
+        ),
+    ]
+    stores_without_availability: Annotated[
+        int, Meta(ge=0, description="Stores of whose last week nothing is known.")
+    ]
+    most_downtime: Annotated[
+        list[StoreDowntime],
+        Meta(description="The stores with the most downtime in the last week, the most first."),
+    ]
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A roll-up as the table `report` keeps it, in half-milliseconds."""
+
+    stores: int
+    sums: list[tuple[int, int, int]]
+    by_availability: list[int]
+    without: int
+    most_downtime: list[tuple[str, int, int, int]]
+
+
+def to_kept(roll_up: RollUp) -> str:
+    """What the column `summary` holds for a roll-up."""
+    kept = _Kept(
+        roll_up.stores,
+        roll_up.sums.tolist(),
+        roll_up.by_availability.tolist(),
+        roll_up.without,
+        [(one.store_id.decode(), one.up, one.down, one.unknown) for one in roll_up.most_downtime],
+    )
+    return msgspec.json.encode(kept).decode()
+
+
+async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | None:
+    """The summary of a report; None: it has none, or there is no such report."""
+    row = await pool.fetchrow(
+        "select as_of, summary from report where id = $1 and summary is not null", report_id
+    )
+    if row is None:
+        return None
+    kept = msgspec.json.decode(row["summary"], type=_Kept)
+    names: tuple[Literal["hour", "day", "week"], ...] = ("hour", "day", "week")
+    return ReportSummary(
+        as_of=row["as_of"],
+        stores=kept.stores,
+        windows=[
+            WindowSummary(
+                window=name,
+                business_time=_seconds(up + down + unknown),
+                uptime=_seconds(up),
+                downtime=_seconds(down),
+                unknown=_seconds(unknown),
+                availability=_availability(up, down),
+            )
+            for name, (up, down, unknown) in zip(names, kept.sums, strict=True)
+        ],
+        stores_by_availability=kept.by_availability,
+        stores_without_availability=kept.without,
+        most_downtime=[
+            StoreDowntime(
+                store_id=store_id,
+                uptime=_seconds(up),
+                downtime=_seconds(down),
+                unknown=_seconds(unknown),
+                availability=_availability(up, down),
+            )
+            for store_id, up, down, unknown in kept.most_downtime
+        ],
+    )
+
+
+def _seconds(half_milliseconds: int) -> float:
+    return half_milliseconds / (1000 * PER_MS)
+
+
+def _availability(up: int, down: int) -> float | None:
+    return up / (up + down) if up + down else None
