@@ -35,7 +35,7 @@ MOST_JSON_BYTES = 10_000_000
 StoreId: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID})
 ]
-_CLOCK = {"pattern": "^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?$"}
+CLOCK = {"pattern": "^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?$"}
 
 
 class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +67,8 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra_json_schema={"minimum": 0, "maximum": 6},
         ),
     ]
-    start_time_local: Annotated[str, Meta(extra_json_schema=_CLOCK, examples=["09:00:00"])]
-    end_time_local: Annotated[str, Meta(extra_json_schema=_CLOCK, examples=["17:30:00"])]
+    start_time_local: Annotated[str, Meta(extra_json_schema=CLOCK, examples=["09:00:00"])]
+    end_time_local: Annotated[str, Meta(extra_json_schema=CLOCK, examples=["17:30:00"])]
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +85,10 @@ _ROWS: dict[Feed, type[msgspec.Struct]] = {
 }
 
 
+#: Names of the rows' schemas, which are components of the OpenAPI document.
+ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
+
+
 def _operation(feed: Feed) -> type[Operation]:
     """What OpenAPI says of a feed's body.
 
@@ -95,11 +99,10 @@ def _operation(feed: Feed) -> type[Operation]:
         def to_schema(self) -> dict[str, Any]:
             row = _ROWS[feed]
             columns = ",".join(row.__struct_fields__)
-            [reference], parts = msgspec.json.schema_components([row])
             rows = {
                 "type": "array",
                 "maxItems": MOST_JSON_ROWS,
-                "items": parts[reference["$ref"].rpartition("/")[2]],
+                "items": {"$ref": f"#/components/schemas/{row.__name__}"},
             }
             text = {
                 "type": "string",

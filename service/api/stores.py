@@ -19,11 +19,19 @@ from msgspec import Meta
 
 from compute.axis import PER_MS, Ints
 from compute.business_hours import DEFAULT_TIMEZONE, unpack_hours
-from compute.feed_rows import Feed, FeedRefused, parse_columns, store_id_problem, zone_names
+from compute.feed_rows import (
+    LONGEST_STORE_ID,
+    Feed,
+    FeedRefused,
+    parse_columns,
+    store_id_problem,
+    zone_names,
+)
 from compute.polls import PollDays, unpack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
+from service.api.feeds import CLOCK
 from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented
 from service.feeds import forget, ingest_rows
@@ -87,10 +95,20 @@ class HoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     weekday: Annotated[int, Meta(ge=0, le=6, description="0 is Monday, 6 is Sunday.")]
     start: Annotated[
-        str, Meta(description="Local time such as 09:00 or 09:00:00.", examples=["09:00:00"])
+        str,
+        Meta(
+            description="Local time such as 09:00 or 09:00:00.",
+            examples=["09:00:00"],
+            extra_json_schema=CLOCK,
+        ),
     ]
     end: Annotated[
-        str, Meta(description="Local time, 24:00:00 at the most.", examples=["17:30:00"])
+        str,
+        Meta(
+            description="Local time, 24:00:00 at the most.",
+            examples=["17:30:00"],
+            extra_json_schema=CLOCK,
+        ),
     ]
 
 
@@ -184,7 +202,11 @@ class StoreTimeline(msgspec.Struct, frozen=True):
 
 EncodedId: TypeAlias = Annotated[
     str,
-    Parameter(description="The store's id, percent-encoded as a whole: a slash in it is `%2F`."),
+    Parameter(
+        description="The store's id, percent-encoded as a whole: a slash in it is `%2F`.",
+        # Of the id itself; what handlers get is longer.
+        schema_extra={"min_length": 1, "max_length": LONGEST_STORE_ID},
+    ),
 ]
 From: TypeAlias = Annotated[
     datetime | None,
