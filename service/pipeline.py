@@ -13,6 +13,7 @@ from compute.csv_rows import header
 from compute.report_rows import Question, StoreBatch, report_rows
 from compute.uptime import Interpolation
 from compute.workers import Workers
+from service import metrics
 from service.spans import parse_span
 from service.store import Snapshot, StorePage, snapshot
 from service.stream import stream
@@ -99,8 +100,11 @@ async def write_report(
         zones = Zones(await store.zone_names())
 
         async def compute(page: StorePage) -> tuple[StorePage, bytes]:
-            batch = await read_batch(store, page, zones, question)
-            return page, await workers.run(report_rows, batch, question)
+            with metrics.BATCH_SECONDS.labels("read").time():
+                batch = await read_batch(store, page, zones, question)
+            metrics.POLLS.inc(len(batch.polls) // 4)
+            with metrics.BATCH_SECONDS.labels("compute").time():
+                return page, await workers.run(report_rows, batch, question)
 
         async def write(result: tuple[StorePage, bytes]) -> float:
             nonlocal progress
@@ -109,6 +113,7 @@ async def write_report(
             done = progress.stores_done + len(page.id)
             progress = Progress(done, progress.stores_total, as_of)
             on_progress(progress)
+            metrics.STORES.inc(len(page.id))
             return len(page.id)
 
         file.write(header(options.include_unknown))

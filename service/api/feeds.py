@@ -35,7 +35,9 @@ MOST_JSON_BYTES = 10_000_000
 StoreId: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID})
 ]
-CLOCK = {"pattern": "^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?$"}
+_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
+START_CLOCK = {"pattern": f"^{_TIME_OF_DAY}$"}
+END_CLOCK = {"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"}
 
 
 class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +69,8 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra_json_schema={"minimum": 0, "maximum": 6},
         ),
     ]
-    start_time_local: Annotated[str, Meta(extra_json_schema=CLOCK, examples=["09:00:00"])]
-    end_time_local: Annotated[str, Meta(extra_json_schema=CLOCK, examples=["17:30:00"])]
+    start_time_local: Annotated[str, Meta(extra_json_schema=START_CLOCK, examples=["09:00:00"])]
+    end_time_local: Annotated[str, Meta(extra_json_schema=END_CLOCK, examples=["17:30:00"])]
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -243,7 +245,7 @@ def _rows(feed: Feed, body: bytes) -> FeedRows:
     try:
         given = msgspec.json.decode(body, type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        raise Problem(422, "The body is JSON, but not an array of rows.") from None
+        raise Problem(422, "The body is not a JSON array of rows.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     if len(given) > MOST_JSON_ROWS:

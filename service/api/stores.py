@@ -31,7 +31,7 @@ from compute.polls import PollDays, unpack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
-from service.api.feeds import CLOCK
+from service.api.feeds import END_CLOCK, START_CLOCK
 from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented
 from service.feeds import forget, ingest_rows
@@ -99,7 +99,7 @@ class HoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             description="Local time such as 09:00 or 09:00:00.",
             examples=["09:00:00"],
-            extra_json_schema=CLOCK,
+            extra_json_schema=START_CLOCK,
         ),
     ]
     end: Annotated[
@@ -107,7 +107,7 @@ class HoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             description="Local time, 24:00:00 at the most.",
             examples=["17:30:00"],
-            extra_json_schema=CLOCK,
+            extra_json_schema=END_CLOCK,
         ),
     ]
 
