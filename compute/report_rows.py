@@ -84,7 +84,7 @@ def batch_totals(batch: StoreBatch, question: Question) -> Totals:
 
 
 def report_rows(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
-    """The report's CSV rows for a batch of stores, in the batch's order; and all of them together."""
+    """The report's CSV rows for a batch of stores, in the batch's order, and their roll-up."""
     each = batch_totals(batch, question)
     rows = csv_rows(batch.store_ids, batch.id_size, each, question.include_unknown)
     return rows, roll_up(batch.store_ids, batch.id_size, each)

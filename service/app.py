@@ -13,6 +13,7 @@ from litestar.di import Provide
 from compute.workers import Workers
 from service.api import (
     access,
+    availability,
     dashboard,
     document,
     feeds,
@@ -105,6 +106,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
             *reports.ROUTES,
             *summary.ROUTES,
             *stores.ROUTES,
+            *availability.ROUTES,
             *feeds.ROUTES,
             *operations.ROUTES,
             *dashboard.ROUTES,

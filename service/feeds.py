@@ -7,7 +7,7 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Literal
 
@@ -29,6 +29,7 @@ from compute.feed_rows import (
 )
 from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
+from service import metrics
 from service.spool import Spool
 from service.store import EPOCH, from_array_send, poll_days
 from service.stream import stream
@@ -74,11 +75,14 @@ async def ingest(
     """
     spool = Spool()
     try:
-        stores = await _set_aside(workers, feed, source, text, spool)
+        with _counted(feed):
+            stores = await _set_aside(workers, feed, source, text, spool)
         async with _turn(pool) as connection:
-            return await _write(connection, feed, stores, spool)
+            done = await _write(connection, feed, stores, spool)
     finally:
         spool.close()
+    metrics.INGEST_ROWS.labels(feed).inc(done.rows)
+    return done
 
 
 async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRows) -> Ingested:
@@ -93,15 +97,28 @@ async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRow
     Raises:
         FeedRefused: something is wrong with them; nothing of them is stored
     """
-    if rows.fault_count:
-        raise FeedRefused(source, rows.faults, rows.fault_count)
+    with _counted(feed):
+        if rows.fault_count:
+            raise FeedRefused(source, rows.faults, rows.fault_count)
     spool = Spool()
     try:
         spool.append(rows.store, rows.value)
         async with _turn(pool) as connection:
-            return await _write(connection, feed, rows.store_ids, spool)
+            done = await _write(connection, feed, rows.store_ids, spool)
     finally:
         spool.close()
+    metrics.INGEST_ROWS.labels(feed).inc(done.rows)
+    return done
+
+
+@contextlib.contextmanager
+def _counted(feed: Feed) -> Iterator[None]:
+    """Count a feed that is refused."""
+    try:
+        yield
+    except FeedRefused:
+        metrics.INGEST_REFUSED.labels(feed).inc()
+        raise
 
 
 async def forget(

@@ -14,6 +14,7 @@ from compute.report_rows import Question, StoreBatch, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.uptime import Interpolation
 from compute.workers import Workers
+from service import metrics
 from service.spans import parse_span
 from service.store import Snapshot, StorePage, snapshot
 from service.stream import stream
@@ -109,8 +110,11 @@ async def write_report(
         zones = Zones(await store.zone_names())
 
         async def compute(page: StorePage) -> tuple[bytes, RollUp]:
-            batch = await read_batch(store, page, zones, question)
-            return await workers.run(report_rows, batch, question)
+            with metrics.BATCH_SECONDS.labels("read").time():
+                batch = await read_batch(store, page, zones, question)
+            metrics.POLLS.inc(len(batch.polls) // 4)
+            with metrics.BATCH_SECONDS.labels("compute").time():
+                return await workers.run(report_rows, batch, question)
 
         async def write(result: tuple[bytes, RollUp]) -> float:
             nonlocal progress
@@ -119,6 +123,7 @@ async def write_report(
             roll_up = progress.roll_up + together
             progress = Progress(roll_up.stores, total, as_of, roll_up)
             on_progress(progress)
+            metrics.STORES.inc(together.stores)
             return together.stores
 
         file.write(header(options.include_unknown))

@@ -1,7 +1,6 @@
 """The HTTP server around the application."""
 
 import logging
-import sys
 from typing import Any
 
 import uvicorn
@@ -21,7 +20,7 @@ _GRACE = 3
 
 
 def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
-    """Serve until a signal; exit status 1 if the service cannot start.
+    """Serve until a signal; ends the process, with status 3, if the service cannot start.
 
     Args:
         settings: from the environment
@@ -31,7 +30,7 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
     """
     start_logging()
     app = create_app(settings, local=is_loopback(host), insecure=insecure)
-    server = uvicorn.Server(
+    uvicorn.Server(
         uvicorn.Config(
             _failing_in_words(app),
             host=host,
@@ -43,10 +42,7 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
         )
-    )
-    server.run()
-    if not server.started:
-        sys.exit(1)
+    ).run()
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:
@@ -66,10 +62,16 @@ def _failing_in_words(app: Litestar) -> ASGIApp:
             return
         try:
             await app(scope, receive, send_without_stack)
-        except (DatabaseUnavailable, KeyNeeded) as error:
-            log.error("%s", error)
-        except Exception as error:
-            log.error("the service cannot start", exc_info=error)
-            raise
+        except* (DatabaseUnavailable, KeyNeeded) as known:
+            log.error("%s", _first(known))
+        except* Exception as unknown:
+            log.error("the service cannot start", exc_info=_first(unknown))
 
     return run
+
+
+def _first(failure: BaseException) -> BaseException:
+    """The failure itself: Litestar runs what starts in a group of tasks."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure

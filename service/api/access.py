@@ -35,6 +35,8 @@ SECURITY_SCHEMES = {
 _REALM = 'Bearer realm="storewatch"'
 #: A proxy adds one of these: then the client is not the one whose address we see.
 _OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+#: Kinds of `Authorization` that are for a proxy before the service, which may pass them on.
+_KINDS_FOR_PROXIES = ("basic", "digest", "negotiate")
 
 
 class Access:
@@ -53,23 +55,25 @@ class Access:
         """Let a request pass, or raise the Problem that tells why not."""
         if needed == "none":
             return
-        given = _given_key(headers)
         if not await self.keys.any_made():
             if not self.insecure:
                 self._check_local(client, headers)
             return
-        if given is None:
+        given = _given_keys(headers)
+        if not given:
             raise Problem(
                 401,
                 "A key is needed: send it as Authorization: Bearer … or as X-API-Key. "
                 "`storewatch keys create` makes one.",
                 headers={"WWW-Authenticate": _REALM},
             )
-        key = await self.keys.find(given)
-        if key is None:
+        key = await self.keys.find(given.pop())
+        if key is None or given:
             raise Problem(
                 401,
-                "This key is not valid: it was revoked, or there never was one like it.",
+                "Authorization and X-API-Key hold different keys: send one of them."
+                if given
+                else "This key is not valid: it was revoked, or there never was one like it.",
                 slug="key-not-valid",
                 headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
             )
@@ -146,8 +150,13 @@ def _host_name(url: str) -> str:
         return ""
 
 
-def _given_key(headers: Mapping[str, str]) -> str | None:
-    kind, _, key = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and key.strip():
-        return key.strip()
-    return headers.get("x-api-key") or None
+def _given_keys(headers: Mapping[str, str]) -> set[str]:
+    """What is given as a key: whatever is sent must be right, so it is not only looked for."""
+    given = set()
+    if "authorization" in headers:
+        kind, _, key = headers["authorization"].partition(" ")
+        if kind.lower() not in _KINDS_FOR_PROXIES:
+            given.add(key.strip() if kind.lower() == "bearer" else "")
+    if "x-api-key" in headers:
+        given.add(headers["x-api-key"].strip())
+    return given

@@ -4,6 +4,7 @@ Litestar makes the document from the handlers. What it cannot say of them is add
 """
 
 import gzip
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -11,12 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar import MediaType, Request, Response, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, License, Server, Tag
 
+from service.api import feeds
 from service.api.access import SECURITY_SCHEMES, needed_scope
 from service.api.problems import Problem
 
@@ -35,8 +38,6 @@ _PAGE_HEADERS = {
 }
 
 _DESCRIPTION = """\
-How long each store was up and down within its business hours, over any window.
-
 Feed the service polls, business hours and time zones; ask for a report over all stores, or for one
 store's availability and timeline. Every instant is RFC 3339 in UTC, every duration a number of
 seconds. `availability = uptime / (uptime + downtime)`, null where both are 0; what no poll speaks
@@ -58,6 +59,7 @@ _HEADERS_OF_STATUS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
     "429": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
     "503": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
 }
+_NULL = {"type": "null"}
 _SAID_OF_NOTHING = ("deprecated", "allowEmptyValue", "allowReserved")
 
 
@@ -68,17 +70,31 @@ def document(made: Mapping[str, Any], handlers: Iterable[HTTPRouteHandler]) -> d
     for operations in whole["paths"].values():
         for method, operation in operations.items():
             handler = by_operation.get(operation.get("operationId"))
-            if handler is None:
-                continue
-            needed = needed_scope(handler.opt, method.upper())
-            operation["security"] = (
-                [] if needed == "none" else [{name: [needed]} for name in SECURITY_SCHEMES]
-            )
-            for status, response in operation["responses"].items():
-                for name, (schema, text) in _HEADERS_OF_STATUS.get(status, {}).items():
-                    headers = response.setdefault("headers", {})
-                    headers.setdefault(name, {"schema": schema, "description": text})
+            if handler is not None:
+                _complete(operation, handler, method.upper())
+    schemas = whole["components"]["schemas"]
+    for name, schema in _struct_schemas({*schemas, *feeds.ROW_SCHEMAS}).items():
+        schemas[name] = _both(schemas.get(name, {}), schema)
+    whole["components"]["schemas"] = dict(sorted(schemas.items()))
     return whole
+
+
+def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, method: str) -> None:
+    needed = needed_scope(handler.opt, method)
+    operation["security"] = (
+        [] if needed == "none" else [{name: [needed]} for name in SECURITY_SCHEMES]
+    )
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
+        parameter["schema"].pop("description", None)  # the parameter itself says it
+    for status, response in operation["responses"].items():
+        headers = response.get("headers", {})
+        for name, (schema, text) in _HEADERS_OF_STATUS.get(status, {}).items():
+            headers.setdefault(name, {"schema": schema, "description": text})
+        for header in headers.values():
+            header.setdefault("schema", {"type": "string"})
+        if headers:
+            response["headers"] = headers
 
 
 def _tidied(part: Any) -> Any:
@@ -95,12 +111,58 @@ def _tidied(part: Any) -> Any:
     if isinstance(choices := tidied.get("oneOf"), list) and len(choices) == 1:
         del tidied["oneOf"]
         tidied = {**choices[0], **tidied}
+    # ... what may be null as a choice of two, as msgspec does,
+    for choosing in ("oneOf", "anyOf"):
+        choices = tidied.get(choosing, [])
+        others = [choice for choice in choices if choice != _NULL]
+        if len(choices) == 2 and len(others) == 1 and isinstance(others[0].get("type"), str):
+            kind = others[0]["type"]
+            del tidied[choosing]
+            tidied = {**others[0], **tidied, "type": [kind, "null"]}
+            if "enum" in tidied:
+                tidied["enum"] = [*tidied["enum"], None]
     # ... and every bound as a float, also an integer's.
-    if tidied.get("type") == "integer":
+    if tidied.get("type") in ("integer", ["integer", "null"]):
         for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
             if isinstance(tidied.get(bound), float):
                 tidied[bound] = int(tidied[bound])
     return tidied
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is left out is not null: there is no way to send null."""
+    if isinstance(kinds := schema.get("type"), list):
+        return {**schema, "type": next(kind for kind in kinds if kind != "null")}
+    return dict(schema)
+
+
+def _struct_schemas(names: set[str]) -> dict[str, Any]:
+    """Structs as msgspec describes them: with their docstrings, and all that their Metas say."""
+    structs: dict[str, type[msgspec.Struct]] = {}
+    for struct in msgspec.Struct.__subclasses__():
+        of_api = struct.__module__.startswith("service.api.")
+        if struct.__name__ in names and (of_api or struct.__name__ not in structs):
+            structs[struct.__name__] = struct
+    schemas = msgspec.json.schema_components(
+        structs.values(), ref_template="#/components/schemas/{name}"
+    )[1]
+    for schema in schemas.values():
+        text = inspect.cleandoc(schema.get("description", ""))
+        schema["description"] = text.partition("\n\nAttributes:")[0]
+    return {name: _tidied(schema) for name, schema in schemas.items()}
+
+
+def _both(litestar: dict[str, Any], msgspec: dict[str, Any]) -> dict[str, Any]:
+    """A Struct's schema by Litestar, with what only msgspec tells; it leaves out formats."""
+    properties = dict(msgspec["properties"])
+    for name, schema in litestar.get("properties", {}).items():
+        more = dict(properties[name])
+        if "oneOf" in schema:
+            more.pop("anyOf", None)
+        if "const" in schema:
+            more.pop("enum", None)
+        properties[name] = {**more, **schema}
+    return {**litestar, **msgspec, "properties": properties}
 
 
 class _Document(JsonRenderPlugin):

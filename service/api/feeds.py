@@ -35,7 +35,9 @@ MOST_JSON_BYTES = 10_000_000
 StoreId: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID})
 ]
-_CLOCK = {"pattern": "^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?$"}
+_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
+START_CLOCK = {"pattern": f"^{_TIME_OF_DAY}$"}
+END_CLOCK = {"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"}
 
 
 class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +69,8 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra_json_schema={"minimum": 0, "maximum": 6},
         ),
     ]
-    start_time_local: Annotated[str, Meta(extra_json_schema=_CLOCK, examples=["09:00:00"])]
-    end_time_local: Annotated[str, Meta(extra_json_schema=_CLOCK, examples=["17:30:00"])]
+    start_time_local: Annotated[str, Meta(extra_json_schema=START_CLOCK, examples=["09:00:00"])]
+    end_time_local: Annotated[str, Meta(extra_json_schema=END_CLOCK, examples=["17:30:00"])]
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +87,10 @@ _ROWS: dict[Feed, type[msgspec.Struct]] = {
 }
 
 
+#: Names of the rows' schemas, which are components of the OpenAPI document.
+ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
+
+
 def _operation(feed: Feed) -> type[Operation]:
     """What OpenAPI says of a feed's body.
 
@@ -95,11 +101,10 @@ def _operation(feed: Feed) -> type[Operation]:
         def to_schema(self) -> dict[str, Any]:
             row = _ROWS[feed]
             columns = ",".join(row.__struct_fields__)
-            [reference], parts = msgspec.json.schema_components([row])
             rows = {
                 "type": "array",
                 "maxItems": MOST_JSON_ROWS,
-                "items": parts[reference["$ref"].rpartition("/")[2]],
+                "items": {"$ref": f"#/components/schemas/{row.__name__}"},
             }
             text = {
                 "type": "string",
@@ -205,6 +210,9 @@ async def _load(
             headers={"Accept-Encoding": "gzip"},
         )
     most = settings.feed_bytes if media_type == "text/csv" else MOST_JSON_BYTES
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise _too_large(most)
     # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
     text = _up_to(most, unpacked(_up_to(most, _body(request))))
     if media_type == "text/csv":
@@ -231,8 +239,12 @@ async def _up_to(most: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes
     async for piece in pieces:
         size += len(piece)
         if size > most:
-            raise Problem(413, f"The body is larger than {most} bytes: send it in parts.")
+            raise _too_large(most)
         yield piece
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"The body is larger than {most} bytes, unpacked: send it in parts.")
 
 
 def _rows(feed: Feed, body: bytes) -> FeedRows:
@@ -240,7 +252,7 @@ def _rows(feed: Feed, body: bytes) -> FeedRows:
     try:
         given = msgspec.json.decode(body, type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        raise Problem(422, "The body is JSON, but not an array of rows.") from None
+        raise Problem(422, "The body is not a JSON array of rows.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     if len(given) > MOST_JSON_ROWS:

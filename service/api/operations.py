@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -16,38 +17,40 @@ TAGS = ["operations"]
 
 #: A part of the service that answers no sooner than this is not well, seconds.
 _PATIENCE = 3.0
-_REPORT_STATES = ("queued", "running", "completed", "failed")
+_REPORT_STATES = ("queued", "running", "completed", "failed", "cancelled", "expired")
 
 
 class Live(msgspec.Struct, frozen=True):
     """The process answers."""
 
-    status: str = "ok"
+    status: Literal["ok"]
 
 
 class Ready(msgspec.Struct, frozen=True):
     """Reports can be made and read."""
 
-    status: str = "ok"
-    database: str = "ok"
-    workers: str = "ok"
+    status: Literal["ok"]
+    database: Literal["ok"]
+    workers: Literal["ok"]
 
 
 @get(
     "/health/live",
     operation_id="getLiveness",
+    summary="Whether the process answers",
     tags=TAGS,
     opt={"scope": "none"},
     responses=documented(public=True, but=(400, 503)),
 )
 async def live() -> Live:
     """Answer, to show that the process does. Nothing else is asked."""
-    return Live()
+    return Live("ok")
 
 
 @get(
     "/health/ready",
     operation_id="getReadiness",
+    summary="Whether the database and the workers answer",
     tags=TAGS,
     opt={"scope": "none"},
     responses=documented(public=True, but=(400,)),
@@ -68,7 +71,7 @@ async def ready(pool: asyncpg.Pool, workers: Workers) -> Ready:
             headers={"Retry-After": "1"},
             **parts,
         )
-    return Ready()
+    return Ready("ok", "ok", "ok")
 
 
 async def _asks(pool: asyncpg.Pool) -> bool:
@@ -92,6 +95,7 @@ async def _computes(workers: Workers) -> bool:
 @get(
     "/metrics",
     operation_id="getMetrics",
+    summary="Measures, for Prometheus",
     tags=TAGS,
     media_type=MediaType.TEXT,
     responses=documented(),

@@ -17,6 +17,7 @@ from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import ParameterKwarg
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import FeedRefused
@@ -39,6 +40,7 @@ _DATABASE_AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
 )
 
 
@@ -126,6 +128,22 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
         )
 
 
+def refused(name: str, problem: str, source: str = "query") -> Problem:
+    """What a handler raises about one value of a request that no schema could refuse.
+
+    Args:
+        name: of the value, within that part of the request
+        problem: what is wrong with it; reads on after the name
+        source: body, path, query or header
+    """
+    return Problem(
+        422,
+        f"{source} {name}: {problem}",
+        slug="invalid-request",
+        errors=[ProblemError(problem=problem, source=source, field=name)],
+    )
+
+
 _DESCRIPTIONS = {
     400: "The request cannot be read.",
     401: "No key was given, or not one that is valid.",
@@ -170,7 +188,7 @@ def documented(
 
 def answer(request: Request[object, object, State], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every exception."""
-    problem = _problem(error)
+    problem = _problem(request, error)
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request failed", exc_info=error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, Problem):
@@ -178,15 +196,17 @@ def answer(request: Request[object, object, State], error: Exception) -> Respons
     return problem.response()
 
 
-def _problem(error: Exception) -> Problem:
+def _problem(request: Request[object, object, State], error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, ValidationException):
-        return _of_validation(error)
+        return _of_validation(request, error)
     if isinstance(error, HTTPException):
         return _of_litestar(error)
     if isinstance(error, FeedRefused):
         return _of_feed(error)
+    if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
+        return Problem(400, "The body is not UTF-8.")
     if isinstance(error, _DATABASE_AWAY):
         return Problem(
             503,
@@ -197,10 +217,10 @@ def _problem(error: Exception) -> Problem:
     return Problem(500, "The service failed. Its log tells more under the X-Request-ID.")
 
 
-def _of_validation(error: ValidationException) -> Problem:
+def _of_validation(request: Request[object, object, State], error: ValidationException) -> Problem:
     """What Litestar says of values that do not fit the handler's signature; 400 by its default."""
     told = error.extra if isinstance(error.extra, list) else []
-    errors = [_of_part(one) for one in told if isinstance(one, dict)]
+    errors = [_of_part(request, one) for one in told if isinstance(one, dict)]
     if not errors:  # a parameter that is missing: Litestar tells it in the detail alone
         text = re.sub(r" for (url|path) \S+$", "", error.detail)
         return Problem(422, text, slug="invalid-request", title="Invalid request")
@@ -219,8 +239,8 @@ def _of_validation(error: ValidationException) -> Problem:
     )
 
 
-def _of_part(told: Mapping[str, object]) -> ProblemError:
-    source, field = told.get("source"), told.get("key")
+def _of_part(request: Request[object, object, State], told: Mapping[str, object]) -> ProblemError:
+    source, field = told.get("source"), _name_in_request(request, told.get("key"))
     problem = str(told.get("message") or "it is not valid")
     if source == "body" and problem == "'data'":  # so Litestar tells that there is none
         problem = "a body is needed"
@@ -229,6 +249,18 @@ def _of_part(told: Mapping[str, object]) -> ProblemError:
         source=UNSET if source is None else str(getattr(source, "value", source)),
         field=UNSET if field in (None, "data") else str(field),
     )
+
+
+def _name_in_request(request: Request[object, object, State], name: object) -> object:
+    """What the request calls a parameter: `from`, where the handler cannot call it so."""
+    handler = request.scope.get("route_handler")
+    if handler is None or not isinstance(name, str):
+        return name
+    parameter = handler.parsed_fn_signature.parameters.get(name)
+    definition = parameter.kwarg_definition if parameter else None
+    if not isinstance(definition, ParameterKwarg):
+        return name
+    return definition.query or definition.header or name
 
 
 _OF_STATUS = {
