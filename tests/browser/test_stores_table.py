@@ -1,0 +1,144 @@
+"""The table of all stores, a hundred thousand of them.
+
+Times are the main thread's own CPU time, as the browser tells it: other programs do not count.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import CDPSession, Page, expect
+
+from tests.browser.conftest import Opener
+from tests.browser.reports import completed_report
+from tests.integration.service import Service, add_many_stores, ask, running_service
+
+STORES = 100_000
+SECOND, FRAME = 1.0, 1 / 60
+
+
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service with many stores, every tenth of them in Berlin, and their report."""
+    add_many_stores(module_database_url, STORES)
+    ask(
+        module_database_url,
+        "with berlin as (insert into timezone (name) values ('Europe/Berlin') returning id) "
+        "update store set timezone = berlin.id from berlin where store_id like '%0'",
+    )
+    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
+        completed_report(service)
+        yield service
+
+
+@pytest.fixture
+def page(open_page: Opener) -> Page:
+    page = open_page("/#/stores")
+    expect(page.get_by_role("status")).to_have_text("100,000 of 100,000 stores")
+    return page
+
+
+def _cpu_of(page: Page) -> CDPSession:
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    return session
+
+
+def _seconds(session: CDPSession) -> float:
+    """CPU time of the main thread so far."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
+
+
+def _first_ids(page: Page, most: int = 3) -> list[str]:
+    return page.locator("tbody .id").all_inner_texts()[:most]
+
+
+def test_the_first_rows_are_painted_within_a_second_of_work(open_page: Opener) -> None:
+    page = open_page("/#/feeds")
+    session = _cpu_of(page)
+    before = _seconds(session)
+    page.get_by_role("link", name="Stores").click()
+    expect(page.locator("tbody .id").first).to_be_visible()
+    assert _seconds(session) - before < SECOND
+
+
+def test_scrolling_takes_less_work_than_a_sixtieth_of_a_second_per_frame(page: Page) -> None:
+    expect(page.locator("option", has_text="Europe/Berlin")).to_have_count(1)  # zones are read
+    session = _cpu_of(page)
+    before = _seconds(session)
+    told = page.evaluate(
+        """async () => {
+            const box = document.querySelector(".grid");
+            const frame = () => new Promise(requestAnimationFrame);
+            let empty = 0;
+            for (let i = 0; i < 120; i += 1) {
+                box.scrollTop += i % 10 ? 140 : 25_000; // as by a wheel, and now and then far
+                await frame();
+                await frame(); // drawn by now
+                const { top, bottom } = box.getBoundingClientRect();
+                const rows = [...box.querySelectorAll("tbody tr:not(.space)")];
+                const first = rows[0].getBoundingClientRect();
+                const last = rows.at(-1).getBoundingClientRect();
+                if (first.top > top + 80 || last.bottom < bottom) empty += 1;
+            }
+            return { empty, top: box.scrollTop };
+        }"""
+    )
+    work = (_seconds(session) - before) / 120
+    assert told["top"] > 300_000
+    assert told["empty"] == 0
+    assert work < FRAME
+
+
+def test_the_last_row_is_reached_and_only_rows_in_sight_are_drawn(page: Page) -> None:
+    page.locator(".grid").focus()
+    page.keyboard.press("End")
+    expect(page.locator("tr[aria-rowindex='100002']")).to_be_visible()
+    assert page.locator("tbody tr").count() < 80
+    assert page.locator(".grid table").get_attribute("aria-rowcount") == "100002"
+
+
+def test_every_column_sorts_in_both_directions(page: Page) -> None:
+    assert _first_ids(page) == ["store-000002", "store-000004", "store-000006"]  # the worst first
+    heads = page.locator("thead .sort")
+    assert heads.count() == 12
+    for head in heads.all():
+        head.click()
+        column = page.locator("thead th", has=head)
+        first = column.get_attribute("aria-sort")
+        head.click()
+        expect(column).to_have_attribute(
+            "aria-sort", "ascending" if first == "descending" else "descending"
+        )
+    page.get_by_role("button", name="Store", exact=True).click()
+    assert _first_ids(page, 1) == ["store-000001"]
+    page.get_by_role("button", name="Store", exact=True).click()
+    assert _first_ids(page, 1) == ["store-100000"]
+
+
+def test_search_and_filters_narrow_the_table_and_just_these_are_downloaded(page: Page) -> None:
+    status = page.get_by_role("status")
+    page.get_by_label("Time zone").select_option("Europe/Berlin")
+    expect(status).to_have_text("10,000 of 100,000 stores")
+    page.get_by_label("Search").fill("0012")
+    expect(status).to_have_text("12 of 100,000 stores")
+    page.get_by_label("Last 7 days").select_option("Below 50 %")
+    expect(status).to_have_text("12 of 100,000 stores")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download these 12 as CSV").click()
+    header, *rows = Path(download.value.path()).read_text().splitlines()
+    assert header.startswith("store_id,uptime_last_hour,")
+    assert len(rows) == 12
+    assert all("0012" in row and row.split(",")[0].endswith("0") for row in rows)
+    assert rows[0] == f"{rows[0].split(',')[0]},0.00,0.00,0.00,60.00,24.00,24.00,0.00,0.00,144.00"
+
+
+def test_a_store_opens_and_back_again_the_view_is_as_it_was(page: Page) -> None:
+    page.get_by_label("Search").fill("0777")
+    page.get_by_role("link", name="store-007770").click()
+    expect(page.locator("h1")).to_have_text("store-007770")
+    page.go_back()
+    expect(page.get_by_label("Search")).to_have_value("0777")
