@@ -4,10 +4,10 @@ PYTHON = $(VENV)/bin/python
 CONSTRAINTS = constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench serve setup clean
+.PHONY: help demo test lint bench serve setup chromium screenshots clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see what this does
 	@$(PYTHON) -m service demo $(ARGS)
@@ -15,7 +15,7 @@ demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see
 serve: $(VENV)/with-embedded ## Run the service on http://127.0.0.1:8000, with a private PostgreSQL unless DATABASE_URL is set
 	@$(PYTHON) -m service serve $(ARGS)
 
-test: lint ## Run every check that CI runs
+test: lint chromium ## Run every check that CI runs
 	$(PYTHON) -m pytest $(ARGS)
 
 lint: $(VENV)/with-embedded,dev ## Check style and types
@@ -26,7 +26,18 @@ lint: $(VENV)/with-embedded,dev ## Check style and types
 bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the same
 	$(PYTHON) -m tests.bench $(ARGS)
 
-setup: $(VENV)/with-embedded,dev ## Only install what the tests need, into .venv
+setup: $(VENV)/with-embedded,dev chromium ## Only install what the tests need
+
+# A browser for the tests of the dashboard, where it can be had without a question; without one they are skipped.
+chromium:
+	@if [ -z "$$CHROMIUM" ] && ! command -v chromium chromium-browser google-chrome >/dev/null \
+	&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing the Debian package chromium, for the tests of the dashboard"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi
+
+screenshots: $(VENV)/with-embedded,dev chromium ## Renew the pictures of the dashboard in tests/browser/screenshots
+	$(PYTHON) -m tests.browser.screenshots
 
 clean: ## Remove .venv and what the checks keep between runs
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

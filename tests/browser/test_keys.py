@@ -33,7 +33,7 @@ def service(
 
 
 def _give(page: Page, key: str) -> None:
-    page.get_by_label("API key").fill(key)
+    page.get_by_label("API key", exact=True).fill(key)
     page.get_by_role("button", name="Use this key").click()
 
 
@@ -42,7 +42,7 @@ def test_it_asks_again_until_the_key_is_right_and_keeps_it_for_the_session(
 ) -> None:
     page = open_page("/#/stores/s1")
     expect(page.get_by_role("dialog")).to_contain_text("A key is needed")
-    expect(page.get_by_label("API key")).to_be_focused()
+    expect(page.get_by_label("API key", exact=True)).to_be_focused()
     _give(page, "sw_wrong")
     expect(page.get_by_role("dialog")).to_contain_text("not valid")
     _give(page, keys["read"])

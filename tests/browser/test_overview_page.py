@@ -1,4 +1,4 @@
-"""The overview: shares of business time, who was down most, what changed since the report before."""
+"""The overview: shares of business time, who was down most, what changed since."""
 
 import re
 from typing import Any
@@ -11,6 +11,7 @@ from tests.browser.reports import completed_report
 from tests.integration.service import Service
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
+MINUS = "\N{MINUS SIGN}"
 EARLIER = "2024-03-12T18:00:00Z"
 
 
@@ -77,13 +78,13 @@ def test_what_changed_since_the_report_before_is_told(
 ) -> None:
     newest, before = summaries
     change = (newest["windows"][2]["availability"] - before["windows"][2]["availability"]) * 100
-    told = f"{'+' if change > 0 else '−'}{abs(change):.2f}"
+    told = f"{'+' if change > 0 else MINUS}{abs(change):.2f}"
     changes = page.locator("section", has=page.get_by_role("heading", name="Since the report"))
     expect(changes.locator("tr", has_text="Last 7 days")).to_contain_text(told)
     worse = changes.get_by_role("heading", name=re.compile("Got worse"))
     expect(worse).to_be_visible()
     points = changes.locator("td.worse").all_inner_texts()
-    values = [float(text.replace("−", "-")) for text in points]
+    values = [float(text.replace(MINUS, "-")) for text in points]
     assert values == sorted(values)
 
 

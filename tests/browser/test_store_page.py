@@ -78,7 +78,7 @@ def test_a_day_on_which_clocks_go_forward_has_23_hours_and_says_so(open_page: Op
     )
     # Saturday's hours end at noon on Sunday, 11 hours after its midnight; Sunday itself is closed.
     expect(sunday.locator(".segment.up")).to_have_attribute("title", "up: 00:00 to 12:00, 11 h")
-    assert [tick for tick in sunday.locator(".hours span").all_inner_texts()] == [
+    assert sunday.locator(".hours span").all_inner_texts() == [
         "0", "3", "6", "9", "12", "15", "18", "21",
     ]  # fmt: skip
 

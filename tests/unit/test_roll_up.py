@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from functools import reduce
+from itertools import pairwise
 from operator import add
 
 import numpy as np
@@ -51,5 +52,5 @@ def test_a_roll_up_says_what_a_plain_count_does(stores: Stores) -> None:
 @given(_stores, st.lists(st.integers(0, 30)))
 def test_roll_ups_of_parts_add_up_to_that_of_the_whole(stores: Stores, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(stores)) for cut in cuts), len(stores)]
-    parts = [_roll_up(stores[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    parts = [_roll_up(stores[a:b]) for a, b in pairwise(places)]
     assert _told(reduce(add, parts, no_stores(2))) == _told(_roll_up(stores))
