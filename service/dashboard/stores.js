@@ -199,6 +199,7 @@ function Rows({ table, rows, zones, sort, sortBy }) {
   const first = Math.max(0, Math.min(Math.floor((top * stretch) / ROW) - MORE_ROWS, rows.length - inSight));
   const last = Math.min(rows.length, first + inSight + 2 * MORE_ROWS);
   const above = Math.max(0, Math.min(first * ROW - top * (stretch - 1), tall - (last - first) * ROW));
+  const moved = Math.round(above - first * ROW);
 
   const look = () => {
     const { scrollTop, clientHeight } = box.current;
@@ -222,46 +223,54 @@ function Rows({ table, rows, zones, sort, sortBy }) {
     look();
   }, [rows]);
 
+  // Rows that stay in sight are the same objects again, which Preact passes over.
+  const drawnRows = useMemo(() => new Map(), [rows, zones, moved]);
+  for (const at of drawnRows.keys()) if (at < first || at >= last) drawnRows.delete(at);
   const shown = [];
   for (let at = first; at < last; at += 1) {
-    const row = rows[at];
-    shown.push(html`<${Row} key=${at % (inSight + 2 * MORE_ROWS)} at=${at} row=${row} table=${table} groups=${groups} zone=${zones.names[zones.of[row]]} />`);
+    if (!drawnRows.has(at)) {
+      const row = rows[at];
+      const zone = zones.names[zones.of[row]];
+      drawnRows.set(at, html`<${Row} key=${at} at=${at} top=${at * ROW + moved} row=${row} table=${table} groups=${groups} zone=${zone} />`);
+    }
+    shown.push(drawnRows.get(at));
   }
   const head = { sort, sortBy };
+  // Laid out by flex, not as a table: a row that comes into sight then moves no other. So roles are said.
   return html`
     <div class="scroll card grid" ref=${box} onScroll=${look} tabindex="0" role="region" aria-label="Table of stores">
-      <table aria-rowcount=${rows.length + 2}>
-        <colgroup>
-          <col class="c-id" /><col class="c-zone" /><col class="c-availability" />
-          ${groups.map(([, columns]) => columns.map(([, name]) => html`<col class=${name === "Unknown" ? "c-unknown" : "c-number"} />`))}
-        </colgroup>
-        <thead>
-          <tr>
-            <td colspan="2"></td>
-            <th scope="col" class="number">Last 7 days</th>
-            ${groups.map(([title, columns]) => html`<th scope="colgroup" colspan=${columns.length} class="group">${title}</th>`)}
+      <table role="table" aria-rowcount=${rows.length + 2}>
+        <thead role="rowgroup">
+          <tr role="row">
+            <td role="cell" class="id"></td><td role="cell" class="zone"></td>
+            <th role="columnheader" scope="col" class="available">Last 7 days</th>
+            ${groups.map(
+              ([title, columns]) =>
+                html`<th role="columnheader" scope="colgroup" class=${columns.length === 3 ? "group" : "group narrow"} aria-colspan=${columns.length}>${title}</th>`,
+            )}
           </tr>
-          <tr>
-            <${Head} column="store_id" ...${head}>Store<//><${Head} column="zone" ...${head}>Time zone<//>
-            <${Head} column="availability" number ...${head}>Available<//>
-            ${groups.map(([, columns]) => columns.map(([column, name]) => html`<${Head} column=${column} number ...${head}>${name}<//>`))}
+          <tr role="row">
+            <${Head} column="store_id" kind="id" ...${head}>Store<//>
+            <${Head} column="zone" kind="zone" ...${head}>Time zone<//>
+            <${Head} column="availability" kind="available" ...${head}>Available<//>
+            ${groups.map(([, columns]) => columns.map(([column, name]) => html`<${Head} column=${column} kind=${kindOf(column)} ...${head}>${name}<//>`))}
           </tr>
         </thead>
-        <tbody>
-          <tr class="space" aria-hidden="true" style=${{ height: `${above}px` }}></tr>
+        <tbody role="rowgroup" style=${{ height: `${tall}px` }}>
           ${shown}
-          <tr class="space" aria-hidden="true" style=${{ height: `${Math.max(0, tall - above - (last - first) * ROW)}px` }}></tr>
         </tbody>
       </table>
     </div>
   `;
 }
 
-function Head({ column, number, sort, sortBy, children }) {
+const kindOf = (column) => (column.startsWith("unknown") ? "unknown-value" : "value");
+
+function Head({ column, kind, sort, sortBy, children }) {
   const sortedBy = sort[0] === column;
   const order = sortedBy ? (sort[1] === 1 ? "ascending" : "descending") : null;
   return html`
-    <th scope="col" class=${number ? "number" : ""} aria-sort=${order}>
+    <th role="columnheader" scope="col" class=${kind} aria-sort=${order}>
       <button type="button" class="sort" onClick=${() => sortBy(column)}>
         ${children}<span class="arrow" aria-hidden="true">${sortedBy ? (sort[1] === 1 ? "▲" : "▼") : ""}</span>
       </button>
@@ -269,18 +278,18 @@ function Head({ column, number, sort, sortBy, children }) {
   `;
 }
 
-function Row({ at, row, table, groups, zone }) {
+function Row({ at, top, row, table, groups, zone }) {
   const id = table.ids[row];
   const available = table.availability[row];
   return html`
-    <tr aria-rowindex=${at + 3} class=${at % 2 ? "odd" : ""}>
-      <th scope="row" class="id"><a href=${storeLink(id)} title=${id}>${id}</a></th>
-      <td class="zone">${zone ?? "…"}</td>
-      <td class=${`number ${available < 0.9 ? "bad" : ""}`}>${percent(available)}</td>
+    <tr role="row" aria-rowindex=${at + 3} style=${{ top: `${top}px` }}>
+      <th role="rowheader" scope="row" class="id"><a href=${storeLink(id)} title=${id}>${id}</a></th>
+      <td role="cell" class="zone">${zone ?? "…"}</td>
+      <td role="cell" class=${available < 0.9 ? "available bad" : "available"}>${percent(available)}</td>
       ${groups.map(([, columns]) =>
         columns.map(([column]) => {
           const value = table.columns[column][row];
-          return html`<td class=${value ? "number" : "number zero"}>${(value / 100).toFixed(2)}</td>`;
+          return html`<td role="cell" class=${value ? kindOf(column) : `${kindOf(column)} zero`}>${(value / 100).toFixed(2)}</td>`;
         }),
       )}
     </tr>
