@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import Request, delete, get, post, route
+from litestar import Request, delete, get, head, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
@@ -195,11 +195,25 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     return ReportStatus(report_id, _STATUS[report.state if report else None])
 
 
+class _CreateOperation(Operation):
+    """The body may be left out; Litestar says of it that it must be there, and may be null."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        body = {"$ref": f"#/components/schemas/{ReportRequest.__name__}"}
+        schema["requestBody"] = {
+            "required": False,
+            "content": {"application/json": {"schema": body}},
+        }
+        return schema
+
+
 @post(
     "/reports",
     operation_id="createReport",
     summary="Ask for a report",
     tags=_TAGS,
+    operation_class=_CreateOperation,
     status_code=202,
     opt={"scope": "write"},
     responses=documented(413, 422, 429),
@@ -282,6 +296,19 @@ async def get_report(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
     return _details(await _known(pool, report_id))
 
 
+class _EventsOperation(Operation):
+    """What Litestar says of no response: what a stream holds."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        schema["responses"]["200"] = {
+            "description": "Events until the final state; lines that begin with `:` keep the "
+            "connection alive.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+        return schema
+
+
 class _CsvOperation(Operation):
     """What Litestar cannot know: the handler makes each of these responses itself."""
 
@@ -297,9 +324,8 @@ class _CsvOperation(Operation):
         return schema
 
 
-@route(
+@get(
     "/reports/{report_id:uuid}/csv",
-    http_method=["GET", "HEAD"],
     operation_id="getReportCsv",
     summary="The CSV of a report",
     tags=_TAGS,
@@ -318,12 +344,21 @@ async def get_report_csv(
     return await csv_response(request, files, await _known(pool, report_id))
 
 
+@head("/reports/{report_id:uuid}/csv", opt={"scope": "read"}, include_in_schema=False)
+async def head_report_csv(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
+) -> Response[None]:
+    """Answer what GET would, but for the file itself."""
+    return await csv_response(request, files, await _known(pool, report_id))
+
+
 @get(
     "/reports/{report_id:uuid}/events",
     operation_id="streamReportEvents",
     summary="A report's progress, as it happens",
     tags=_TAGS,
     media_type="text/event-stream",
+    operation_class=_EventsOperation,
     responses={
         204: ResponseSpec(None, description="`Last-Event-ID` names its last event."),
         **documented(404),
@@ -356,7 +391,7 @@ async def _events(
 ) -> AsyncIterator[ServerSentEventMessage]:
     with events.changes(report_id) as changed:
         # Headers go with the first piece: they must not wait for something to happen.
-        yield ServerSentEventMessage(comment="progress of a report")
+        yield ServerSentEventMessage(data=None, comment="progress of a report")
         while True:
             changed.clear()
             report = await read_report(pool, report_id)
@@ -371,7 +406,7 @@ async def _events(
                 return
             while not changed.is_set():
                 if not await events.wait(changed, _KEEP_ALIVE_SECONDS):
-                    yield ServerSentEventMessage(comment="keep-alive")
+                    yield ServerSentEventMessage(data=None, comment="keep-alive")
             if events.closing:
                 return
 
@@ -397,6 +432,7 @@ ROUTES = [
     get_reports,
     get_report,
     get_report_csv,
+    head_report_csv,
     get_report_events,
     delete_report_,
 ]
