@@ -8,8 +8,8 @@ from typing import Any
 
 from litestar import Request, Response, get
 
-from service.api.document import takes_gzip
 from service.api.problems import Problem
+from service.api.report_csv import takes_gzip
 
 _FILES = Path(__file__).resolve().parent.parent / "dashboard"
 _MEDIA_TYPES = {
@@ -49,7 +49,7 @@ def _answer(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
     if name not in _names():
         raise Problem(404, "There is nothing at this path.")
     body, zipped, tag = _file(name)
-    gzipped = takes_gzip(request.headers.get("accept-encoding", ""))
+    gzipped = takes_gzip(request)
     etag = f'"{tag}-gzip"' if gzipped else f'"{tag}"'
     headers = {**_HEADERS, "ETag": etag}
     if etag in request.headers.get("if-none-match", ""):

@@ -198,14 +198,13 @@ async def _get_asset(request: Request[Any, Any, Any]) -> Response[bytes]:
     """One of the page's own files."""
     name = request.url.path.rpartition("/")[2]
     headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
-    if takes_gzip(request.headers.get("accept-encoding", "")):
+    if _takes_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         return Response(_gzipped_asset(name), media_type=_ASSETS[name], headers=headers)
     return Response(_asset(name), media_type=_ASSETS[name], headers=headers)
 
 
-def takes_gzip(accept_encoding: str) -> bool:
-    """Whether a client with this Accept-Encoding takes gzip."""
+def _takes_gzip(accept_encoding: str) -> bool:
     for choice in accept_encoding.lower().split(","):
         coding, _, weight = choice.partition(";")
         if coding.strip() == "gzip":
