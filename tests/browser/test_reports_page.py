@@ -81,7 +81,7 @@ def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Serv
     )
     newest = service.get("/reports").json()["items"][0]
     assert newest["options"]["interpolation"] == "previous"
-    assert newest["options"]["max_gap"] == "90m"
+    assert newest["options"]["max_gap"] == "1h30m"
 
 
 def test_an_option_that_is_refused_is_told(open_page: Opener) -> None:
