@@ -4,7 +4,7 @@ FROM ${BASE} AS build
 WORKDIR /src
 RUN python3 -m venv /opt/storewatch
 COPY . .
-RUN /opt/storewatch/bin/pip install --no-cache-dir --constraint constraints.txt . \
+RUN /opt/storewatch/bin/pip install --no-cache-dir --constraint constraints.txt '.[objectstore]' \
     && /opt/storewatch/bin/pip uninstall --yes pip
 
 FROM ${BASE}
@@ -16,9 +16,11 @@ RUN groupadd --gid 10001 storewatch \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/storewatch --no-create-home storewatch \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/storewatch
 COPY --from=build /opt/storewatch /opt/storewatch
+# TMPDIR: feeds are set aside there, in files without a name, until all of them is checked; /tmp may be memory.
 ENV PATH=/opt/storewatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    STOREWATCH_HOME=/var/lib/storewatch
+    STOREWATCH_HOME=/var/lib/storewatch \
+    TMPDIR=/var/lib/storewatch
 USER 10001:10001
 WORKDIR /var/lib/storewatch
 VOLUME /var/lib/storewatch
@@ -27,4 +29,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python3", "-c", "from http.client import HTTPConnection as H; c = H('127.0.0.1', 8000, timeout=4); c.request('GET', '/health/live'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["storewatch"]
+# Does not start until there is an API key; `keys create NAME` as the command makes one.
 CMD ["serve", "--host", "0.0.0.0"]

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    import asyncpg
+
     from compute.feed_rows import Feed
     from service.pipeline import ReportOptions
     from service.settings import Settings
@@ -40,12 +44,13 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
         from compute.feed_rows import FeedRefused
         from compute.workers import WorkerDied
         from service.database import DatabaseUnavailable
+        from service.keys import KeyRefused
         from service.pipeline import NoPolls
         from service.settings import SettingsInvalid
 
         try:
             asyncio.run(function(*args, **kwargs))
-        except (FeedRefused, SettingsInvalid) as error:
+        except (FeedRefused, KeyRefused, SettingsInvalid) as error:
             raise _Refused(str(error)) from error
         except BrokenPipeError:  # who reads our output has had enough; click knows what to do
             raise
@@ -68,11 +73,86 @@ def main() -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
-def serve(host: str, port: int) -> None:
-    """Serve the HTTP API, and run the reports that are asked for."""
+@click.option(
+    "--insecure", is_flag=True, help="Serve everybody, at any address, as long as there is no key."
+)
+def serve(host: str, port: int, insecure: bool) -> None:
+    """Serve the HTTP API, and run the reports that are asked for.
+
+    As long as no API key is made, only this machine itself is served.
+    """
     from service.server import run_server
 
-    run_server(_settings(), host, port)
+    run_server(_settings(), host, port, insecure=insecure)
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke the API keys of the service."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option(
+    "--scope",
+    default="write",
+    show_default=True,
+    type=click.Choice(["read", "write"]),
+    help="What the key allows; write includes read.",
+)
+@_command
+async def create(name: str, scope: Any) -> None:
+    """Make an API key and show it, the only time that it can be seen."""
+    from service.keys import create_key
+
+    async with _database() as pool:
+        key = await create_key(pool, name, scope)
+    click.echo(
+        f"The key {name}, scope {scope}. It is kept as a hash: it is not shown again.", err=True
+    )
+    click.echo(key)
+
+
+@keys.command("list")
+@_command
+async def list_() -> None:
+    """Show every key that was made: all but the key itself."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from service.keys import list_keys
+
+    async with _database() as pool:
+        made = await list_keys(pool)
+    table = Table("name", "key", "scope", "created", "last used", "revoked", box=None)
+    for key in made:
+        instants = (key.created_at, key.last_used_at, key.revoked_at)
+        told = (f"{instant:%Y-%m-%d %H:%M}" if instant else "-" for instant in instants)
+        table.add_row(Text(key.name), f"{key.prefix}…", key.scope, *told)
+    Console().print(table)
+
+
+@keys.command("revoke")
+@click.argument("name")
+@_command
+async def revoke(name: str) -> None:
+    """Make a key invalid, for good: by its name, or by its first characters as `list` shows them.
+
+    Every instance refuses it within two seconds.
+    """
+    from service.keys import revoke_key
+
+    async with _database() as pool:
+        key = await revoke_key(pool, name)
+    click.echo(f"The key {key.name} ({key.prefix}…) is revoked.", err=True)
+
+
+def _database() -> "AbstractAsyncContextManager[asyncpg.Pool]":
+    from service.database import open_pool
+
+    settings = _settings()
+    return open_pool(settings.database_url, settings.home, own=False, max_size=1)
 
 
 _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)

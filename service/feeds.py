@@ -5,9 +5,11 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 """
 
 import asyncio
+import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -27,15 +29,17 @@ from compute.feed_rows import (
 )
 from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
+from service import metrics
 from service.spool import Spool
 from service.store import EPOCH, from_array_send, poll_days
 from service.stream import stream
 
-_BLOCK = 1 << 20  # bytes of text that one worker parses at a time
+_BLOCK = 2 << 20  # bytes of text that one worker parses at a time
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 #: Ingests take turns: taken for the transaction that writes.
 _INGEST_LOCK = 7_305_001
+_TURN_SECONDS = 0.02
 
 
 class Ingested(msgspec.Struct, frozen=True):
@@ -71,12 +75,75 @@ async def ingest(
     """
     spool = Spool()
     try:
-        stores = await _set_aside(workers, feed, source, text, spool)
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", _INGEST_LOCK)
-            return await _write(connection, feed, stores, spool)
+        with _counted(feed):
+            stores = await _set_aside(workers, feed, source, text, spool)
+        async with _turn(pool) as connection:
+            done = await _write(connection, feed, stores, spool)
     finally:
         spool.close()
+    metrics.INGEST_ROWS.labels(feed).inc(done.rows)
+    return done
+
+
+async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRows) -> Ingested:
+    """Load rows that are already in memory, all of them or nothing.
+
+    Args:
+        pool: the database
+        feed: what the rows are about
+        source: the feed's name in messages
+        rows: parsed
+
+    Raises:
+        FeedRefused: something is wrong with them; nothing of them is stored
+    """
+    with _counted(feed):
+        if rows.fault_count:
+            raise FeedRefused(source, rows.faults, rows.fault_count)
+    spool = Spool()
+    try:
+        spool.append(rows.store, rows.value)
+        async with _turn(pool) as connection:
+            done = await _write(connection, feed, rows.store_ids, spool)
+    finally:
+        spool.close()
+    metrics.INGEST_ROWS.labels(feed).inc(done.rows)
+    return done
+
+
+@contextlib.contextmanager
+def _counted(feed: Feed) -> Iterator[None]:
+    """Count a feed that is refused."""
+    try:
+        yield
+    except FeedRefused:
+        metrics.INGEST_REFUSED.labels(feed).inc()
+        raise
+
+
+async def forget(
+    pool: asyncpg.Pool, feed: Literal["business_hours", "timezones"], store_id: str
+) -> None:
+    """Take from a store what feeds said of its hours or its zone; a new store has neither."""
+    forgetting = {
+        "business_hours": "update store set business_hours = null where id = $1",
+        "timezones": "update store set timezone = null where id = $1",
+    }
+    async with _turn(pool) as connection:
+        [number] = (await _store_numbers(connection, [store_id])).tolist()
+        await connection.execute(forgetting[feed], number)
+
+
+@contextlib.asynccontextmanager
+async def _turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    """A transaction that no other ingest writes beside."""
+    while True:
+        async with pool.acquire() as connection, connection.transaction():
+            # Tried again and again: who waits for the lock itself keeps a connection from others.
+            if await connection.fetchval("select pg_try_advisory_xact_lock($1)", _INGEST_LOCK):
+                yield connection
+                return
+        await asyncio.sleep(_TURN_SECONDS)
 
 
 async def _set_aside(
@@ -86,7 +153,7 @@ async def _set_aside(
     places: dict[str, int] = {}
     faults: list[Fault] = []
     fault_count = 0
-    blocks = _blocks(_plain(text))
+    blocks = _blocks(unpacked(text))
     try:
         _, first = await anext(blocks)
         header = read_header(feed, first)
@@ -120,8 +187,12 @@ async def _set_aside(
     return list(places)
 
 
-async def _plain(text: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The text without gzip, where it is gzip, and without a byte order mark."""
+async def unpacked(text: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The text without gzip, where it is gzip.
+
+    Raises:
+        FeedRefused: the gzip data cannot be read; source is empty
+    """
     begin = b""
     async for piece in text:
         begin += piece

@@ -1,9 +1,8 @@
 """One report, from the store to the CSV: read → compute → write, with progress."""
 
 import asyncio
-import re
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 import asyncpg
 import msgspec
@@ -14,6 +13,8 @@ from compute.csv_rows import header
 from compute.report_rows import Question, StoreBatch, report_rows
 from compute.uptime import Interpolation
 from compute.workers import Workers
+from service import metrics
+from service.spans import parse_span
 from service.store import Snapshot, StorePage, snapshot
 from service.stream import stream
 
@@ -33,15 +34,16 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side, milliseconds
         include_unknown: whether the CSV has the three columns of unknown time
+        stores: ids of the stores to report on, each once; None: all
     """
 
     as_of: int | None = None
     interpolation: Interpolation = "nearest"
     max_gap: int = 24 * 3_600_000
     include_unknown: bool = False
+    stores: tuple[str, ...] | None = None
 
 
-_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 SHORTEST_MAX_GAP, LONGEST_MAX_GAP = 60_000, 31 * 86_400_000
 
 
@@ -51,9 +53,7 @@ def parse_max_gap(text: str) -> int:
     Raises:
         ValueError: it is no span, or shorter than a minute or longer than 31 days
     """
-    if not re.fullmatch(r"(\d+d)?(\d+h)?(\d+m)?(\d+s)?", text, re.ASCII) or not text:
-        raise ValueError("is not a span of time such as 24h, 90m or 1d12h")
-    span = sum(int(part[:-1]) * _UNITS[part[-1]] for part in re.findall(r"\d+\D", text))
+    span = parse_span(text)
     if not SHORTEST_MAX_GAP <= span <= LONGEST_MAX_GAP:
         raise ValueError("is not between 1m and 31d")
     return span
@@ -67,11 +67,18 @@ class Progress(msgspec.Struct, frozen=True):
     as_of: int
 
 
+class Writable(Protocol):
+    """What takes a file's bytes."""
+
+    def write(self, rows: bytes, /) -> object:
+        """Append them."""
+
+
 async def write_report(
     pool: asyncpg.Pool,
     workers: Workers,
     options: ReportOptions,
-    file: BinaryIO,
+    file: Writable,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
     """Compute a report over the store as it is now, and write its CSV.
@@ -95,13 +102,16 @@ async def write_report(
         if as_of is None:
             raise NoPolls
         question = Question(as_of, options.interpolation, options.max_gap, options.include_unknown)
-        progress = Progress(0, await store.count_stores(), as_of)
+        progress = Progress(0, await store.count_stores(options.stores), as_of)
         on_progress(progress)
         zones = Zones(await store.zone_names())
 
         async def compute(page: StorePage) -> tuple[StorePage, bytes]:
-            batch = await read_batch(store, page, zones, question)
-            return page, await workers.run(report_rows, batch, question)
+            with metrics.BATCH_SECONDS.labels("read").time():
+                batch = await read_batch(store, page, zones, question)
+            metrics.POLLS.inc(len(batch.polls) // 4)
+            with metrics.BATCH_SECONDS.labels("compute").time():
+                return page, await workers.run(report_rows, batch, question)
 
         async def write(result: tuple[StorePage, bytes]) -> float:
             nonlocal progress
@@ -110,10 +120,11 @@ async def write_report(
             done = progress.stores_done + len(page.id)
             progress = Progress(done, progress.stores_total, as_of)
             on_progress(progress)
+            metrics.STORES.inc(len(page.id))
             return len(page.id)
 
         file.write(header(options.include_unknown))
-        await stream(workers, store.pages(), compute, write)
+        await stream(workers, store.pages(options.stores), compute, write)
         return progress
 
 

@@ -5,7 +5,7 @@ writes them, and packed polls joined by `string_agg`. Nothing here runs once per
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -14,8 +14,14 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from compute.axis import Ints
+from compute.axis import DAY_MS, Ints
+from compute.business_hours import DEFAULT_TIMEZONE
+from compute.feed_rows import LONGEST_STORE_ID
 from compute.polls import PollDays
+from compute.report_rows import Question, StoreBatch
+
+#: Whatever takes a statement.
+Database: TypeAlias = "asyncpg.Connection | asyncpg.Pool"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -53,6 +59,180 @@ def poll_days(record: asyncpg.Record) -> PollDays:
     )
 
 
+async def newest_poll(connection: Database) -> int | None:
+    """The newest poll's instant over all stores, milliseconds since 1970-01-01 UTC."""
+    instant = await connection.fetchval("select instant from newest_poll")
+    return None if instant is None else (instant - EPOCH) // timedelta(milliseconds=1)
+
+
+async def read_polls(
+    connection: Database, stores: list[int], first_day: int, last_day: int
+) -> PollDays:
+    """Polls of some stores on some days; rows in no certain order.
+
+    Args:
+        connection: where to ask
+        stores: their numbers in the database
+        first_day: days since 1970-01-01
+        last_day: days since 1970-01-01, included
+    """
+    row = await connection.fetchrow(
+        """
+        select string_agg(polls, '') as polls,
+               array_send(array_agg((store::bigint << 32) + day)) as store_day,
+               array_send(array_agg(length(polls))) as size
+        from poll_day where store = any ($1::integer[]) and day between $2 and $3
+        """,
+        stores,
+        first_day,
+        last_day,
+    )
+    return poll_days(row)
+
+
+class KnownStore(msgspec.Struct, frozen=True):
+    """What is known of one store.
+
+    Attributes:
+        number: its number in the database
+        store_id: its id
+        timezone: IANA name; None: none given
+        business_hours: packed; empty: no row at all
+        newest_poll: milliseconds since 1970-01-01 UTC << 1 | active; None: no poll
+    """
+
+    number: int
+    store_id: str
+    timezone: str | None
+    business_hours: bytes
+    newest_poll: int | None
+
+
+async def read_store(connection: Database, store_id: str) -> KnownStore | None:
+    """One store; None: no feed has named it."""
+    row = await connection.fetchrow(
+        """
+        select store.id,
+               (select name from timezone where timezone.id = store.timezone) as timezone,
+               coalesce(business_hours, '') as business_hours,
+               newest.day,
+               newest.word
+        from store
+        left join lateral (
+            select day, packed_int4(polls, length(polls) / 4 - 1) as word
+            from poll_day where poll_day.store = store.id order by day desc limit 1
+        ) as newest on true
+        where store_id = $1
+        """,
+        store_id,
+    )
+    if row is None:
+        return None
+    newest = None if row["day"] is None else row["day"] * (2 * DAY_MS) + row["word"]
+    return KnownStore(row["id"], store_id, row["timezone"], row["business_hours"], newest)
+
+
+async def read_batch(connection: Database, store: KnownStore, question: Question) -> StoreBatch:
+    """One store as the kernel takes it, with the polls that matter to a question."""
+    polls = await read_polls(connection, [store.number], *question.days)
+    return StoreBatch(
+        store_ids=store.store_id.encode(),
+        id_size=np.array([len(store.store_id.encode())]),
+        hours=store.business_hours,
+        hours_rows=np.array([len(store.business_hours) // 8]),
+        zone=np.array([-1 if store.timezone is None else 0]),
+        zone_names=() if store.timezone is None else (store.timezone,),
+        polls=polls.packed,
+        poll_store=np.zeros_like(polls.store),
+        poll_day=polls.day,
+        poll_size=polls.size,
+    )
+
+
+class ListedStore(msgspec.Struct, frozen=True):
+    """A store among others.
+
+    Attributes:
+        store_id: its id
+        timezone: IANA name; None: none given
+    """
+
+    store_id: str
+    timezone: str | None
+
+
+async def unknown_stores(connection: Database, store_ids: Sequence[str]) -> list[str]:
+    """Those ids that no feed has named, in the order given."""
+    rows = await connection.fetch(
+        """
+        select named.store_id
+        from unnest($1::text[]) with ordinality as named (store_id, place)
+        where not exists (select from store where store.store_id = named.store_id)
+        order by place
+        """,
+        store_ids,
+    )
+    return [row["store_id"] for row in rows]
+
+
+#: Above every store id, in code points.
+_LAST = "\U0010ffff"
+
+
+async def list_stores(
+    connection: Database, size: int, after: str = "", prefix: str = "", timezone: str | None = None
+) -> list[ListedStore]:
+    """Stores in byte order of their ids, from the index alone.
+
+    Args:
+        connection: where to ask
+        size: how many at most
+        after: only those whose ids come after it
+        prefix: only those whose ids begin with it
+        timezone: only those in it, without a zone of their own included where it is the default
+    """
+    places = (after, prefix, _end_of_prefix(prefix), size)
+    if timezone is None:
+        rows = await connection.fetch(
+            """
+            select store_id, (select name from timezone where id = store.timezone) as timezone
+            from store where store_id > $1 and store_id >= $2 and store_id < $3
+            order by store_id limit $4
+            """,
+            *places,
+        )
+    else:
+        rows = await connection.fetch(
+            # `timezone is null` alone does not tell the planner that the index is in order.
+            """
+            (
+                select store_id, $5::text as timezone from store
+                where timezone = (select id from timezone where name = $5)
+                    and store_id > $1 and store_id >= $2 and store_id < $3
+                order by store_id limit $4
+            ) union all (
+                select store_id, null from store
+                where timezone is null and $6
+                    and store_id > $1 and store_id >= $2 and store_id < $3
+                order by timezone, store_id limit $4
+            ) order by store_id limit $4
+            """,
+            *places,
+            timezone,
+            timezone == DEFAULT_TIMEZONE,
+        )
+    return [ListedStore(*row) for row in rows]
+
+
+def _end_of_prefix(prefix: str) -> str:
+    """The first text, in order of code points, after all that begin with the prefix."""
+    stem = prefix.rstrip(_LAST)
+    if not stem:
+        return _LAST * (LONGEST_STORE_ID + 1)
+    following = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)
+
+
 class StorePage(msgspec.Struct, frozen=True):
     """Some stores, in byte order of their ids.
 
@@ -86,27 +266,34 @@ class Snapshot:
 
     async def newest_poll(self) -> int | None:
         """The newest poll's instant over all stores, milliseconds since 1970-01-01 UTC."""
-        instant = await self._lead.fetchval("select instant from newest_poll")
-        return None if instant is None else (instant - EPOCH) // timedelta(milliseconds=1)
+        return await newest_poll(self._lead)
 
-    async def count_stores(self) -> int:
-        """How many stores there are."""
-        return int(await self._lead.fetchval("select count(*) from store"))
+    async def count_stores(self, named: Sequence[str] | None = None) -> int:
+        """How many stores there are, all or of those with these ids."""
+        if named is None:
+            return int(await self._lead.fetchval("select count(*) from store"))
+        count = "select count(*) from store where store_id = any ($1::text[])"
+        return int(await self._lead.fetchval(count, named))
 
     async def zone_names(self) -> dict[int, str]:
         """The zones' IANA names by their number in the database."""
         return dict(await self._lead.fetch("select id, name from timezone"))
 
-    async def pages(self) -> AsyncIterator[StorePage]:
-        """All stores in byte order of their ids, in pages of about as many polls each."""
+    async def pages(self, named: Sequence[str] | None = None) -> AsyncIterator[StorePage]:
+        """Stores in byte order of their ids, in pages of about as many polls each.
+
+        Args:
+            named: ids of the stores to read; those that there are not are left out; None: all
+        """
         after = ""
+        only, ids = ("", ()) if named is None else ("and store_id = any ($3::text[])", (named,))
         while True:
             stores = int(_POLLS_PER_BATCH / self._polls_per_store)
             page = await self._lead.fetchrow(
-                """
+                f"""
                 with page as materialized (
                     select id, store_id, timezone, business_hours
-                    from store where store_id > $1 order by store_id limit $2
+                    from store where store_id > $1 {only} order by store_id limit $2
                 )
                 select array_send(array_agg(id)) as id,
                        convert_to(string_agg(store_id, ''), 'UTF8') as store_ids,
@@ -116,9 +303,10 @@ class Snapshot:
                        array_send(array_agg(coalesce(timezone, 0)::integer)) as timezone,
                        max(store_id) as last_store_id
                 from page
-                """,
+                """,  # noqa: S608 - both texts are above
                 after,
                 max(1, min(stores, _LARGEST_BATCH)),
+                *ids,
             )
             if page["id"] is None:
                 return
@@ -142,20 +330,9 @@ class Snapshot:
         """
         reader = await self._readers.get()
         try:
-            rows = await reader.fetchrow(
-                """
-                select string_agg(polls, '') as polls,
-                       array_send(array_agg((store::bigint << 32) + day)) as store_day,
-                       array_send(array_agg(length(polls))) as size
-                from poll_day where store = any ($1::integer[]) and day between $2 and $3
-                """,
-                stores.tolist(),
-                first_day,
-                last_day,
-            )
+            days = await read_polls(reader, stores.tolist(), first_day, last_day)
         finally:
             self._readers.put_nowait(reader)
-        days = poll_days(rows)
         polls_per_store = len(days.packed) / 4 / len(stores)
         self._polls_per_store = max(1, (self._polls_per_store + polls_per_store) / 2)
         return days

@@ -1,32 +1,129 @@
-"""What those who run the service ask it: does it live, can it work."""
+"""What those who run the service ask it: does it live, can it work, what does it do now."""
+
+import asyncio
+import os
+from typing import Literal
 
 import asyncpg
 import msgspec
-from litestar import Response, get
+from litestar import MediaType, Response, get
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from compute.workers import Workers
+from compute.workers import WorkerDied, Workers
+from service import metrics
+from service.api.problems import Problem, documented
 
+TAGS = ["operations"]
 
-class Health(msgspec.Struct, frozen=True):
-    """Whether the service is well, part by part."""
-
-    status: str
-    database: str = "ok"
-    workers: int = 0
-
-
-@get("/health/live", operation_id="getLiveness", tags=["operations"])
-async def live() -> Health:
-    """Answer, to show that the process does."""
-    return Health("ok")
+#: A part of the service that answers no sooner than this is not well, seconds.
+_PATIENCE = 3.0
+_REPORT_STATES = ("queued", "running", "completed", "failed", "cancelled", "expired")
 
 
-@get("/health/ready", operation_id="getReadiness", tags=["operations"])
-async def ready(pool: asyncpg.Pool, workers: Workers) -> Response[Health]:
-    """Tell whether reports can be made: 503 while the database does not answer."""
+class Live(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Reports can be made and read."""
+
+    status: Literal["ok"]
+    database: Literal["ok"]
+    workers: Literal["ok"]
+
+
+@get(
+    "/health/live",
+    operation_id="getLiveness",
+    summary="Whether the process answers",
+    tags=TAGS,
+    opt={"scope": "none"},
+    responses=documented(public=True, but=(400, 503)),
+)
+async def live() -> Live:
+    """Answer, to show that the process does. Nothing else is asked."""
+    return Live("ok")
+
+
+@get(
+    "/health/ready",
+    operation_id="getReadiness",
+    summary="Whether the database and the workers answer",
+    tags=TAGS,
+    opt={"scope": "none"},
+    responses=documented(public=True, but=(400,)),
+)
+async def ready(pool: asyncpg.Pool, workers: Workers) -> Ready:
+    """Tell whether the database and the worker processes answer; 503 says which does not."""
+    database, computing = await asyncio.gather(_asks(pool), _computes(workers))
+    if not (database and computing):
+        parts = {
+            "database": "ok" if database else "does not answer",
+            "workers": "ok" if computing else "do not answer",
+        }
+        away = " and ".join(name for name, state in parts.items() if state != "ok")
+        raise Problem(
+            503,
+            f"Not ready: no answer in time from the {away}.",
+            slug="not-ready",
+            headers={"Retry-After": "1"},
+            **parts,
+        )
+    return Ready("ok", "ok", "ok")
+
+
+async def _asks(pool: asyncpg.Pool) -> bool:
     try:
-        await pool.fetchval("select 1", timeout=2)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        health = Health("unavailable", "does not answer", len(workers.processes()))
-        return Response(health, status_code=503)
-    return Response(Health("ok", "ok", len(workers.processes())))
+        async with asyncio.timeout(_PATIENCE):
+            await pool.fetchval("select 1")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # a timeout is an OSError
+        return False
+    return True
+
+
+async def _computes(workers: Workers) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await workers.run(os.getpid)
+    except (TimeoutError, WorkerDied):
+        return False
+    return True
+
+
+@get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Measures, for Prometheus",
+    tags=TAGS,
+    media_type=MediaType.TEXT,
+    responses=documented(),
+)
+async def get_metrics(pool: asyncpg.Pool, workers: Workers) -> Response[str]:
+    """Tell what is measured, in the text format of Prometheus."""
+    metrics.BATCHES_LIMIT.set(workers.limit)
+    metrics.BATCHES_IN_FLIGHT.set(workers.in_flight)
+    metrics.BATCHES_WAITING.set(workers.waiting)
+    metrics.WORKERS.set(len(workers.processes()))
+    idle = pool.get_idle_size()
+    metrics.CONNECTIONS.labels("idle").set(idle)
+    metrics.CONNECTIONS.labels("busy").set(pool.get_size() - idle)
+    await _count_reports(pool)
+    return Response(generate_latest().decode(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _count_reports(pool: asyncpg.Pool) -> None:
+    """All instances on one database tell the same number; without the database, none is told."""
+    counts = dict.fromkeys(_REPORT_STATES, 0)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            rows = await pool.fetch("select state, count(*) from report group by state")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        metrics.REPORTS.clear()
+        return
+    for state, count in {**counts, **dict(rows)}.items():
+        metrics.REPORTS.labels(state).set(count)
+
+
+ROUTES = [live, ready, get_metrics]

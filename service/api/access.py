@@ -1,0 +1,162 @@
+"""Who may ask: the guard of every route, and what the OpenAPI document says of it.
+
+A route says what it needs by `opt={"scope": "read"}`, "write" or "none"; without, GET and HEAD
+need `read` and everything else `write`. A key of scope `write` may read too.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import SecurityScheme
+
+from service.api.problems import Problem
+from service.keys import KeyRing
+
+Needed = Literal["none", "read", "write"]
+
+SECURITY_SCHEMES = {
+    "bearer": SecurityScheme(
+        type="http",
+        scheme="bearer",
+        description="A key that `storewatch keys create` made: `Authorization: Bearer sw_…`.",
+    ),
+    "apiKey": SecurityScheme(
+        type="apiKey",
+        name="X-API-Key",
+        security_scheme_in="header",
+        description="The same key, for clients that cannot set `Authorization`.",
+    ),
+}
+
+_REALM = 'Bearer realm="storewatch"'
+#: A proxy adds one of these: then the client is not the one whose address we see.
+_OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+#: Kinds of `Authorization` that are for a proxy before the service, which may pass them on.
+_KINDS_FOR_PROXIES = ("basic", "digest", "negotiate")
+
+
+class Access:
+    """Decides about each request.
+
+    Attributes:
+        keys: those that were made
+        local: whether the service listens on a loopback address only
+        insecure: whether it was told to serve anybody as long as there is no key
+    """
+
+    def __init__(self, keys: KeyRing, *, local: bool, insecure: bool) -> None:
+        self.keys, self.local, self.insecure = keys, local, insecure
+
+    async def check(self, needed: Needed, client: str | None, headers: Mapping[str, str]) -> None:
+        """Let a request pass, or raise the Problem that tells why not."""
+        if needed == "none":
+            return
+        if not await self.keys.any_made():
+            if not self.insecure:
+                self._check_local(client, headers)
+            return
+        given = _given_keys(headers)
+        if not given:
+            raise Problem(
+                401,
+                "A key is needed: send it as Authorization: Bearer … or as X-API-Key. "
+                "`storewatch keys create` makes one.",
+                headers={"WWW-Authenticate": _REALM},
+            )
+        key = await self.keys.find(given.pop())
+        if key is None or given:
+            raise Problem(
+                401,
+                "Authorization and X-API-Key hold different keys: send one of them."
+                if given
+                else "This key is not valid: it was revoked, or there never was one like it.",
+                slug="key-not-valid",
+                headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
+            )
+        if needed == "write" and key.scope != "write":
+            raise Problem(
+                403,
+                f"The key {key.prefix}… may only read. This needs a key of scope write.",
+                slug="scope-too-small",
+                headers={
+                    "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="write"'
+                },
+            )
+
+    def _check_local(self, client: str | None, headers: Mapping[str, str]) -> None:
+        """Without a key only this machine's own programs may ask, and no web page through them.
+
+        A page in a browser here can reach a loopback address: under its own host's name, once it
+        has made that name resolve to 127.0.0.1 (DNS rebinding, told by `Host`), or by a plain
+        cross-site request (told by `Origin` and `Sec-Fetch-Site`).
+        """
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        if not self.local or client is None or not is_loopback(client):
+            reason = "only this machine itself is served"
+        elif any(name in headers for name in _OF_PROXIES):
+            reason = "nothing that comes through a proxy is served"
+        elif not is_loopback(_host_name(f"//{host}")):
+            reason = "only a Host such as localhost or 127.0.0.1 is served"
+        elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or (
+            origin is not None and origin.partition("://")[2] != host
+        ):
+            reason = "no request of another site's page is served"
+        else:
+            return
+        raise Problem(
+            403,
+            f"As long as no key is made, {reason}. `storewatch keys create` makes one.",
+            slug="key-needed",
+        )
+
+
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Litestar's guard of all routes: answers 401 or 403, or lets pass."""
+    access: Access = connection.app.state.access
+    await access.check(
+        needed_scope(handler.opt, str(connection.scope.get("method"))),
+        connection.client.host if connection.client else None,
+        connection.headers,
+    )
+
+
+def needed_scope(opt: Mapping[str, Any], method: str) -> Needed:
+    """What a key must allow, for a route with this `opt` and this method."""
+    needed: Needed = opt.get("scope", "read" if method in ("GET", "HEAD", "OPTIONS") else "write")
+    return needed
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, reached from itself alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _host_name(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _given_keys(headers: Mapping[str, str]) -> set[str]:
+    """What is given as a key: whatever is sent must be right, so it is not only looked for."""
+    given = set()
+    if "authorization" in headers:
+        kind, _, key = headers["authorization"].partition(" ")
+        if kind.lower() not in _KINDS_FOR_PROXIES:
+            given.add(key.strip() if kind.lower() == "bearer" else "")
+    if "x-api-key" in headers:
+        given.add(headers["x-api-key"].strip())
+    return given

@@ -1,0 +1,252 @@
+"""The OpenAPI document of the service, and the page that shows it, without anything from elsewhere.
+
+Litestar makes the document from the handlers. What it cannot say of them is added here.
+"""
+
+import gzip
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, Router, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Components, License, Server, Tag
+
+from service.api import feeds
+from service.api.access import SECURITY_SCHEMES, needed_scope
+from service.api.problems import Problem
+
+_PAGE = Path(__file__).resolve().parent / "schema_page"
+_ASSETS = {
+    "page.js": "text/javascript",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' "
+    "'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+_DESCRIPTION = """\
+Feed the service polls, business hours and time zones; ask for a report over all stores, or for one
+store's availability and timeline. Every instant is RFC 3339 in UTC, every duration a number of
+seconds. `availability = uptime / (uptime + downtime)`, null where both are 0; what no poll speaks
+for is `unknown`, never guessed.
+
+Every error is `application/problem+json` (RFC 9457); its `type` tells its kind to programs.
+"""
+
+_TAGS = [
+    Tag("reports", "Ask for a report over many stores, follow it, fetch its CSV."),
+    Tag("stores", "What is known of a store, and its availability over any window."),
+    Tag("feeds", "Polls, business hours and time zones, as CSV of any size or small JSON."),
+    Tag("operations", "For those who run the service: health and measures."),
+]
+
+#: Headers that go with a status, whatever the operation.
+_HEADERS_OF_STATUS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
+    "401": {"WWW-Authenticate": ({"type": "string"}, "How to send a key (RFC 6750).")},
+    "429": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
+    "503": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
+}
+_NULL = {"type": "null"}
+_SAID_OF_NOTHING = ("deprecated", "allowEmptyValue", "allowReserved")
+
+
+def document(made: Mapping[str, Any], handlers: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
+    """What Litestar made of the handlers, completed: security, headers, shorter schemas."""
+    whole: dict[str, Any] = _tidied(made)
+    by_operation = {handler.operation_id: handler for handler in handlers}
+    for operations in whole["paths"].values():
+        for method, operation in operations.items():
+            handler = by_operation.get(operation.get("operationId"))
+            if handler is not None:
+                _complete(operation, handler, method.upper())
+    schemas = whole["components"]["schemas"]
+    for name, schema in _struct_schemas({*schemas, *feeds.ROW_SCHEMAS}).items():
+        schemas[name] = _both(schemas.get(name, {}), schema)
+    whole["components"]["schemas"] = dict(sorted(schemas.items()))
+    return whole
+
+
+def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, method: str) -> None:
+    needed = needed_scope(handler.opt, method)
+    operation["security"] = (
+        [] if needed == "none" else [{name: [needed]} for name in SECURITY_SCHEMES]
+    )
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
+        parameter["schema"].pop("description", None)  # the parameter itself says it
+    for status, response in operation["responses"].items():
+        headers = response.get("headers", {})
+        for name, (schema, text) in _HEADERS_OF_STATUS.get(status, {}).items():
+            headers.setdefault(name, {"schema": schema, "description": text})
+        for header in headers.values():
+            header.setdefault("schema", {"type": "string"})
+        if headers:
+            response["headers"] = headers
+
+
+def _tidied(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_tidied(one) for one in part]
+    if not isinstance(part, Mapping):
+        return part
+    tidied = {
+        name: _tidied(value)
+        for name, value in part.items()
+        if (name not in _SAID_OF_NOTHING or value is not False) and (name != "headers" or value)
+    }
+    # Litestar writes a member that may be left out as a choice of one.
+    if isinstance(choices := tidied.get("oneOf"), list) and len(choices) == 1:
+        del tidied["oneOf"]
+        tidied = {**choices[0], **tidied}
+    # ... what may be null as a choice of two, as msgspec does,
+    for choosing in ("oneOf", "anyOf"):
+        choices = tidied.get(choosing, [])
+        others = [choice for choice in choices if choice != _NULL]
+        if len(choices) == 2 and len(others) == 1 and isinstance(others[0].get("type"), str):
+            kind = others[0]["type"]
+            del tidied[choosing]
+            tidied = {**others[0], **tidied, "type": [kind, "null"]}
+            if "enum" in tidied:
+                tidied["enum"] = [*tidied["enum"], None]
+    # ... and every bound as a float, also an integer's.
+    if tidied.get("type") in ("integer", ["integer", "null"]):
+        for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+            if isinstance(tidied.get(bound), float):
+                tidied[bound] = int(tidied[bound])
+    return tidied
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is left out is not null: there is no way to send null."""
+    if isinstance(kinds := schema.get("type"), list):
+        return {**schema, "type": next(kind for kind in kinds if kind != "null")}
+    return dict(schema)
+
+
+def _struct_schemas(names: set[str]) -> dict[str, Any]:
+    """Structs as msgspec describes them: with their docstrings, and all that their Metas say."""
+    structs: dict[str, type[msgspec.Struct]] = {}
+    for struct in msgspec.Struct.__subclasses__():
+        of_api = struct.__module__.startswith("service.api.")
+        if struct.__name__ in names and (of_api or struct.__name__ not in structs):
+            structs[struct.__name__] = struct
+    schemas = msgspec.json.schema_components(
+        structs.values(), ref_template="#/components/schemas/{name}"
+    )[1]
+    for schema in schemas.values():
+        text = inspect.cleandoc(schema.get("description", ""))
+        schema["description"] = text.partition("\n\nAttributes:")[0]
+    return {name: _tidied(schema) for name, schema in schemas.items()}
+
+
+def _both(litestar: dict[str, Any], msgspec: dict[str, Any]) -> dict[str, Any]:
+    """A Struct's schema by Litestar, with what only msgspec tells; it leaves out formats."""
+    properties = dict(msgspec["properties"])
+    for name, schema in litestar.get("properties", {}).items():
+        more = dict(properties[name])
+        if "oneOf" in schema:
+            more.pop("anyOf", None)
+        if "const" in schema:
+            more.pop("enum", None)
+        properties[name] = {**more, **schema}
+    return {**litestar, **msgspec, "properties": properties}
+
+
+class _Document(JsonRenderPlugin):
+    """/schema/openapi.json."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/openapi.json", media_type=MediaType.JSON)
+        self._whole: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        if self._whole is None:
+            handlers = [
+                handler
+                for route in request.app.routes
+                for handler in getattr(route, "route_handlers", ())
+            ]
+            self._whole = self.render_json(request, document(openapi_schema, handlers))
+        return self._whole
+
+
+class _Page(OpenAPIRenderPlugin):
+    """/schema."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/", media_type=MediaType.HTML)
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return _asset("index.html")
+
+
+@get([f"/{name}" for name in _ASSETS])
+async def _get_asset(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """One of the page's own files."""
+    name = request.url.path.rpartition("/")[2]
+    headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
+    if _takes_gzip(request.headers.get("accept-encoding", "")):
+        headers["Content-Encoding"] = "gzip"
+        return Response(_gzipped_asset(name), media_type=_ASSETS[name], headers=headers)
+    return Response(_asset(name), media_type=_ASSETS[name], headers=headers)
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for choice in accept_encoding.lower().split(","):
+        coding, _, weight = choice.partition(";")
+        if coding.strip() == "gzip":
+            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+    return False
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return (_PAGE / name).read_bytes()
+
+
+@cache
+def _gzipped_asset(name: str) -> bytes:
+    return gzip.compress(_asset(name))
+
+
+async def _refuse_other_paths(request: Request[Any, Any, Any]) -> None:
+    # Litestar answers what it does not know below /schema with a page of HTML.
+    if "path" in request.path_params:
+        raise Problem(404, "There is nothing at this path.")
+
+
+def openapi_config() -> OpenAPIConfig:
+    """What the document says of the service as a whole, and where it is served."""
+    return OpenAPIConfig(
+        title="storewatch",
+        version=version("storewatch"),
+        summary="How long each store was up and down within its business hours",
+        description=_DESCRIPTION,
+        license=License("MIT", identifier="MIT"),
+        servers=[Server("/", "This service.")],
+        tags=_TAGS,
+        components=Components(security_schemes=dict(SECURITY_SCHEMES)),
+        use_handler_docstrings=True,
+        render_plugins=[_Page(), _Document()],
+        openapi_router=Router(
+            "/schema",
+            route_handlers=[_get_asset],
+            before_request=_refuse_other_paths,
+            response_headers=_PAGE_HEADERS,
+            include_in_schema=False,
+            opt={"scope": "none"},
+        ),
+    )

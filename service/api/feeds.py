@@ -1,0 +1,280 @@
+"""Feeds over HTTP: CSV of any size, streamed into the store, or a small batch as JSON."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Annotated, Any, TypeAlias
+
+import asyncpg
+import msgspec
+from litestar import Request, post
+from litestar.exceptions import InternalServerException
+from litestar.openapi.spec import Operation
+from msgspec import Meta
+
+from compute.feed_rows import (
+    COLUMNS,
+    FAULTS_SHOWN,
+    LONGEST_STORE_ID,
+    Fault,
+    Feed,
+    FeedRows,
+    parse_columns,
+)
+from compute.workers import Workers
+from service.api.problems import Problem, documented
+from service.feeds import Ingested, ingest, ingest_rows, unpacked
+from service.settings import Settings
+
+#: Rows, and bytes, of a body of JSON.
+MOST_JSON_ROWS = 10_000
+MOST_JSON_BYTES = 10_000_000
+
+# What these say of values is for readers and generated clients; it is `parse_columns` that checks,
+# for JSON as for CSV, and tells of every row what is wrong.
+StoreId: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID})
+]
+_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
+START_CLOCK = {"pattern": f"^{_TIME_OF_DAY}$"}
+END_CLOCK = {"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"}
+
+
+class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A poll: what a store answered when it was asked."""
+
+    store_id: StoreId
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["active", "inactive"]})]
+    timestamp_utc: Annotated[
+        str,
+        Meta(
+            description="RFC 3339, or as feeds write it: 2023-01-22 12:09:39.388884 UTC. Without "
+            "an offset it is UTC.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+
+
+class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Business hours of a store on one day of every week, in its local time.
+
+    An end at or before the start lies on the next day; 23:59 or later means midnight.
+    """
+
+    store_id: StoreId
+    day: Annotated[
+        int,
+        Meta(
+            description="0 is Monday, 6 is Sunday.",
+            extra_json_schema={"minimum": 0, "maximum": 6},
+        ),
+    ]
+    start_time_local: Annotated[str, Meta(extra_json_schema=START_CLOCK, examples=["09:00:00"])]
+    end_time_local: Annotated[str, Meta(extra_json_schema=END_CLOCK, examples=["17:30:00"])]
+
+
+class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time zone of a store."""
+
+    store_id: StoreId
+    timezone_str: Annotated[str, Meta(description="Its IANA name.", examples=["America/Chicago"])]
+
+
+_ROWS: dict[Feed, type[msgspec.Struct]] = {
+    "polls": PollRow,
+    "business_hours": BusinessHoursRow,
+    "timezones": TimezoneRow,
+}
+
+
+#: Names of the rows' schemas, which are components of the OpenAPI document.
+ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
+
+
+def _operation(feed: Feed) -> type[Operation]:
+    """What OpenAPI says of a feed's body.
+
+    Litestar documents the parameter `data`, which it reads into memory, and one media type of it.
+    """
+
+    class FeedOperation(Operation):
+        def to_schema(self) -> dict[str, Any]:
+            row = _ROWS[feed]
+            columns = ",".join(row.__struct_fields__)
+            rows = {
+                "type": "array",
+                "maxItems": MOST_JSON_ROWS,
+                "items": {"$ref": f"#/components/schemas/{row.__name__}"},
+            }
+            text = {
+                "type": "string",
+                "format": "binary",
+                "description": f"CSV in UTF-8, plain or gzip, with a header: {columns}.",
+            }
+            content = {"text/csv": {"schema": text}, "application/json": {"schema": rows}}
+            return super().to_schema() | {"requestBody": {"required": True, "content": content}}
+
+    return FeedOperation
+
+
+_DOCUMENTED = documented(413, 415, 422)
+
+
+@post(
+    "/polls",
+    operation_id="postPolls",
+    summary="Load polls",
+    tags=["feeds"],
+    status_code=200,
+    opt={"scope": "write"},
+    request_max_body_size=None,
+    operation_class=_operation("polls"),
+    responses=_DOCUMENTED,
+)
+async def post_polls(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
+) -> Ingested:
+    """Load polls: CSV, plain or gzip, of any number of rows, or up to 10,000 rows of JSON.
+
+    All rows are stored, or none. A poll of a store and a millisecond that are known replaces the
+    one that was, so sending the same again changes nothing.
+    """
+    return await _load("polls", request, pool, workers, settings)
+
+
+@post(
+    "/business-hours",
+    operation_id="postBusinessHours",
+    summary="Load business hours",
+    tags=["feeds"],
+    status_code=200,
+    opt={"scope": "write"},
+    request_max_body_size=None,
+    operation_class=_operation("business_hours"),
+    responses=_DOCUMENTED,
+)
+async def post_business_hours(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
+) -> Ingested:
+    """Load business hours: CSV, plain or gzip, of any number of rows, or up to 10,000 of JSON.
+
+    All rows are stored, or none. A store that they name gets these hours instead of all that it
+    had. `new`, `replaced` and `unchanged` count stores.
+    """
+    return await _load("business_hours", request, pool, workers, settings)
+
+
+@post(
+    "/timezones",
+    operation_id="postTimezones",
+    summary="Load time zones",
+    tags=["feeds"],
+    status_code=200,
+    opt={"scope": "write"},
+    request_max_body_size=None,
+    operation_class=_operation("timezones"),
+    responses=_DOCUMENTED,
+)
+async def post_timezones(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
+) -> Ingested:
+    """Load time zones: CSV, plain or gzip, of any number of rows, or up to 10,000 of JSON.
+
+    All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.
+    """
+    return await _load("timezones", request, pool, workers, settings)
+
+
+ROUTES = [post_polls, post_business_hours, post_timezones]
+
+
+async def _load(
+    feed: Feed,
+    request: Request[Any, Any, Any],
+    pool: asyncpg.Pool,
+    workers: Workers,
+    settings: Settings,
+) -> Ingested:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if media_type not in ("text/csv", "application/json"):
+        raise Problem(
+            415,
+            "A feed is text/csv or application/json: say which in Content-Type.",
+            headers={"Accept-Post": "text/csv, application/json"},
+        )
+    if encoding not in ("gzip", "identity"):
+        raise Problem(
+            415,
+            "A feed is plain or gzip: Content-Encoding says something else.",
+            headers={"Accept-Encoding": "gzip"},
+        )
+    most = settings.feed_bytes if media_type == "text/csv" else MOST_JSON_BYTES
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise _too_large(most)
+    # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
+    text = _up_to(most, unpacked(_up_to(most, _body(request))))
+    if media_type == "text/csv":
+        return await ingest(pool, workers, feed, "the body", text)
+    rows = await asyncio.to_thread(_rows, feed, b"".join([piece async for piece in text]))
+    return await ingest_rows(pool, feed, "the body", rows)
+
+
+async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    """The body in pieces, as they come.
+
+    Raises:
+        Problem: the client went away, so there is nobody to tell
+    """
+    try:
+        async for piece in request.stream():
+            yield piece
+    except InternalServerException:  # what Litestar raises then
+        raise Problem(400, "The body ends before its end.") from None
+
+
+async def _up_to(most: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        yield piece
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"The body is larger than {most} bytes, unpacked: send it in parts.")
+
+
+def _rows(feed: Feed, body: bytes) -> FeedRows:
+    """Rows of a body of JSON; the line of a fault is the row's place in the array, from 1."""
+    try:
+        given = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except msgspec.ValidationError:
+        raise Problem(422, "The body is not a JSON array of rows.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f"The body is not JSON: {error}.") from None
+    if len(given) > MOST_JSON_ROWS:
+        raise Problem(
+            413, f"An array has {MOST_JSON_ROWS} rows at the most: send it in parts, or as CSV."
+        )
+    row_type = _ROWS[feed]
+    read: list[tuple[Any, ...]] = []
+    place: list[int] = []
+    faults: list[Fault] = []
+    for number, raw in enumerate(given, 1):
+        try:
+            read.append(msgspec.structs.astuple(msgspec.json.decode(raw, type=row_type)))
+            place.append(number)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problem, _, column = str(error).partition(" - at `$")
+            faults.append(Fault(number, column.strip(".`"), "", problem))
+    columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
+    rows = parse_columns(feed, columns)
+    faults += [replace(fault, line=place[fault.line - 1]) for fault in rows.faults]
+    if not faults:
+        return rows
+    faults.sort(key=lambda fault: fault.line)
+    count = len(faults) - len(rows.faults) + rows.fault_count
+    return FeedRows(faults=faults[:FAULTS_SHOWN], fault_count=count)

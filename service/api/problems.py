@@ -1,0 +1,306 @@
+"""What went wrong, as `application/problem+json` (RFC 9457): the one way in which errors are told.
+
+A handler raises `Problem`; it, Litestar's own exceptions, those of the domain and whatever nobody
+expected become a response in `answer`. What a reader could not act on, or should not see, goes to
+the log alone.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Annotated
+
+import asyncpg
+import msgspec
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import ParameterKwarg
+from msgspec import UNSET, Meta, UnsetType
+
+from compute.feed_rows import FeedRefused
+
+log = logging.getLogger("storewatch.api")
+
+MEDIA_TYPE = "application/problem+json"
+
+#: A database that does not answer is asked for again after this many seconds.
+_DATABASE_RETRY_SECONDS = 2
+#: Values are quoted up to this length.
+_LONGEST_VALUE = 100
+
+_DATABASE_AWAY = (
+    ConnectionError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
+)
+
+
+class ProblemError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong: with a feed, by line and column; with a request, by its part."""
+
+    problem: Annotated[str, Meta(description="What is wrong with it.")]
+    source: Annotated[
+        str | UnsetType, Meta(description="Part of the request: body, path, query or header.")
+    ] = UNSET
+    field: Annotated[str | UnsetType, Meta(description="Name within that part.")] = UNSET
+    line: Annotated[
+        int | UnsetType, Meta(description="Line that the feed's row begins on, from 1.")
+    ] = UNSET
+    column: Annotated[str | UnsetType, Meta(description="Column of the feed.")] = UNSET
+    value: Annotated[str | UnsetType, Meta(description="The value, as it was given.")] = UNSET
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was not answered as asked (RFC 9457)."""
+
+    type: Annotated[
+        str,
+        Meta(
+            description="The kind of problem, to tell it from others by program: "
+            "`urn:problem-type:storewatch:` and a short name."
+        ),
+    ]
+    title: Annotated[str, Meta(description="The kind of problem, for people.")]
+    status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
+    detail: Annotated[str, Meta(description="What is wrong this time, and what to do.")]
+    errors: Annotated[
+        list[ProblemError] | UnsetType,
+        Meta(description="What is wrong, one by one; of many, the first."),
+    ] = UNSET
+    count: Annotated[
+        int | UnsetType, Meta(description="How many errors there are, shown or not.")
+    ] = UNSET
+
+
+class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
+    """Ends a request with a status and its reason.
+
+    Attributes:
+        status: HTTP status, 400 to 599
+        detail: for the person who asked: what is wrong, what to do
+        slug: the kind of problem, for programs; by default the status's own name
+        title: the kind of problem, for people; by default the status's own phrase
+        headers: go with the response
+        extra: further members, of any type that msgspec encodes
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        slug: str | None = None,
+        title: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extra: object,
+    ) -> None:
+        super().__init__(detail)
+        phrase = HTTPStatus(status).phrase
+        self.status, self.detail = status, detail
+        self.slug = slug or re.sub(r"[^a-z0-9]+", "-", phrase.lower())
+        self.title = title or (slug.replace("-", " ").capitalize() if slug else phrase)
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+    def response(self) -> Response[bytes]:
+        """The response that tells it."""
+        members = {
+            "type": f"urn:problem-type:storewatch:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extra,
+        }
+        return Response(
+            msgspec.json.encode(members),
+            status_code=self.status,
+            media_type=MEDIA_TYPE,
+            headers={"Cache-Control": "no-store", **self.headers},
+        )
+
+
+def refused(name: str, problem: str, source: str = "query") -> Problem:
+    """What a handler raises about one value of a request that no schema could refuse.
+
+    Args:
+        name: of the value, within that part of the request
+        problem: what is wrong with it; reads on after the name
+        source: body, path, query or header
+    """
+    return Problem(
+        422,
+        f"{source} {name}: {problem}",
+        slug="invalid-request",
+        errors=[ProblemError(problem=problem, source=source, field=name)],
+    )
+
+
+_DESCRIPTIONS = {
+    400: "The request cannot be read.",
+    401: "No key was given, or not one that is valid.",
+    403: "The key does not allow this, or keys are needed and none was made.",
+    404: "There is no such thing.",
+    409: "Not possible in the present state.",
+    410: "It was there, and is no more.",
+    412: "A precondition does not hold.",
+    413: "The body is too large.",
+    415: "The body's type or encoding is not one that is taken here.",
+    416: "The range lies outside.",
+    422: "The request is understood, but a value in it cannot be.",
+    429: "Too much at once; `Retry-After` tells when to ask again.",
+    500: "The fault is the service's; its log tells more.",
+    503: "The service cannot do this now; `Retry-After` tells when to ask again.",
+}
+#: What any operation may answer.
+_ALWAYS = (400, 401, 403, 500, 503)
+
+
+def documented(
+    *statuses: int, public: bool = False, but: Sequence[int] = ()
+) -> dict[int, ResponseSpec]:
+    """The `responses=` of a route handler: which problems it may answer with.
+
+    Args:
+        statuses: besides those that any operation may answer (400, 401, 403, 500, 503)
+        public: the operation needs no key, so no 401 and 403
+        but: statuses to leave out
+    """
+    wanted = {*statuses, *_ALWAYS} - set(but) - ({401, 403} if public else set())
+    return {
+        status: ResponseSpec(
+            ProblemDetails,
+            description=_DESCRIPTIONS[status],
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
+        )
+        for status in sorted(wanted)
+    }
+
+
+def answer(request: Request[object, object, State], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for every exception."""
+    problem = _problem(request, error)
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed", exc_info=error)
+    elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, Problem):
+        log.warning("the database is away: %s", error or type(error).__name__)
+    return problem.response()
+
+
+def _problem(request: Request[object, object, State], error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationException):
+        return _of_validation(request, error)
+    if isinstance(error, HTTPException):
+        return _of_litestar(error)
+    if isinstance(error, FeedRefused):
+        return _of_feed(error)
+    if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
+        return Problem(400, "The body is not UTF-8.")
+    if isinstance(error, _DATABASE_AWAY):
+        return Problem(
+            503,
+            "The database does not answer now. Try again soon.",
+            slug="database-unavailable",
+            headers={"Retry-After": str(_DATABASE_RETRY_SECONDS)},
+        )
+    return Problem(500, "The service failed. Its log tells more under the X-Request-ID.")
+
+
+def _of_validation(request: Request[object, object, State], error: ValidationException) -> Problem:
+    """What Litestar says of values that do not fit the handler's signature; 400 by its default."""
+    told = error.extra if isinstance(error.extra, list) else []
+    errors = [_of_part(request, one) for one in told if isinstance(one, dict)]
+    if not errors:  # a parameter that is missing: Litestar tells it in the detail alone
+        text = re.sub(r" for (url|path) \S+$", "", error.detail)
+        return Problem(422, text, slug="invalid-request", title="Invalid request")
+    detail = "; ".join(
+        " ".join(str(part) for part in (one.source, one.field) if part is not UNSET)
+        + f": {one.problem}"
+        for one in errors[:3]
+    ).removeprefix(": ")
+    return Problem(
+        422,
+        detail,
+        slug="invalid-request",
+        title="Invalid request",
+        errors=errors,
+        count=len(errors),
+    )
+
+
+def _of_part(request: Request[object, object, State], told: Mapping[str, object]) -> ProblemError:
+    source, field = told.get("source"), _name_in_request(request, told.get("key"))
+    problem = str(told.get("message") or "it is not valid")
+    if source == "body" and problem == "'data'":  # so Litestar tells that there is none
+        problem = "a body is needed"
+    return ProblemError(
+        problem=problem,
+        source=UNSET if source is None else str(getattr(source, "value", source)),
+        field=UNSET if field in (None, "data") else str(field),
+    )
+
+
+def _name_in_request(request: Request[object, object, State], name: object) -> object:
+    """What the request calls a parameter: `from`, where the handler cannot call it so."""
+    handler = request.scope.get("route_handler")
+    if handler is None or not isinstance(name, str):
+        return name
+    parameter = handler.parsed_fn_signature.parameters.get(name)
+    definition = parameter.kwarg_definition if parameter else None
+    if not isinstance(definition, ParameterKwarg):
+        return name
+    return definition.query or definition.header or name
+
+
+_OF_STATUS = {
+    400: "The request cannot be read: its body is not what its Content-Type says, or a part of it "
+    "is malformed.",
+    404: "There is nothing at this path.",
+    405: "This path does not know the method; Allow lists those that it knows.",
+    413: "The body is larger than is taken here.",
+}
+
+
+def _of_litestar(error: HTTPException) -> Problem:
+    """Raised by the framework around a handler: its texts quote internals, so ours replace them."""
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Problem(500, "The service failed. Its log tells more under the X-Request-ID.")
+    detail = _OF_STATUS.get(error.status_code, error.detail)
+    return Problem(error.status_code, detail, headers=error.headers)
+
+
+def _of_feed(error: FeedRefused) -> Problem:
+    errors = [
+        ProblemError(
+            problem=fault.problem,
+            line=fault.line,
+            column=fault.column or UNSET,
+            value=_shortened(fault.value) if fault.column else UNSET,
+        )
+        for fault in error.faults
+    ]
+    shown = "" if error.count == len(errors) else f", the first {len(errors)} shown"
+    rows = "row is" if error.count == 1 else "rows are"
+    return Problem(
+        422,
+        f"{error.count} {rows} bad{shown}; nothing of the feed was stored.",
+        slug="feed-refused",
+        title="Feed refused",
+        errors=errors,
+        count=error.count,
+    )
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"

@@ -1,0 +1,161 @@
+"""API keys: made once, kept as a hash, looked up on every request.
+
+A key is 256 random bits. Nobody can guess that or list all of it, so one round of SHA-256 keeps it
+as well as any slow password hash would, and costs a request nothing.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from datetime import datetime
+from typing import Literal
+
+import asyncpg
+import msgspec
+
+log = logging.getLogger("storewatch.keys")
+
+Scope = Literal["read", "write"]
+
+_MARK = "sw_"
+_SHOWN = len(_MARK) + 6  # of 46 characters: enough to recognise it, far from enough to guess it
+LONGEST_NAME = 100
+
+#: A key that is made or revoked counts after this many seconds at the latest, in every instance.
+_RELOAD_SECONDS = 2.0
+_LAST_USED_SECONDS = 60.0
+
+
+class KeyRefused(Exception):  # noqa: N818
+    """What was asked of the keys cannot be done."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What is known of a key; the key itself is not."""
+
+    id: int
+    name: str
+    prefix: str
+    scope: Scope
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+async def create_key(pool: asyncpg.Pool, name: str, scope: Scope) -> str:
+    """Make a key and return it: the only time that it can be seen.
+
+    Raises:
+        KeyRefused: the name cannot be, or a key that is not revoked has it
+    """
+    if not name.isprintable() or not name.strip() or len(name) > LONGEST_NAME:
+        raise KeyRefused(f"A key's name has 1 to {LONGEST_NAME} printable characters: {name!r}.")
+    key = _MARK + secrets.token_urlsafe(32)
+    try:
+        await pool.execute(
+            "insert into api_key (name, prefix, sha256, scope) values ($1, $2, $3, $4)",
+            *(name, key[:_SHOWN], _hash(key), scope),
+        )
+    except asyncpg.UniqueViolationError:
+        raise KeyRefused(
+            f"There is a key named {name}. Revoke it first, or take another name."
+        ) from None
+    return key
+
+
+async def list_keys(pool: asyncpg.Pool) -> list[Key]:
+    """Every key that was ever made, the oldest first."""
+    rows = await pool.fetch(
+        """
+        select id, name, prefix, scope, created_at, last_used_at, revoked_at
+        from api_key order by id
+        """
+    )
+    return [Key(*row) for row in rows]
+
+
+async def revoke_key(pool: asyncpg.Pool, name: str) -> Key:
+    """Make a key invalid, for good.
+
+    Args:
+        pool: the database
+        name: of the key, or the prefix of it that `list_keys` tells
+
+    Raises:
+        KeyRefused: there is no such key, or several
+    """
+    found = [
+        key
+        for key in await list_keys(pool)
+        if key.revoked_at is None and name in (key.name, key.prefix)
+    ]
+    if len(found) != 1:
+        many = "is not one key but several" if found else "is the name or prefix of no valid key"
+        raise KeyRefused(f"{name} {many}. `storewatch keys list` shows them.")
+    await pool.execute("update api_key set revoked_at = now() where id = $1", found[0].id)
+    return found[0]
+
+
+class KeyRing:
+    """The keys as requests need them: those that are valid, by hash, at most seconds old.
+
+    While the database is away the keys stay as they were last seen: nobody can change them either.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._valid: dict[bytes, Key] = {}
+        self._any_made = False
+        self._loaded_at = -float("inf")
+        self._loading = asyncio.Lock()
+        self._used_at: dict[int, float] = {}
+
+    async def any_made(self) -> bool:
+        """Whether there ever was a key, also one that is revoked now."""
+        await self._load()
+        return self._any_made
+
+    async def find(self, given: str) -> Key | None:
+        """The key, if it is valid. Notes its use, at most once a minute."""
+        await self._load()
+        key = self._valid.get(_hash(given))
+        if key is not None:
+            await self._note_use(key)
+        return key
+
+    async def _load(self) -> None:
+        async with self._loading:
+            if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
+                return
+            try:
+                rows = await self._pool.fetch(
+                    """
+                    select sha256, id, name, prefix, scope, created_at, last_used_at, revoked_at
+                    from api_key
+                    """
+                )
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                if self._loaded_at < 0:
+                    raise
+                return
+            self._valid = {row[0]: Key(*row[1:]) for row in rows if row["revoked_at"] is None}
+            self._any_made = bool(rows)
+            self._loaded_at = time.monotonic()
+
+    async def _note_use(self, key: Key) -> None:
+        now = time.monotonic()
+        if now - self._used_at.get(key.id, -float("inf")) < _LAST_USED_SECONDS:
+            return
+        self._used_at[key.id] = now
+        try:
+            await self._pool.execute(
+                "update api_key set last_used_at = now() where id = $1", key.id
+            )
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("cannot note the use of key %s: %s", key.prefix, error)
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,146 @@
+"""What the service says of itself, on standard error: a line a record, JSON where nobody watches.
+
+Every line tells the request and the report that it belongs to. No line holds a body, a key or a
+query: what is not given to the log cannot leak from it.
+"""
+
+import contextlib
+import logging
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TextIO
+from uuid import UUID
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from service import metrics
+
+access = logging.getLogger("storewatch.access")
+
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_report_id: ContextVar[str | None] = ContextVar("report_id", default=None)
+
+#: An id that a client or a proxy may give a request; any other is replaced.
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: Asked every few seconds by machines: logged only when something is wrong.
+_QUIET = "/health/"
+
+
+def start_logging(stream: TextIO | None = None) -> None:
+    """Send every record to a stream, standard error by default."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Readable() if stream.isatty() else _Json())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+@contextlib.contextmanager
+def about_report(report_id: UUID) -> Iterator[None]:
+    """Within the block every record, also of tasks begun there, tells this report's id."""
+    token = _report_id.set(str(report_id))
+    try:
+        yield
+    finally:
+        _report_id.reset(token)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        } | _context(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+class _Readable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = datetime.fromtimestamp(record.created).astimezone()
+        line = f"{clock:%H:%M:%S} {record.levelname.lower():7} {record.getMessage()}"
+        for name, value in _context(record).items():
+            line += f" {name}={value}"
+        # A line break in a path must not look like another record.
+        line = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _context(record: logging.LogRecord) -> dict[str, object]:
+    context: dict[str, object] = dict(getattr(record, "fields", {}))
+    for name, variable in (("request_id", _request_id), ("report_id", _report_id)):
+        if value := variable.get():
+            context.setdefault(name, value)
+    return context
+
+
+class RequestLog:
+    """ASGI application around another: gives each request an id, a line in the log, a measure."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and tell of it when its response has ended."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        path, client = scope["path"], scope["client"]
+        request_id = _given_id(scope) or secrets.token_hex(8)
+        token = _request_id.set(request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - begin
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            # Litestar names the route here; the path itself would make each id a label.
+            route = scope.get("path_template", "none")
+            metrics.REQUEST_SECONDS.labels(method, route, str(status)).observe(seconds)
+            if not path.startswith(_QUIET) or status >= 400:
+                access.info(
+                    "%s %s %d",
+                    *(method, path, status),
+                    extra={
+                        "fields": {
+                            "method": method,
+                            "path": path,
+                            "route": route,
+                            "status": status,
+                            "milliseconds": round(1000 * seconds, 1),
+                            "client": client[0] if client else None,
+                        }
+                    },
+                )
+            _request_id.reset(token)
+
+
+def _given_id(scope: HTTPScope | Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _SANE_ID.fullmatch(text) else None
+    return None

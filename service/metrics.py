@@ -1,0 +1,31 @@
+"""What is measured, under the names that `/metrics` tells; whoever does the work counts it here."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUEST_SECONDS = Histogram(
+    "storewatch_http_request_seconds",
+    "Time from a request's first byte to its response's last.",
+    ["method", "route", "status"],
+)
+REPORTS = Gauge("storewatch_reports", "Reports in the database, by state.", ["state"])
+STORES = Counter("storewatch_stores", "Stores written to reports.")
+POLLS = Counter("storewatch_polls", "Polls read for reports.")
+BATCH_SECONDS = Histogram(
+    "storewatch_batch_seconds",
+    "Time of one batch of a report: to read it, and to have it computed (waiting included).",
+    ["step"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+BATCHES_LIMIT = Gauge(
+    "storewatch_batches_in_flight_limit", "Batches that may be in flight now; follows throughput."
+)
+BATCHES_IN_FLIGHT = Gauge("storewatch_batches_in_flight", "Batches that are in flight.")
+BATCHES_WAITING = Gauge(
+    "storewatch_batches_waiting", "Reports and feeds that wait for a place in flight."
+)
+WORKERS = Gauge("storewatch_worker_processes", "Live worker processes.")
+CONNECTIONS = Gauge(
+    "storewatch_database_connections", "Open connections to the database.", ["state"]
+)
+INGEST_ROWS = Counter("storewatch_ingest_rows", "Rows of feeds that were stored.", ["feed"])
+INGEST_REFUSED = Counter("storewatch_ingest_refused", "Feeds that were refused.", ["feed"])
