@@ -42,13 +42,26 @@ def postgres_server() -> Iterator[str]:
         runner.run(server.__aexit__(None, None, None))
 
 
+@contextmanager
+def _new_database(server: str) -> Iterator[str]:
+    name = f"storewatch_test_{uuid4().hex[:16]}"
+    asyncio.run(_execute(server, f"create database {name}"))
+    yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    asyncio.run(_execute(server, f"drop database {name} with (force)"))
+
+
 @pytest.fixture
 def database_url(postgres_server: str) -> Iterator[str]:
     """The DSN of an empty database that is the test's own."""
-    name = f"storewatch_test_{uuid4().hex[:16]}"
-    asyncio.run(_execute(postgres_server, f"create database {name}"))
-    yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
-    asyncio.run(_execute(postgres_server, f"drop database {name} with (force)"))
+    with _new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres_server: str) -> Iterator[str]:
+    """The DSN of a database that the tests of one module share."""
+    with _new_database(postgres_server) as url:
+        yield url
 
 
 async def _execute(url: str, sql: str) -> None:

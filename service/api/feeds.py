@@ -242,6 +242,9 @@ async def _load(
             headers={"Accept-Encoding": "gzip"},
         )
     most = settings.feed_bytes if media_type == _CSV else MOST_JSON_BYTES
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise _too_large(most)
     # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
     text = _up_to(most, unpacked(_up_to(most, _body(request))))
     if media_type == _CSV:
@@ -268,8 +271,12 @@ async def _up_to(most: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes
     async for piece in pieces:
         size += len(piece)
         if size > most:
-            raise Problem(413, f"The body is larger than {most} bytes: send it in parts.")
+            raise _too_large(most)
         yield piece
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"The body is larger than {most} bytes, unpacked: send it in parts.")
 
 
 def _rows(feed: Feed, body: bytes) -> FeedRows:

@@ -56,8 +56,12 @@ class Service:
         """What it said so far."""
         return self._log.read_text()
 
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.base_url + path, timeout=PATIENCE)
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Any request; `more` as httpx takes it."""
+        return httpx.request(method, self.base_url + path, timeout=PATIENCE, **more)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.ask("GET", path, **more)
 
     def trigger_report(self) -> str:
         """Ask for a report; its id."""
@@ -127,19 +131,22 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def running_service(database_url: str | None, home: Path, **environment: str) -> Iterator[Service]:
+def running_service(
+    database_url: str | None, home: Path, *arguments: str, **environment: str
+) -> Iterator[Service]:
     """Start `storewatch serve`; it answers when the block begins, and is gone when it ends.
 
     Args:
         database_url: its PostgreSQL; None: the embedded one
         home: its folder
+        arguments: to `serve`
         environment: variables to add
     """
     home.mkdir(exist_ok=True)
     log = home / f"serve-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0"],
+            [*COMMAND, "serve", "--port", "0", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -164,11 +171,11 @@ def running_service(database_url: str | None, home: Path, **environment: str) ->
 
 def _base_url(popen: "subprocess.Popen[bytes]", log: Path) -> str:
     """Where it listens: it tells in its log, once it does."""
-    address = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
+    address = re.compile(r"running on http://[\d.]+:(\d+)")
     eventually(lambda: popen.poll() is not None or bool(address.search(log.read_text())))
     found = address.search(log.read_text())
     assert found, log.read_text()
-    return found[1]
+    return f"http://127.0.0.1:{found[1]}"
 
 
 def storewatch(
@@ -193,6 +200,24 @@ def _environment(database_url: str | None, home: Path, more: dict[str, str]) -> 
     }
     url = {} if database_url is None else {"DATABASE_URL": database_url}
     return clean | url | {"STOREWATCH_HOME": str(home)} | more
+
+
+def make_key(database_url: str | None, home: Path, *arguments: str) -> str:
+    """Run `storewatch keys create`; the key."""
+    made = storewatch("keys", "create", *arguments, database_url=database_url, home=home)
+    assert made.returncode == 0, made.stderr.decode()
+    return made.stdout.decode().strip()
+
+
+def problem(answer: httpx.Response) -> dict[str, Any]:
+    """The problem document of a response, which must be one, and must not tell internals."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    told: dict[str, Any] = answer.json()
+    assert told["status"] == answer.status_code
+    assert {"type", "title", "detail"} <= set(told)
+    for internal in ("Traceback", "asyncpg", "select ", "insert ", ".py", "/tmp"):  # noqa: S108
+        assert internal not in answer.text
+    return told
 
 
 def ask(database_url: str, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:

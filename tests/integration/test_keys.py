@@ -1,0 +1,219 @@
+"""API keys: made and revoked by command, asked of every request once there is one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.service import (
+    Service,
+    ask,
+    eventually,
+    make_key,
+    problem,
+    running_service,
+    storewatch,
+)
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service that had no key when it began."""
+    with running_service(database_url, tmp_path) as service:
+        yield service
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+# Without a key.
+
+
+def test_without_a_key_this_machine_is_served_and_the_log_says_so(service: Service) -> None:
+    assert "no API key is made, so only this machine itself is served" in service.log
+    for path in ("/stores", "/metrics", "/trigger_report", "/get_report/x"):
+        assert service.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "example.com"},
+        {"Host": "storewatch.internal:8000"},
+        {"X-Forwarded-For": "203.0.113.7"},
+        {"Forwarded": "for=203.0.113.7"},
+        {"Origin": "https://example.com"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_without_a_key_nobody_else_is_served_through_this_machine(
+    service: Service, headers: dict[str, str]
+) -> None:
+    for path in ("/stores", "/trigger_report", "/metrics"):
+        answer = service.get(path, headers=headers)
+        assert answer.status_code == 403
+        assert problem(answer)["type"] == "urn:problem-type:storewatch:key-needed"
+    assert service.get("/health/live", headers=headers).status_code == 200
+
+
+def test_without_a_key_it_refuses_to_listen_elsewhere(database_url: str, tmp_path: Path) -> None:
+    refused = storewatch(
+        "serve", "--host", EVERYWHERE, "--port", "0", database_url=database_url, home=tmp_path
+    )
+    assert refused.returncode == 3
+    log = refused.stderr.decode()
+    assert "Make one first: storewatch keys create NAME. With --insecure, " in log
+    assert "Traceback" not in log
+    assert "running on" not in log
+
+
+def test_insecure_serves_everybody_until_there_is_a_key(database_url: str, tmp_path: Path) -> None:
+    with running_service(database_url, tmp_path, "--host", EVERYWHERE, "--insecure") as service:
+        assert "--insecure: everybody who asks is served" in service.log
+        assert service.get("/stores", headers={"Host": "example.com"}).status_code == 200
+        key = make_key(database_url, tmp_path, "ops")
+        eventually(lambda: service.get("/stores").status_code == 401)
+        assert service.get("/stores", headers=bearer(key)).status_code == 200
+
+
+# With a key.
+
+
+def test_with_a_key_it_listens_anywhere_and_asks_for_it(database_url: str, tmp_path: Path) -> None:
+    key = make_key(database_url, tmp_path, "ops")
+    with running_service(database_url, tmp_path, "--host", EVERYWHERE) as service:
+        for path in ("/stores", "/metrics", "/trigger_report", "/get_report/x"):
+            refused = service.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == 'Bearer realm="storewatch"'
+            problem(refused)
+            # Who has a key may come by any name, and through a proxy.
+            headers = {**bearer(key), "Host": "example.com", "X-Forwarded-For": "203.0.113.7"}
+            assert service.get(path, headers=headers).status_code == 200
+            assert service.get(path, headers={"X-API-Key": key}).status_code == 200
+        for path in ("/health/live", "/health/ready", "/schema", "/schema/openapi.json"):
+            assert service.get(path).status_code == 200
+
+
+def test_a_key_counts_in_a_running_service_and_when_revoked_no_more(
+    service: Service, database_url: str, tmp_path: Path
+) -> None:
+    assert service.get("/stores").status_code == 200
+    key = make_key(database_url, tmp_path, "ops")
+    eventually(lambda: service.get("/stores").status_code == 401)
+    assert service.get("/stores", headers=bearer(key)).status_code == 200
+
+    revoked = storewatch("keys", "revoke", "ops", database_url=database_url, home=tmp_path)
+    assert revoked.returncode == 0
+    eventually(lambda: service.get("/stores", headers=bearer(key)).status_code == 401)
+    answer = service.get("/stores", headers=bearer(key))
+    assert problem(answer)["type"] == "urn:problem-type:storewatch:key-not-valid"
+    # A service that once had a key does not open again.
+    assert service.get("/stores").status_code == 401
+
+
+def test_a_key_of_scope_read_changes_nothing(database_url: str, tmp_path: Path) -> None:
+    read = make_key(database_url, tmp_path, "reader", "--scope", "read")
+    write = make_key(database_url, tmp_path, "writer", "--scope", "write")
+    changes = [
+        ("POST", "/polls", "[]"),
+        ("POST", "/business-hours", "[]"),
+        ("POST", "/timezones", "[]"),
+        ("PUT", "/stores/s1/timezone", '{"timezone": "Asia/Tokyo"}'),
+        ("PUT", "/stores/s1/business-hours", "[]"),
+        ("GET", "/trigger_report", ""),
+    ]
+    with running_service(database_url, tmp_path) as service:
+        for method, path, body in changes:
+            refused = service.ask(method, path, content=body, headers={**bearer(read), **JSON})
+            assert refused.status_code == 403
+            assert problem(refused)["type"] == "urn:problem-type:storewatch:scope-too-small"
+            assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
+        assert ask(database_url, "select count(*) from store") == [(0,)]
+        for method, path, body in changes:
+            done = service.ask(method, path, content=body, headers={**bearer(write), **JSON})
+            assert done.status_code == 200, done.text
+        assert service.get("/stores", headers=bearer(read)).json()["items"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer sw_of_another_service"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "sw_without_its_kind"},
+        {"X-API-Key": "x"},
+        {"X-API-Key": ""},
+        {"X-API-Key": "KEY", "Authorization": "Bearer another"},
+    ],
+)
+def test_whatever_is_sent_as_a_key_must_be_one(
+    database_url: str, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    key = make_key(database_url, tmp_path, "ops")
+    with running_service(database_url, tmp_path) as service:
+        sent = {name: value.replace("KEY", key) for name, value in headers.items()}
+        assert problem(service.get("/stores", headers=sent))["status"] == 401
+        # A proxy's own password is not ours to judge.
+        sent = {"X-API-Key": key, "Authorization": "Basic dXNlcjpwYXNzd29yZA=="}
+        assert service.get("/stores", headers=sent).status_code == 200
+
+
+# The commands.
+
+
+def test_a_key_is_shown_once_and_kept_as_a_hash(database_url: str, tmp_path: Path) -> None:
+    key = make_key(database_url, tmp_path, "ops")
+    assert key.startswith("sw_")
+    assert len(key) == 46
+    kept = str(ask(database_url, "select * from api_key"))
+    listed = storewatch("keys", "list", database_url=database_url, home=tmp_path).stdout.decode()
+    assert "ops" in listed
+    assert key[:9] in listed
+    assert key[9:] not in kept + listed
+
+
+def test_a_name_is_given_to_one_key_at_a_time(database_url: str, tmp_path: Path) -> None:
+    place = {"database_url": database_url, "home": tmp_path}
+    make_key(database_url, tmp_path, "ops")
+    again = storewatch("keys", "create", "ops", **place)  # type: ignore[arg-type]
+    assert again.returncode == 2
+    assert again.stderr.decode().startswith("Error: There is a key named ops.")
+    assert storewatch("keys", "revoke", "ops", **place).returncode == 0  # type: ignore[arg-type]
+    unknown = storewatch("keys", "revoke", "ops", **place)  # type: ignore[arg-type]
+    assert unknown.returncode == 2
+    assert "ops is the name or prefix of no valid key" in unknown.stderr.decode()
+    make_key(database_url, tmp_path, "ops")
+
+
+def test_the_log_has_request_ids_but_no_key_no_query_and_no_body(
+    database_url: str, tmp_path: Path
+) -> None:
+    key = make_key(database_url, tmp_path, "ops")
+    with running_service(database_url, tmp_path) as service:
+        for headers in (bearer(key), {"X-API-Key": key}, bearer("wrong-secret")):
+            service.get("/stores?prefix=secret-query", headers=headers)
+        body = "store_id,status,timestamp_utc\nsecret-store,secret-status,x\n"
+        refused = service.ask(
+            "POST",
+            "/polls",
+            content=body,
+            headers={**bearer(key), "Content-Type": "text/csv", "X-Request-ID": "from-a-proxy-1"},
+        )
+        assert refused.status_code == 422
+        assert refused.headers["x-request-id"] == "from-a-proxy-1"
+        forged = service.get("/stores", headers={**bearer(key), "X-Request-ID": 'a"b c'})
+        assert forged.headers["x-request-id"] != 'a"b c'
+        service.stop()
+        lines = [json.loads(line) for line in service.log.splitlines()]
+    assert key not in service.log
+    assert "secret" not in service.log
+    requests = [line for line in lines if line["logger"] == "storewatch.access"]
+    assert len({line["request_id"] for line in requests}) == len(requests) >= 5
+    [upload] = [line for line in requests if line["request_id"] == "from-a-proxy-1"]
+    assert (upload["method"], upload["path"], upload["status"]) == ("POST", "/polls", 422)

@@ -1,0 +1,336 @@
+"""Stores over HTTP: their pages, their settings, and an availability that is the report's."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from service.made_up_feed import FeedFiles, write_feed
+from tests.integration.service import (
+    Service,
+    ingest,
+    problem,
+    read_stores,
+    running_service,
+)
+
+INVALID = "urn:problem-type:storewatch:invalid-request"
+WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+#: Seconds of the unit of each window's columns.
+UNITS = {"hour": 60, "day": 3600, "week": 3600}
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
+    return write_feed(tmp_path_factory.mktemp("feed"), stores=40)
+
+
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service with a made-up feed; tests that change it use stores of their own."""
+    home = tmp_path_factory.mktemp("service")
+    ingest(feed, database_url=module_database_url, home=home)
+    with running_service(module_database_url, home) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def as_of(feed: FeedFiles) -> datetime:
+    newest = max(instant for store in read_stores(feed) for instant, _ in store.polls)
+    return datetime.fromtimestamp(newest / 1000, UTC)
+
+
+def answered(service: Service, path: str, **query: Any) -> Any:
+    answer = service.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refusal(service: Service, path: str, **query: Any) -> str:
+    """The parts of a request that are refused."""
+    answer = service.get(path, params=query)
+    assert answer.status_code == 422, answer.text
+    told = problem(answer)
+    assert told["type"] == INVALID
+    return ",".join(error["field"] for error in told["errors"])
+
+
+# Availability and timeline.
+
+
+def test_availability_is_what_the_report_says_of_every_store_and_window(
+    service: Service, feed: FeedFiles, as_of: datetime
+) -> None:
+    ids = {store.store_id for store in read_stores(feed)}
+    report = csv.DictReader(io.StringIO(service.report().decode()))
+    rows = [row for row in report if row["store_id"] in ids]
+    assert len(rows) == 40
+    for row in rows:
+        for window, length in WINDOWS.items():
+            found = answered(
+                service,
+                f"/stores/{quote(row['store_id'], safe='')}/availability",
+                **{"from": (as_of - length).isoformat(), "to": as_of.isoformat()},
+            )
+            for measure in ("uptime", "downtime"):
+                told = Decimal(str(found[measure])) / UNITS[window]
+                rounded = told.quantize(Decimal("0.01"), ROUND_HALF_UP)
+                assert rounded == Decimal(row[f"{measure}_last_{window}"])
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "previous"])
+def test_segments_of_the_timeline_add_up_to_the_availability_exactly(
+    service: Service, feed: FeedFiles, as_of: datetime, interpolation: str
+) -> None:
+    for store in read_stores(feed)[:20]:
+        query = {
+            "from": (as_of - timedelta(days=5, hours=3, milliseconds=7)).isoformat(),
+            "to": (as_of - timedelta(minutes=11, milliseconds=1)).isoformat(),
+            "interpolation": interpolation,
+            "max_gap": "90m",
+        }
+        place = f"/stores/{quote(store.store_id, safe='')}"
+        whole = answered(service, f"{place}/availability", **query)
+        parts = answered(service, f"{place}/timeline", **query)
+        sums = {
+            "up": timedelta(),
+            "down": timedelta(),
+            "unknown": timedelta(),
+            "closed": timedelta(),
+        }
+        for segment in parts["segments"]:
+            begin, end = map(datetime.fromisoformat, (segment["start"], segment["end"]))
+            sums[segment["state"]] += end - begin
+        assert sums["up"] == timedelta(seconds=whole["uptime"])
+        assert sums["down"] == timedelta(seconds=whole["downtime"])
+        assert sums["unknown"] == timedelta(seconds=whole["unknown"])
+        business = sums["up"] + sums["down"] + sums["unknown"]
+        assert business == timedelta(seconds=whole["business_time"])
+
+        segments = parts["segments"]
+        assert segments[0]["start"] == parts["from"] == whole["from"]
+        assert segments[-1]["end"] == parts["to"] == whole["to"]
+        for one, following in pairwise(segments):
+            assert one["end"] == following["start"]
+            assert one["state"] != following["state"]
+
+
+def test_shares_are_of_business_time_and_null_where_there_is_none(service: Service) -> None:
+    store = "/stores/shares"
+    service.ask(
+        "PUT", f"{store}/business-hours", json=[{"weekday": 0, "start": "09:00", "end": "12:00"}]
+    )
+    service.ask("PUT", f"{store}/timezone", json={"timezone": "UTC"})
+    polls = [
+        {"store_id": "shares", "status": status, "timestamp_utc": f"2023-01-23T{clock}Z"}
+        for clock, status in (("10:14:00", "active"), ("11:15:00", "inactive"))
+    ]
+    assert service.ask("POST", "/polls", json=polls).status_code == 200
+    found = answered(
+        service,
+        f"{store}/availability",
+        **{"from": "2023-01-22T12:00:00Z", "to": "2023-01-23T12:00:00Z"},
+    )
+    assert (found["uptime"], found["downtime"], found["unknown"]) == (6270.0, 4530.0, 0.0)
+    assert found["business_time"] == 10_800.0
+    assert found["uptime_share"] == found["availability"] == 6270 / 10_800
+    assert (found["downtime_share"], found["unknown_share"]) == (4530 / 10_800, 0.0)
+
+    closed = answered(
+        service,
+        f"{store}/availability",
+        **{"from": "2023-01-24T00:00:00Z", "to": "2023-01-25T00:00:00Z"},
+    )
+    assert closed["business_time"] == 0
+    for share in ("availability", "uptime_share", "downtime_share", "unknown_share"):
+        assert closed[share] is None
+    unknown = answered(
+        service,
+        f"{store}/availability",
+        **{"from": "2023-01-02T00:00:00Z", "to": "2023-01-03T00:00:00Z"},
+    )
+    assert unknown["unknown"] == unknown["business_time"] == 10_800.0
+    assert unknown["unknown_share"] == 1.0
+    assert unknown["availability"] is None
+
+
+def test_a_window_left_out_is_the_week_before_the_newest_poll(
+    service: Service, feed: FeedFiles, as_of: datetime
+) -> None:
+    store = quote(read_stores(feed)[0].store_id, safe="")
+    found = answered(service, f"/stores/{store}/availability")
+    assert datetime.fromisoformat(found["to"]) == as_of
+    assert datetime.fromisoformat(found["from"]) == as_of - timedelta(days=7)
+    assert (found["interpolation"], found["max_gap"]) == ("nearest", 86_400.0)
+
+
+@pytest.mark.parametrize("resource", ["availability", "timeline"])
+def test_a_window_that_cannot_be_is_refused_by_name(
+    service: Service, feed: FeedFiles, resource: str
+) -> None:
+    place = f"/stores/{quote(read_stores(feed)[0].store_id, safe='')}/{resource}"
+    begin = "2023-01-20T00:00:00Z"
+    assert refusal(service, place, **{"from": begin, "to": begin}) == "from"
+    assert refusal(service, place, **{"from": "2022-01-01T00:00:00Z", "to": begin}) == "from"
+    assert refusal(service, place, **{"from": "yesterday"}) == "from"
+    assert refusal(service, place, to="1969-12-31T23:59:59Z") == "to"
+    assert refusal(service, place, max_gap="59s") == "max_gap"
+    assert refusal(service, place, max_gap="32d") == "max_gap"
+    assert refusal(service, place, interpolation="linear") == "interpolation"
+
+
+def test_without_polls_a_window_needs_an_end(database_url: str, tmp_path: Path) -> None:
+    with running_service(database_url, tmp_path) as service:
+        service.ask("PUT", "/stores/s1/timezone", json={"timezone": "UTC"})
+        answer = service.get("/stores/s1/availability")
+        assert answer.status_code == 409
+        assert problem(answer)["type"] == "urn:problem-type:storewatch:no-polls"
+        found = answered(service, "/stores/s1/availability", to="2023-01-23T00:00:00Z")
+        assert found["unknown"] == 7 * 86_400
+
+
+def test_a_store_that_no_feed_named_is_not_found(service: Service) -> None:
+    for path in ("/stores/nobody", "/stores/nobody/availability", "/stores/nobody/timeline"):
+        answer = service.get(path)
+        assert answer.status_code == 404
+        assert problem(answer)["type"] == "urn:problem-type:storewatch:store-not-found"
+
+
+# Lists.
+
+
+def pages(service: Service, path: str) -> Iterator[list[dict[str, Any]]]:
+    """Every page, by following the links."""
+    link: str | None = path
+    while link:
+        answer = service.get(link)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        yield page["items"]
+        link = answer.links.get("next", {}).get("url")
+        assert (link is None) == (page["next_cursor"] is None)
+
+
+def test_pages_hold_every_store_once_in_byte_order(service: Service, feed: FeedFiles) -> None:
+    expected = [store.store_id for store in read_stores(feed)]
+    found = list(pages(service, "/stores?limit=7"))
+    assert all(len(page) == 7 for page in found[:-1])
+    ids = [store["store_id"] for page in found for store in page]
+    assert ids == sorted(ids, key=str.encode)
+    assert set(expected) <= set(ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_stores_are_found_by_prefix_and_by_the_zone_they_are_computed_in(
+    service: Service, feed: FeedFiles
+) -> None:
+    stores = read_stores(feed)
+    prefix = stores[0].store_id[:1]
+    found = [
+        store["store_id"]
+        for page in pages(service, f"/stores?limit=3&prefix={prefix}")
+        for store in page
+    ]
+    known = [store.store_id for store in stores if store.store_id.startswith(prefix)]
+    assert set(known) <= set(found)
+    assert all(store_id.startswith(prefix) for store_id in found)
+
+    for zone in ("America/Chicago", "America/New_York"):
+        listed = {
+            store["store_id"]: store["effective_timezone"]
+            for page in pages(service, f"/stores?limit=3&timezone={zone}")
+            for store in page
+        }
+        assert set(listed.values()) <= {zone}
+        expected = {s.store_id for s in stores if (s.timezone or "America/Chicago") == zone}
+        assert expected <= set(listed)
+
+
+def test_what_is_no_page_is_refused(service: Service) -> None:
+    assert refusal(service, "/stores", limit=0) == "limit"
+    assert refusal(service, "/stores", limit=1001) == "limit"
+    assert refusal(service, "/stores", limit="many") == "limit"
+    assert refusal(service, "/stores", cursor="%") == "cursor"
+    assert refusal(service, "/stores", timezone="Middle/Earth") == "timezone"
+    assert refusal(service, "/stores", prefix="x" * 256) == "prefix"
+
+
+# One store.
+
+HOURS = [
+    {"weekday": 0, "start": "09:00:00", "end": "17:30:00"},
+    {"weekday": 4, "start": "22:00:00", "end": "02:00:00"},
+    {"weekday": 5, "start": "00:00:00", "end": "24:00:00"},
+]
+
+
+@pytest.mark.parametrize(
+    "store_id", ["plain", "a/b", "ü ☃", "100%", "..", "a?b#c", "%2F", "x" * 255]
+)
+def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_id: str) -> None:
+    place = f"/stores/{quote(store_id, safe='').replace('.', '%2E')}"
+    given = service.ask("PUT", f"{place}/business-hours", json=HOURS)
+    assert given.status_code == 200, given.text
+    service.ask("PUT", f"{place}/timezone", json={"timezone": "Asia/Tokyo"})
+    assert answered(service, place) == {
+        "store_id": store_id,
+        "timezone": "Asia/Tokyo",
+        "effective_timezone": "Asia/Tokyo",
+        "business_hours": HOURS,
+        "newest_poll": None,
+    }
+    service.ask("PUT", f"{place}/business-hours", json=[])
+    service.ask("PUT", f"{place}/timezone", json={"timezone": None})
+    assert answered(service, place) == {
+        "store_id": store_id,
+        "timezone": None,
+        "effective_timezone": "America/Chicago",
+        "business_hours": [],
+        "newest_poll": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "body", "field"),
+    [
+        ("timezone", {"timezone": "Middle/Earth"}, "timezone"),
+        ("timezone", {"timezone": 5}, None),
+        ("timezone", {}, None),
+        ("timezone", {"timezone": "UTC", "more": 1}, None),
+        ("business-hours", [{"weekday": 0, "start": "9", "end": "17:00"}], "start"),
+        ("business-hours", [{"weekday": 0, "start": "09:00", "end": "24:01"}], "end"),
+        ("business-hours", [{"weekday": 7, "start": "09:00", "end": "17:00"}], None),
+        ("business-hours", HOURS * 334, None),
+        ("business-hours", {}, None),
+    ],
+)
+def test_what_a_store_cannot_have_is_refused_and_changes_nothing(
+    service: Service, resource: str, body: Any, field: str | None
+) -> None:
+    service.ask("PUT", "/stores/kept/timezone", json={"timezone": "UTC"})
+    service.ask("PUT", "/stores/kept/business-hours", json=HOURS)
+    before = answered(service, "/stores/kept")
+    answer = service.ask("PUT", f"/stores/kept/{resource}", json=body)
+    assert answer.status_code == 422
+    told = problem(answer)
+    assert told["type"] == INVALID
+    if field:
+        assert told["errors"][0]["field"] == field
+    assert answered(service, "/stores/kept") == before
+
+
+def test_the_newest_poll_is_told(service: Service, feed: FeedFiles) -> None:
+    store = next(store for store in read_stores(feed) if store.polls)
+    instant, active = max(store.polls)
+    found = answered(service, f"/stores/{quote(store.store_id, safe='')}")
+    assert datetime.fromisoformat(found["newest_poll"]["instant"]).timestamp() * 1000 == instant
+    assert found["newest_poll"]["status"] == ("active" if active else "inactive")
