@@ -95,6 +95,12 @@ _ROWS: dict[Feed, type[msgspec.Struct]] = {
 }
 
 
+_CSV_ROWS: dict[Feed, str] = {
+    "polls": "8419537941919820732,active,2023-01-22 12:09:39.388884 UTC",
+    "business_hours": "8419537941919820732,0,09:00:00,17:30:00",
+    "timezones": "8419537941919820732,America/Chicago",
+}
+
 #: Names of the rows' schemas, which are components of the OpenAPI document.
 ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
 
@@ -105,15 +111,15 @@ def _operation(feed: Feed, media_type: str) -> type[Operation]:
     class FeedOperation(Operation):
         def to_schema(self) -> dict[str, Any]:
             row = _ROWS[feed]
-            schema: dict[str, Any]
             if media_type == _JSON:
                 items = {"$ref": f"#/components/schemas/{row.__name__}"}
                 schema = {"type": "array", "maxItems": MOST_JSON_ROWS, "items": items}
+                content: dict[str, Any] = {_JSON: {"schema": schema}}
             else:
                 header = ",".join(row.__struct_fields__)
                 text = f"CSV in UTF-8, plain or gzip, with a header: {header}."
                 schema = {"type": "string", "format": "binary", "description": text}
-            content = {media_type: {"schema": schema}}
+                content = {_CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed]}\n"}}
             return super().to_schema() | {"requestBody": {"required": True, "content": content}}
 
     return FeedOperation
