@@ -19,6 +19,7 @@ import asyncpg
 import msgspec
 
 from compute.workers import Workers
+from service.logs import about_report
 from service.pipeline import NoPolls, Progress, ReportOptions, write_report
 from service.store import EPOCH
 
@@ -153,6 +154,10 @@ class ReportRunner:
         return None if row is None else Report(**dict(zip(_COLUMNS, row, strict=True)))
 
     async def _run_one(self, report: Report) -> None:
+        with about_report(report.id):
+            await self._run_to_its_end(report)
+
+    async def _run_to_its_end(self, report: Report) -> None:
         if report.attempts > _MOST_ATTEMPTS:
             self._remove_unfinished(report)
             log.error("report %s failed: %s", report.id, _DIED_EACH_TIME)

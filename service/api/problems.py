@@ -40,6 +40,7 @@ _DATABASE_AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
 )
 
 
@@ -188,6 +189,8 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return _of_litestar(error)
     if isinstance(error, FeedRefused):
         return _of_feed(error)
+    if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
+        return Problem(400, "The body is not UTF-8.")
     if isinstance(error, _DATABASE_AWAY):
         return Problem(
             503,

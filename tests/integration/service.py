@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -243,6 +244,18 @@ def polls_locked(database_url: str) -> Iterator[None]:
             yield
         finally:
             runner.run(connection.close())
+
+
+@contextmanager
+def database_away(database_url: str, server: str) -> Iterator[None]:
+    """Cut off everybody's connections to a database, and let nobody in until the block ends."""
+    name = urlsplit(database_url).path.removeprefix("/")
+    ask(server, f"alter database {name} allow_connections false")
+    ask(server, "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+    try:
+        yield
+    finally:
+        ask(server, f"alter database {name} allow_connections true")
 
 
 DAY = 19_000  # 2022-01-08

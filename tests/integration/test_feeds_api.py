@@ -1,0 +1,251 @@
+"""Feeds over HTTP: as a stream of CSV or a batch of JSON, all of it or nothing."""
+
+import gzip
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.made_up_feed import write_feed
+from tests.integration.service import (
+    Service,
+    ask,
+    eventually,
+    problem,
+    read_stores,
+    reference_report,
+    running_service,
+)
+
+CSV = {"Content-Type": "text/csv"}
+POLLS = "store_id,status,timestamp_utc\n"
+TWO = f"{POLLS}s1,active,2023-01-22 12:09:39.388884 UTC\ns2,inactive,2023-01-22 12:00:00 UTC\n"
+TWO_ROWS = [
+    {"store_id": "s1", "status": "active", "timestamp_utc": "2023-01-22T12:09:39.388884Z"},
+    {"store_id": "s2", "status": "inactive", "timestamp_utc": "2023-01-22 12:00:00 UTC"},
+]
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    with running_service(database_url, tmp_path, STOREWATCH_FEED_BYTES="200000") as service:
+        yield service
+
+
+def post(service: Service, path: str, body: str | bytes, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return service.ask("POST", path, content=body, headers={**CSV, **named})
+
+
+def counts(answer: httpx.Response) -> tuple[int, int, int, int]:
+    """Rows, new, replaced and unchanged."""
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    return told["rows"], told["new"], told["replaced"], told["unchanged"]
+
+
+def polls(database_url: str) -> int:
+    ((found,),) = ask(database_url, "select count(*) from poll")
+    return int(found)
+
+
+def test_whole_feeds_over_http_give_the_report_of_the_slow_reference(
+    database_url: str, tmp_path: Path
+) -> None:
+    feed = write_feed(tmp_path, stores=24)
+    with running_service(database_url, tmp_path) as service:
+        packed = gzip.compress(feed.polls.read_bytes())
+        assert counts(post(service, "/timezones", feed.timezones.read_bytes()))[0] > 0
+        assert counts(post(service, "/business-hours", feed.business_hours.read_bytes()))[0] > 0
+        assert counts(post(service, "/polls", packed, Content_Encoding="gzip"))[0] > 0
+        assert service.report() == reference_report(read_stores(feed))
+
+
+@pytest.mark.parametrize("form", ["plain", "gzip", "gzip that says so", "json", "chunks"])
+def test_every_form_of_a_feed_says_the_same(service: Service, form: str) -> None:
+    def load() -> httpx.Response:
+        match form:
+            case "plain":
+                return post(service, "/polls", TWO)
+            case "gzip":
+                return post(service, "/polls", gzip.compress(TWO.encode()))
+            case "gzip that says so":
+                return post(service, "/polls", gzip.compress(TWO.encode()), Content_Encoding="gzip")
+            case "json":
+                return service.ask("POST", "/polls", json=TWO_ROWS)
+        pieces = (bytes([byte]) for byte in TWO.encode())
+        return service.ask("POST", "/polls", content=pieces, headers=CSV)
+
+    assert counts(load()) == (2, 2, 0, 0)
+    assert counts(load()) == (2, 0, 0, 2)
+    stores = service.get("/stores").json()["items"]
+    assert [store["store_id"] for store in stores] == ["s1", "s2"]
+    newest = service.get("/stores/s1").json()["newest_poll"]
+    assert newest == {"instant": "2023-01-22T12:09:39.388000Z", "status": "active"}
+    assert counts(post(service, "/polls", TWO.replace("inactive", "active"))) == (2, 0, 1, 1)
+
+
+def test_hours_and_zones_come_as_json_too(service: Service) -> None:
+    hours = [
+        {"store_id": "s1", "day": 0, "start_time_local": "09:00", "end_time_local": "17:30:00"},
+        {"store_id": "s1", "day": 6, "start_time_local": "00:00", "end_time_local": "24:00"},
+    ]
+    assert counts(service.ask("POST", "/business-hours", json=hours)) == (2, 1, 0, 0)
+    zones = [{"store_id": "s1", "timezone_str": "Asia/Tokyo"}]
+    assert counts(service.ask("POST", "/timezones", json=zones)) == (1, 1, 0, 0)
+    store = service.get("/stores/s1").json()
+    assert store["timezone"] == "Asia/Tokyo"
+    assert store["business_hours"] == [
+        {"weekday": 0, "start": "09:00:00", "end": "17:30:00"},
+        {"weekday": 6, "start": "00:00:00", "end": "24:00:00"},
+    ]
+
+
+# What is refused.
+
+
+def test_bad_rows_are_listed_the_first_twenty_and_counted_and_nothing_is_stored(
+    service: Service, database_url: str
+) -> None:
+    bad = "".join(f"s{row},perhaps,2023-01-22 12:00:00 UTC\n" for row in range(30))
+    answer = post(service, "/polls", TWO + bad)
+    assert answer.status_code == 422
+    told = problem(answer)
+    assert told["type"] == "urn:problem-type:storewatch:feed-refused"
+    assert told["detail"] == "30 rows are bad, the first 20 shown; nothing of the feed was stored."
+    assert told["count"] == 30
+    assert [error["line"] for error in told["errors"]] == list(range(4, 24))
+    assert told["errors"][0] == {
+        "problem": "is neither active nor inactive",
+        "line": 4,
+        "column": "status",
+        "value": "perhaps",
+    }
+    assert ask(database_url, "select count(*) from store") == [(0,)]
+    assert polls(database_url) == 0
+
+
+def test_bad_rows_of_json_are_named_by_their_place_and_nothing_is_stored(
+    service: Service, database_url: str
+) -> None:
+    rows: list[Any] = [
+        *TWO_ROWS,
+        {**TWO_ROWS[0], "status": "perhaps"},
+        {"store_id": "s3"},
+        5,
+        {**TWO_ROWS[0], "more": 1},
+    ]
+    answer = service.ask("POST", "/polls", json=rows)
+    assert answer.status_code == 422
+    told = problem(answer)
+    assert told["count"] == 4
+    assert [(error["line"], error.get("column")) for error in told["errors"]] == [
+        (3, "status"),
+        (4, None),
+        (5, None),
+        (6, None),
+    ]
+    assert polls(database_url) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [("{}", 422), ("5", 422), ("null", 422), ('["', 400), ("[", 400), ("", 400), ("[] []", 400)],
+)
+def test_json_that_is_no_array_is_refused(service: Service, body: str, status: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = service.ask("POST", "/polls", content=body, headers=headers)
+    assert problem(answer)["status"] == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Content-Type": ""},
+        {"Content-Encoding": "br"},
+        {"Content-Encoding": "gzip, gzip"},
+    ],
+)
+def test_another_media_type_or_encoding_is_refused(
+    service: Service, headers: dict[str, str]
+) -> None:
+    answer = service.ask("POST", "/polls", content=TWO, headers={**CSV, **headers})
+    assert problem(answer)["status"] == 415
+
+
+@pytest.mark.parametrize(
+    "cut", [gzip.compress(TWO.encode())[:-4], b"\x1f\x8b" + TWO.encode(), b"\x1f\x8b\x08"]
+)
+def test_gzip_that_cannot_be_read_is_refused(service: Service, cut: bytes) -> None:
+    told = problem(post(service, "/polls", cut))
+    assert told["status"] == 422
+    assert "the gzip data cannot be read" in told["errors"][0]["problem"]
+
+
+def test_a_body_over_the_limit_is_refused_packed_or_not(
+    service: Service, database_url: str
+) -> None:
+    rows = "".join(
+        f"s,active,2023-01-{1 + n // 1440:02} 00:{n % 60:02}:00 UTC\n" for n in range(9000)
+    )
+    large = (POLLS + rows).encode()
+    assert len(gzip.compress(large)) < 200_000 < len(large)
+    for body in (large, gzip.compress(large), iter([large])):
+        answer = service.ask("POST", "/polls", content=body, headers=CSV)
+        assert answer.status_code == 413
+        assert "larger than 200000 bytes" in problem(answer)["detail"]
+    assert polls(database_url) == 0
+
+
+def test_more_than_ten_thousand_rows_of_json_are_refused(service: Service) -> None:
+    row = json.dumps(TWO_ROWS[0])
+    body = f"[{','.join([row] * 10_001)}]"
+    headers = {"Content-Type": "application/json"}
+    answer = service.ask("POST", "/polls", content=body, headers=headers)
+    assert problem(answer)["status"] == 413
+    body = f"[{','.join([row] * 10_000)}]"
+    answer = service.ask("POST", "/polls", content=body, headers=headers)
+    assert counts(answer) == (10_000, 1, 0, 0)
+
+
+# The stream.
+
+
+def connect(service: Service, *headers: str) -> socket.socket:
+    """Begin a POST to /polls by hand."""
+    parts = urlsplit(service.base_url)
+    assert parts.hostname
+    connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=60)
+    lines = ["POST /polls HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: text/csv", *headers]
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    return connection
+
+
+def test_a_feed_is_read_as_it_comes_so_a_bad_header_is_told_before_the_body_ends(
+    service: Service,
+) -> None:
+    with connect(service, "Content-Length: 150000") as connection:
+        connection.sendall(b"store_id,status\n" + b"s1,active\n" * 20)
+        assert connection.recv(64).startswith(b"HTTP/1.1 422 ")
+
+
+def test_a_client_that_goes_away_in_the_middle_stores_nothing(
+    service: Service, database_url: str
+) -> None:
+    with connect(service, "Content-Length: 150000") as connection:
+        connection.sendall(TWO.encode())
+    with connect(service, "Transfer-Encoding: chunked") as connection:
+        connection.sendall(f"{len(TWO):x}\r\n{TWO}\r\n".encode())
+    eventually(lambda: service.log.count("POST /polls ") == 2)
+    assert "POST /polls 400" in service.log
+    assert polls(database_url) == 0
+    assert ask(database_url, "select count(*) from store") == [(0,)]
+    assert counts(post(service, "/polls", TWO)) == (2, 2, 0, 0)
+    assert "Traceback" not in service.log

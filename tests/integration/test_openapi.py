@@ -1,0 +1,150 @@
+"""The OpenAPI document and its page: complete, of one shape, and served without anybody else."""
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+
+from tests.integration.service import Service, running_service
+
+TAGS = {"reports", "stores", "feeds", "operations"}
+PUBLIC = {"getLiveness", "getReadiness"}
+WRITING_GETS = {"triggerReport"}
+
+
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def document(service: Service) -> Any:
+    answer = service.get("/schema/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()
+
+
+@pytest.fixture(scope="module")
+def operations(document: Any) -> dict[str, tuple[str, Any]]:
+    """Method and description of each operation, by its id."""
+    found = [
+        (operation["operationId"], (method, operation))
+        for path in document["paths"].values()
+        for method, operation in path.items()
+    ]
+    assert not [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+    return dict(found)
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if "$ref" in part:
+            yield part["$ref"]
+        for value in part.values():
+            yield from references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+def test_it_is_openapi_3_1_and_every_reference_leads_somewhere(document: Any) -> None:
+    assert document["openapi"].startswith("3.1.")
+    schemas = document["components"]["schemas"]
+    named = {reference.removeprefix("#/components/schemas/") for reference in references(document)}
+    assert named == set(schemas)
+    assert all(schema["description"] for schema in schemas.values())
+
+
+def test_every_operation_has_a_tag_a_summary_and_a_description(
+    document: Any, operations: dict[str, tuple[str, Any]]
+) -> None:
+    assert {tag["name"] for tag in document["tags"]} == TAGS
+    for name, (_, operation) in operations.items():
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]*)*", name)
+        assert len(operation["tags"]) == 1
+        assert operation["tags"][0] in TAGS
+        assert operation["summary"]
+        assert operation["description"]
+    used = {operation["tags"][0] for _, operation in operations.values()}
+    assert used == TAGS
+
+
+def test_every_operation_tells_its_errors_as_problem_documents(
+    operations: dict[str, tuple[str, Any]],
+) -> None:
+    for name, (_, operation) in operations.items():
+        errors = {status: told for status, told in operation["responses"].items() if status >= "4"}
+        assert "500" in errors
+        assert {"401", "403"} <= set(errors) or name in PUBLIC
+        for status, told in errors.items():
+            schema = {"$ref": "#/components/schemas/ProblemDetails"}
+            assert told["content"] == {"application/problem+json": {"schema": schema}}, status
+        assert any(status < "400" for status in operation["responses"])
+
+
+def test_every_operation_tells_which_key_it_needs(
+    document: Any, operations: dict[str, tuple[str, Any]]
+) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert (schemes["bearer"]["type"], schemes["bearer"]["scheme"]) == ("http", "bearer")
+    assert (schemes["apiKey"]["in"], schemes["apiKey"]["name"]) == ("header", "X-API-Key")
+    for name, (method, operation) in operations.items():
+        scope = "read" if method in ("get", "head") and name not in WRITING_GETS else "write"
+        expected = [] if name in PUBLIC else [{"bearer": [scope]}, {"apiKey": [scope]}]
+        assert operation["security"] == expected
+
+
+def test_feeds_are_csv_or_json(document: Any, operations: dict[str, tuple[str, Any]]) -> None:
+    rows = {
+        "postPolls": "PollRow",
+        "postBusinessHours": "BusinessHoursRow",
+        "postTimezones": "TimezoneRow",
+    }
+    for name, row in rows.items():
+        content = operations[name][1]["requestBody"]["content"]
+        assert content["text/csv"]["schema"]["format"] == "binary"
+        items = content["application/json"]["schema"]["items"]
+        assert items == {"$ref": f"#/components/schemas/{row}"}
+
+
+def test_what_may_be_null_is_said_by_its_type(document: Any) -> None:
+    availability = document["components"]["schemas"]["Availability"]
+    assert availability["properties"]["availability"]["type"] == ["number", "null"]
+    assert set(availability["required"]) == set(availability["properties"])
+
+
+def test_the_page_and_all_that_it_loads_come_from_the_service(service: Service) -> None:
+    page = service.get("/schema")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    own = [link for link in loaded if not link.startswith("data:")]
+    assert len(own) >= 4
+    for link in own:
+        assert link.startswith("/schema/")
+        asset = service.get(link, headers={"Accept-Encoding": "identity"})
+        assert asset.status_code == 200
+        assert urljoin("/schema/", link) == link
+    script = service.get("/schema/page.js").text
+    assert '"/schema/openapi.json"' in script
+    assert "http" not in script
+
+
+def test_assets_are_packed_for_those_who_take_gzip(service: Service) -> None:
+    path = "/schema/swagger-ui.css"
+    plain = service.get(path, headers={"Accept-Encoding": "gzip;q=0"})
+    assert "content-encoding" not in plain.headers
+    packed = service.get(path, headers={"Accept-Encoding": "br, gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == "Accept-Encoding"
+    assert packed.content == plain.content  # httpx unpacks
+    assert int(packed.headers["content-length"]) < len(gzip.compress(plain.content)) + 100
