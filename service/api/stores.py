@@ -208,18 +208,21 @@ EncodedId: TypeAlias = Annotated[
         schema_extra={"min_length": 1, "max_length": LONGEST_STORE_ID},
     ),
 ]
+# Text, for of any other type Litestar takes `null` to be left out.
 From: TypeAlias = Annotated[
-    datetime | None,
+    str | None,
     Parameter(
         query="from",
+        schema_extra={"format": "date-time"},
         description="Begin of the window; without an offset it is UTC. Default: 7 days before its "
         "end.",
     ),
 ]
 To: TypeAlias = Annotated[
-    datetime | None,
+    str | None,
     Parameter(
         query="to",
+        schema_extra={"format": "date-time"},
         description="End of the window, and what a report calls `as_of`: later polls do not exist "
         "for it. Default: the newest poll over all stores.",
     ),
@@ -490,8 +493,8 @@ async def _known(pool: asyncpg.Pool, store_id: str) -> KnownStore:
 async def _ask(
     pool: asyncpg.Pool,
     encoded_id: str,
-    start: datetime | None,
-    end: datetime | None,
+    start: str | None,
+    end: str | None,
     interpolation: Interpolation,
     max_gap: str,
 ) -> tuple[KnownStore, Question, StoreBatch]:
@@ -519,9 +522,13 @@ async def _ask(
     return store, question, await read_batch(pool, store, question)
 
 
-def _milliseconds(instant: datetime | None, name: str) -> int | None:
-    if instant is None:
+def _milliseconds(text: str | None, name: str) -> int | None:
+    if text is None:
         return None
+    try:
+        instant = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        raise _refused(name, "is not an instant such as 2023-01-22T12:00:00Z") from None
     utc = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
     if not EPOCH <= utc < _LATEST:
         raise _refused(name, "is before 1970 or after 9998")
