@@ -150,7 +150,7 @@ Share: TypeAlias = Annotated[
 ]
 
 
-class Availability(msgspec.Struct, frozen=True):
+class StoreAvailability(msgspec.Struct, frozen=True):
     """How long a store was up and down within its business hours.
 
     `uptime` + `downtime` + `unknown` = `business_time`.
@@ -318,7 +318,7 @@ async def get_availability(
     window_end: To = None,
     interpolation: InterpolationChoice = "nearest",
     max_gap: MaxGap = "24h",
-) -> Availability:
+) -> StoreAvailability:
     """Tell how long a store was up and down within its business hours, over any window.
 
     The numbers are those of a report with the same end. A window is 366 days at the most.
@@ -329,7 +329,7 @@ async def get_availability(
     totals = await asyncio.to_thread(batch_totals, batch, question)
     up, down, unknown = int(totals.up[0, 0]), int(totals.down[0, 0]), int(totals.unknown[0, 0])
     business = up + down + unknown
-    return Availability(
+    return StoreAvailability(
         store_id=store.store_id,
         window_start=_instant(question.as_of - question.windows[0]),
         window_end=_instant(question.as_of),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
 
+import httpx
 from storewatch_client import AuthenticatedClient
 from storewatch_client.api.feeds import (
     post_business_hours,
@@ -22,7 +23,6 @@ from storewatch_client.api.feeds import (
 from storewatch_client.api.reports import create_report, get_report, get_report_csv
 from storewatch_client.api.stores import get_store_availability
 from storewatch_client.models import (
-    Availability,
     BusinessHoursRow,
     Ingested,
     PollRow,
@@ -30,6 +30,7 @@ from storewatch_client.models import (
     ProblemDetails,
     Report,
     ReportStatus,
+    StoreAvailability,
     TimezoneRow,
 )
 from storewatch_client.types import File
@@ -39,7 +40,8 @@ PATIENCE = 60  # seconds
 
 
 def main(url: str, folder: Path) -> None:
-    with AuthenticatedClient(url, os.environ["STOREWATCH_KEY"], timeout=PATIENCE) as client:
+    key, timeout = os.environ["STOREWATCH_KEY"], httpx.Timeout(PATIENCE)
+    with AuthenticatedClient(url, key, timeout=timeout) as client:
         drive(client, folder)
 
 
@@ -92,7 +94,7 @@ def drive(client: AuthenticatedClient, folder: Path) -> None:
     file = expect(File, get_report_csv.sync(report.id, client=client))
     (folder / "report.csv").write_bytes(file.payload.read())
 
-    known = expect(Availability, get_store_availability.sync(store_id, client=client))
+    known = expect(StoreAvailability, get_store_availability.sync(store_id, client=client))
     assert known.uptime + known.downtime + known.unknown == known.business_time, known
 
 
