@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from compute.workers import Workers
-from service.api import access, document, feeds, operations, problems, reports, stores
+from service.api import access, availability, document, feeds, operations, problems, reports, stores
 from service.database import open_pool
 from service.keys import KeyRing
 from service.logs import RequestLog
@@ -91,7 +91,13 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
         return settings
 
     app = Litestar(
-        route_handlers=[*reports.ROUTES, *stores.ROUTES, *feeds.ROUTES, *operations.ROUTES],
+        route_handlers=[
+            *reports.ROUTES,
+            *stores.ROUTES,
+            *availability.ROUTES,
+            *feeds.ROUTES,
+            *operations.ROUTES,
+        ],
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),

@@ -38,8 +38,6 @@ _PAGE_HEADERS = {
 }
 
 _DESCRIPTION = """\
-How long each store was up and down within its business hours, over any window.
-
 Feed the service polls, business hours and time zones; ask for a report over all stores, or for one
 store's availability and timeline. Every instant is RFC 3339 in UTC, every duration a number of
 seconds. `availability = uptime / (uptime + downtime)`, null where both are 0; what no poll speaks

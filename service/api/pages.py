@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from litestar import Request
 from litestar.params import Parameter
 
-from service.api.problems import Problem, ProblemError
+from service.api.problems import refused
 
 PAGE_SIZE, LARGEST_PAGE = 100, 1000
 
@@ -45,13 +45,7 @@ def from_cursor(cursor: str | None) -> str | None:
         if not place or "\0" in place:
             raise ValueError
     except (binascii.Error, ValueError):
-        problem = "is not a cursor that a page gave: begin without one"
-        raise Problem(
-            422,
-            f"The cursor {problem}.",
-            slug="invalid-request",
-            errors=[ProblemError(problem=problem, source="query", field="cursor")],
-        ) from None
+        raise refused("cursor", "is not one that a page gave: begin without it") from None
     return place
 
 

@@ -128,6 +128,22 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
         )
 
 
+def refused(name: str, problem: str, source: str = "query") -> Problem:
+    """What a handler raises about one value of a request that no schema could refuse.
+
+    Args:
+        name: of the value, within that part of the request
+        problem: what is wrong with it; reads on after the name
+        source: body, path, query or header
+    """
+    return Problem(
+        422,
+        f"{source} {name}: {problem}",
+        slug="invalid-request",
+        errors=[ProblemError(problem=problem, source=source, field=name)],
+    )
+
+
 _DESCRIPTIONS = {
     400: "The request cannot be read.",
     401: "No key was given, or not one that is valid.",

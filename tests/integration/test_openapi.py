@@ -109,14 +109,16 @@ def test_feeds_are_csv_or_json(document: Any, operations: dict[str, tuple[str, A
         "postTimezones": "TimezoneRow",
     }
     for name, row in rows.items():
-        content = operations[name][1]["requestBody"]["content"]
-        assert content["text/csv"]["schema"]["format"] == "binary"
-        items = content["application/json"]["schema"]["items"]
-        assert items == {"$ref": f"#/components/schemas/{row}"}
+        (json,) = operations[name][1]["requestBody"]["content"].items()
+        assert json[0] == "application/json"
+        assert json[1]["schema"]["items"] == {"$ref": f"#/components/schemas/{row}"}
+        (csv,) = operations[f"{name}Csv"][1]["requestBody"]["content"].items()
+        assert csv[0] == "text/csv"
+        assert csv[1]["schema"]["format"] == "binary"
 
 
 def test_what_may_be_null_is_said_by_its_type(document: Any) -> None:
-    availability = document["components"]["schemas"]["Availability"]
+    availability = document["components"]["schemas"]["StoreAvailability"]
     assert availability["properties"]["availability"]["type"] == ["number", "null"]
     assert set(availability["required"]) == set(availability["properties"])
 

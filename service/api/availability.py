@@ -1,0 +1,291 @@
+"""A store's availability over any window, and the timeline that it is made of, over HTTP."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeAlias
+
+import asyncpg
+import msgspec
+import numpy as np
+from litestar import get
+from litestar.params import Parameter
+from msgspec import Meta
+
+from compute.axis import PER_MS, Ints
+from compute.polls import PollDays, unpack_polls
+from compute.report_rows import Question, StoreBatch, batch_totals
+from compute.timeline import STATES, State, Timeline, timeline
+from compute.uptime import Interpolation
+from service.api.problems import Problem, documented, refused
+from service.api.stores import (
+    EncodedId,
+    Poll,
+    StoreId,
+    decoded_id,
+    instant_of,
+    known_store,
+    poll_of,
+)
+from service.pipeline import NoPolls, parse_max_gap
+from service.store import EPOCH, KnownStore, newest_poll, read_batch
+
+#: The longest window of one request: a leap year.
+LONGEST_WINDOW = timedelta(days=366)
+#: Polls of one timeline.
+MOST_POLLS = 50_000
+_DEFAULT_WINDOW = timedelta(days=7)
+_MILLISECOND = timedelta(milliseconds=1)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, description="Exact seconds.")]
+_Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Share: TypeAlias = Annotated[
+    _Fraction | None, Meta(description="Share of business time; null where there is none.")
+]
+
+
+class StoreAvailability(msgspec.Struct, frozen=True):
+    """How long a store was up and down within its business hours.
+
+    `uptime` + `downtime` + `unknown` = `business_time`.
+    """
+
+    store_id: StoreId
+    window_start: datetime = msgspec.field(name="from")
+    window_end: datetime = msgspec.field(name="to")
+    interpolation: Interpolation
+    max_gap: Seconds
+    business_time: Seconds
+    uptime: Seconds
+    downtime: Seconds
+    unknown: Seconds
+    uptime_share: Share
+    downtime_share: Share
+    unknown_share: Share
+    availability: Annotated[
+        _Fraction | None,
+        Meta(description="uptime / (uptime + downtime); null where both are 0."),
+    ]
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A part of a window in which nothing changes; half open."""
+
+    start: datetime
+    end: datetime
+    state: Annotated[
+        State,
+        Meta(description="`unknown` is business time that no observation speaks for."),
+    ]
+
+
+class StoreTimeline(msgspec.Struct, frozen=True):
+    """The segments that a window's sums are made of, without a hole, and its polls."""
+
+    store_id: StoreId
+    window_start: datetime = msgspec.field(name="from")
+    window_end: datetime = msgspec.field(name="to")
+    interpolation: Interpolation
+    max_gap: Seconds
+    segments: list[Segment]
+    polls: Annotated[
+        list[Poll],
+        Meta(description="All polls from `from` to `to`, both included, also while it was closed."),
+    ]
+
+
+# Text, for of any other type Litestar takes `null` to be left out.
+From: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        query="from",
+        schema_extra={"format": "date-time"},
+        description="Begin of the window; without an offset it is UTC. Default: 7 days before its "
+        "end.",
+    ),
+]
+To: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        query="to",
+        schema_extra={"format": "date-time"},
+        description="End of the window, and what a report calls `as_of`: later polls do not exist "
+        "for it. Default: the newest poll over all stores.",
+    ),
+]
+InterpolationChoice: TypeAlias = Annotated[
+    Interpolation,
+    Parameter(
+        description="The status between two observations: that of the nearest, or the previous."
+    ),
+]
+MaxGap: TypeAlias = Annotated[
+    str,
+    Parameter(
+        description="For how long an observation speaks to either side, 1m to 31d.",
+        pattern=r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+        min_length=2,
+        max_length=20,
+    ),
+]
+
+
+@get(
+    "/stores/{store_id:str}/availability",
+    operation_id="getStoreAvailability",
+    summary="A store's availability over a window",
+    tags=["stores"],
+    opt={"scope": "read"},
+    responses=documented(404, 409, 422),
+)
+async def get_availability(
+    pool: asyncpg.Pool,
+    store_id: EncodedId,
+    window_start: From = None,
+    window_end: To = None,
+    interpolation: InterpolationChoice = "nearest",
+    max_gap: MaxGap = "24h",
+) -> StoreAvailability:
+    """Tell how long a store was up and down within its business hours, over any window.
+
+    The numbers are those of a report with the same end. A window is 366 days at the most.
+    """
+    store, question, batch = await _ask(
+        pool, store_id, window_start, window_end, interpolation, max_gap
+    )
+    totals = await asyncio.to_thread(batch_totals, batch, question)
+    up, down, unknown = int(totals.up[0, 0]), int(totals.down[0, 0]), int(totals.unknown[0, 0])
+    business = up + down + unknown
+    return StoreAvailability(
+        store_id=store.store_id,
+        window_start=instant_of(question.as_of - question.windows[0]),
+        window_end=instant_of(question.as_of),
+        interpolation=interpolation,
+        max_gap=question.max_gap / 1000,
+        business_time=_seconds(business),
+        uptime=_seconds(up),
+        downtime=_seconds(down),
+        unknown=_seconds(unknown),
+        uptime_share=_share(up, business),
+        downtime_share=_share(down, business),
+        unknown_share=_share(unknown, business),
+        availability=_share(up, up + down),
+    )
+
+
+@get(
+    "/stores/{store_id:str}/timeline",
+    operation_id="getStoreTimeline",
+    summary="A store's timeline over a window",
+    tags=["stores"],
+    opt={"scope": "read"},
+    responses=documented(404, 409, 422),
+)
+async def get_timeline(
+    pool: asyncpg.Pool,
+    store_id: EncodedId,
+    window_start: From = None,
+    window_end: To = None,
+    interpolation: InterpolationChoice = "nearest",
+    max_gap: MaxGap = "24h",
+) -> StoreTimeline:
+    """Tell of which segments a window's availability is made, and its polls.
+
+    The lengths of the segments of one state add up to what `availability` says of the same window.
+    A window is 366 days and 50,000 polls at the most.
+    """
+    store, question, batch = await _ask(
+        pool, store_id, window_start, window_end, interpolation, max_gap
+    )
+    start, end = question.as_of - question.windows[0], question.as_of
+    words = _polls(batch, start, end)
+    if len(words) > MOST_POLLS:
+        raise refused("from", f"the window holds {len(words)} polls, more than {MOST_POLLS}")
+    parts = await asyncio.to_thread(timeline, batch, question)
+    return await asyncio.to_thread(
+        lambda: StoreTimeline(
+            store_id=store.store_id,
+            window_start=instant_of(start),
+            window_end=instant_of(end),
+            interpolation=interpolation,
+            max_gap=question.max_gap / 1000,
+            segments=_segments(parts),
+            polls=[poll_of(word) for word in words.tolist()],
+        )
+    )
+
+
+ROUTES = [get_availability, get_timeline]
+
+
+async def _ask(
+    pool: asyncpg.Pool,
+    encoded_id: str,
+    start: str | None,
+    end: str | None,
+    interpolation: Interpolation,
+    max_gap: str,
+) -> tuple[KnownStore, Question, StoreBatch]:
+    """The store, the question about it that the parameters are, and what answers it."""
+    store_id = decoded_id(encoded_id)
+    try:
+        gap = parse_max_gap(max_gap)
+    except ValueError as error:
+        raise refused("max_gap", str(error)) from None
+    last = _milliseconds(end, "to")
+    first = _milliseconds(start, "from")
+    store = await known_store(pool, store_id)
+    if last is None:
+        last = await newest_poll(pool)
+        if last is None:
+            problem = str(NoPolls()).replace("the report an as_of", "a `to`")
+            raise Problem(409, problem, slug="no-polls")
+    if first is None:
+        first = max(0, last - _DEFAULT_WINDOW // _MILLISECOND)
+    if first >= last:
+        raise refused("from", "the window ends at or before its begin")
+    if last - first > LONGEST_WINDOW // _MILLISECOND:
+        raise refused("from", f"the window is longer than {LONGEST_WINDOW.days} days")
+    question = Question(last, interpolation, gap, windows=(last - first,))
+    return store, question, await read_batch(pool, store, question)
+
+
+def _milliseconds(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        instant = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        raise refused(name, "is not an instant such as 2023-01-22T12:00:00Z") from None
+    utc = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+    if not EPOCH <= utc < _LATEST:
+        raise refused(name, "is before 1970 or after 9998")
+    return (utc - EPOCH) // _MILLISECOND
+
+
+def _polls(batch: StoreBatch, first: int, last: int) -> Ints:
+    """The polls of a batch of one store from one millisecond to another, both included."""
+    days = PollDays(batch.poll_store, batch.poll_day, batch.poll_size, batch.polls)
+    polls = np.sort(unpack_polls(days)[1])
+    inside: Ints = polls[(polls >> 1 >= first) & (polls >> 1 <= last)]
+    return inside
+
+
+def _segments(parts: Timeline) -> list[Segment]:
+    columns = (parts.start, parts.end, parts.state)
+    return [
+        Segment(_of_half_milliseconds(start), _of_half_milliseconds(end), STATES[state])
+        for start, end, state in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _of_half_milliseconds(position: int) -> datetime:
+    return EPOCH + timedelta(microseconds=position * (1000 // PER_MS))
+
+
+def _seconds(half_milliseconds: int) -> float:
+    return half_milliseconds / (1000 * PER_MS)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
