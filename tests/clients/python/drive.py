@@ -28,8 +28,8 @@ from storewatch_client.models import (
     PollRow,
     PollRowStatus,
     ProblemDetails,
-    Report,
-    ReportStatus,
+    ReportDetails,
+    ReportDetailsStatus,
     StoreAvailability,
     TimezoneRow,
 )
@@ -87,7 +87,7 @@ def drive(client: AuthenticatedClient, folder: Path) -> None:
     refused = expect(ProblemDetails, get_report.sync(uuid4(), client=client))
     assert refused.status == 404, refused
 
-    report = expect(Report, create_report.sync(client=client))
+    report = expect(ReportDetails, create_report.sync(client=client))
     report = completed(client, report.id)
     assert report.progress.stores_done == report.progress.stores_total, report
     assert report.progress.percent == 100, report
@@ -98,14 +98,14 @@ def drive(client: AuthenticatedClient, folder: Path) -> None:
     assert known.uptime + known.downtime + known.unknown == known.business_time, known
 
 
-def completed(client: AuthenticatedClient, report_id: UUID) -> Report:
+def completed(client: AuthenticatedClient, report_id: UUID) -> ReportDetails:
     """Ask how far a report is until it is completed."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        report = expect(Report, get_report.sync(report_id, client=client))
-        if report.status is ReportStatus.COMPLETED:
+        report = expect(ReportDetails, get_report.sync(report_id, client=client))
+        if report.status is ReportDetailsStatus.COMPLETED:
             return report
-        assert report.status in (ReportStatus.QUEUED, ReportStatus.RUNNING), report
+        assert report.status in (ReportDetailsStatus.QUEUED, ReportDetailsStatus.RUNNING), report
         assert time.monotonic() < deadline, report
         time.sleep(0.05)
 

@@ -74,7 +74,7 @@ async function main(url: string, folder: string): Promise<void> {
   assert.equal(known.uptime + known.downtime + known.unknown, known.business_time);
 
   /** Ask how far a report is until it is completed. */
-  async function completed(path: { report_id: string }): Promise<storewatch.Report> {
+  async function completed(path: { report_id: string }): Promise<storewatch.ReportDetails> {
     for (const deadline = Date.now() + PATIENCE; Date.now() < deadline; await sleep(50)) {
       const report = await given(storewatch.getReport({ client, path }));
       if (report.status === 'completed') {
