@@ -9,14 +9,12 @@ alter table report
     -- finds no row. Unlike attempts, it never goes back.
     add column run             integer not null default 0,
     add column version         integer not null default 1,  -- of what is told about it
+    add column asked_as_of     timestamptz,  -- null: the newest poll when the run begins
     add column stores          text[],   -- ids; null: all stores
     add column idempotency_key text unique,
     add column request_sha256  bytea,    -- what the idempotency key was used for
     add column file_size       bigint,   -- bytes
     add column file_sha256     bytea;
-
--- Their size is not known: they stay in the folder, but are not served.
-update report set state = 'expired' where state = 'completed';
 
 create index report_newest on report (created_at desc, id desc);
 create index report_completed on report (finished_at) where state = 'completed';
@@ -31,11 +29,7 @@ begin
     end if;
     perform pg_notify('storewatch_report', json_build_object(
         'report', told.id,
-        'version', told.version,
-        'state', case tg_op when 'DELETE' then 'deleted' else told.state end,
-        'stores_done', told.stores_done,
-        'stores_total', told.stores_total,
-        'at', clock_timestamp()
+        'state', case tg_op when 'DELETE' then 'deleted' else told.state end
     )::text);
     return told;
 end

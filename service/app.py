@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import asyncpg
 from litestar import Litestar
@@ -15,13 +14,15 @@ from service.api import access, availability, document, feeds, operations, probl
 from service.database import open_pool
 from service.keys import KeyRing
 from service.logs import RequestLog
-from service.reports import ReportRunner
+from service.report_events import ReportEvents
+from service.report_files import ReportFiles, open_report_files
+from service.report_runner import ReportRunner
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
 
-# A running report reads on three connections; the rest is for requests.
-_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_REQUESTS = 3, 8
+# A running report reads on three connections and renews its lease on another.
+_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_REQUESTS, _CONNECTIONS_TO_LISTEN = 4, 8, 1
 
 
 class KeyNeeded(Exception):  # noqa: N818 - read by a person as a sentence
@@ -51,7 +52,9 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         connections = (
-            _CONNECTIONS_PER_REPORT * settings.concurrent_reports + _CONNECTIONS_FOR_REQUESTS
+            _CONNECTIONS_PER_REPORT * settings.concurrent_reports
+            + _CONNECTIONS_FOR_REQUESTS
+            + _CONNECTIONS_TO_LISTEN
         )
         workers = Workers(settings.workers)
         try:
@@ -60,18 +63,22 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
             ) as pool:
                 keys = KeyRing(pool)
                 await _say_who_is_served(keys, local=local, insecure=insecure)
+                files = open_report_files(settings.reports_place, settings.home)
                 runner = ReportRunner(
-                    pool, workers, Path(settings.reports_place), settings.concurrent_reports
+                    pool, workers, files, settings.concurrent_reports, settings.report_ttl
                 )
+                events = ReportEvents(pool, runner.wake, runner.cancelled)
                 app.state.update(
                     {
                         "access": access.Access(keys, local=local, insecure=insecure),
                         "pool": pool,
                         "workers": workers,
+                        "files": files,
+                        "events": events,
                         "runner": runner,
                     }
                 )
-                async with runner.running():
+                async with events.listening(), runner.running():
                     yield
         finally:
             workers.close()
@@ -85,6 +92,14 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     async def runner(state: State) -> ReportRunner:
         given: ReportRunner = state.runner
+        return given
+
+    async def files(state: State) -> ReportFiles:
+        given: ReportFiles = state.files
+        return given
+
+    async def events(state: State) -> ReportEvents:
+        given: ReportEvents = state.events
         return given
 
     async def given_settings() -> Settings:
@@ -102,6 +117,8 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
         dependencies={
             "pool": Provide(pool),
             "workers": Provide(workers),
+            "files": Provide(files),
+            "events": Provide(events),
             "runner": Provide(runner),
             "settings": Provide(given_settings),
         },

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 import asyncpg
 import msgspec
@@ -67,11 +67,18 @@ class Progress(msgspec.Struct, frozen=True):
     as_of: int
 
 
+class Writable(Protocol):
+    """What takes a file's bytes."""
+
+    def write(self, rows: bytes, /) -> object:
+        """Append them."""
+
+
 async def write_report(
     pool: asyncpg.Pool,
     workers: Workers,
     options: ReportOptions,
-    file: BinaryIO,
+    file: Writable,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
     """Compute a report over the store as it is now, and write its CSV.

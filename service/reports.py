@@ -1,271 +1,350 @@
-"""The life of a report: queued, running, completed or failed; each a row of the table `report`.
+"""The life of a report, each a row of the table `report`: queued, running, then completed, failed
+or cancelled; a completed one whose file was kept long enough is expired.
 
-Whoever runs a report holds a lease on it and renews it while it works. A lease that has passed is
-the mark of a service that died: the next one to look takes the report and runs it again. The file
-appears under its name when it is complete, or not at all.
+The table is also the queue that all instances on one database share. Who runs a report holds a
+lease on it and renews it; a lease that has passed is the mark of an instance that died, and the
+next to look takes the report over. A queue library (pgqueuer) would keep its own jobs beside these
+rows, with tables and migrations of its own, and the two would have to agree about each state.
 """
 
-import asyncio
-import contextlib
-import logging
-import os
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
 
-from compute.workers import Workers
-from service.logs import about_report
-from service.pipeline import NoPolls, Progress, ReportOptions, write_report
-from service.store import EPOCH
+from compute.uptime import Interpolation
+from service.pipeline import Progress, ReportOptions
+from service.store import EPOCH, Database
 
-log = logging.getLogger("storewatch.reports")
+State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
+#: States that a report never leaves while it computes nothing more.
+FINAL: frozenset[State] = frozenset(("completed", "failed", "cancelled", "expired"))
 
-State = Literal["queued", "running", "completed", "failed"]
-
-_LEASE = timedelta(seconds=10)
-_RENEW_SECONDS = 1.0
-_LOOK_SECONDS = 1.0
-#: A report that was running each time that its service died is not run again.
-_MOST_ATTEMPTS = 3
-_DIED_EACH_TIME = "the service died each time it ran this report"
+LEASE = timedelta(seconds=10)
+_MILLISECOND = timedelta(milliseconds=1)
+#: Held while reports are added, so that the limit of the queue is one for all instances.
+_ADD_LOCK = 7_305_002
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A report that somebody asked for."""
+    """A report that somebody asked for.
+
+    Attributes:
+        id: its id
+        state: where it is in its life
+        as_of: the end of every window; None: not asked for, and not known until it runs
+        asked_as_of: that which was asked for
+        interpolation: how to estimate the status between observations
+        max_gap: for how long an observation speaks to either side
+        include_unknown: whether the CSV has the columns of unknown time
+        stores: ids of the stores that it is about; None: all
+        stores_done: stores written
+        stores_total: of so many; None until it runs
+        error: why it failed
+        run: counts the times that anybody took it
+        attempts: the same, but for the times that it was handed back
+        version: counts what was told about it
+        created_at: when it was asked for
+        started_at: when it was last taken
+        finished_at: when it ended
+        file_size: bytes of its CSV
+        file_sha256: of its CSV
+        read_at: when this was read, by the database's clock
+    """
 
     id: UUID
     state: State
     as_of: datetime | None
-    interpolation: Literal["nearest", "previous"]
+    asked_as_of: datetime | None
+    interpolation: Interpolation
     max_gap: timedelta
     include_unknown: bool
+    stores: list[str] | None
     stores_done: int
     stores_total: int | None
     error: str | None
+    run: int
     attempts: int
+    version: int
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    file_size: int | None
+    file_sha256: bytes | None
+    read_at: datetime
+
+    @property
+    def options(self) -> ReportOptions:
+        """What it asks."""
+        return ReportOptions(
+            as_of=None if self.as_of is None else (self.as_of - EPOCH) // _MILLISECOND,
+            interpolation=self.interpolation,
+            max_gap=self.max_gap // _MILLISECOND,
+            include_unknown=self.include_unknown,
+            stores=None if self.stores is None else tuple(self.stores),
+        )
 
 
-_COLUMNS = Report.__struct_fields__
+class QueueFull(Exception):  # noqa: N818
+    """As many reports wait as may wait."""
 
 
-class LeaseLost(Exception):  # noqa: N818
-    """Another service took the report over, because this one did not renew its lease in time."""
+class KeyReused(Exception):  # noqa: N818
+    """An idempotency key that was used for a report with other options."""
 
 
-async def create_report(pool: asyncpg.Pool, options: ReportOptions) -> UUID:
-    """Queue a report; any service on the database may run it."""
-    report_id = uuid4()
-    await pool.execute(
+async def create_report(
+    pool: asyncpg.Pool,
+    options: ReportOptions,
+    *,
+    most_queued: int,
+    idempotency_key: str | None = None,
+) -> Report:
+    """Queue a report; any instance on the database may run it.
+
+    Args:
+        pool: the database
+        options: what it asks
+        most_queued: how many reports may wait, this one included
+        idempotency_key: a report that was asked for with the same key is returned again
+
+    Raises:
+        KeyReused: that report has other options
+        QueueFull: too many wait
+    """
+    asked = hashlib.sha256(msgspec.json.encode(options)).digest()
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", _ADD_LOCK)
+        if idempotency_key is not None:
+            first = await connection.fetchrow(
+                "select *, clock_timestamp() as read_at from report where idempotency_key = $1",
+                idempotency_key,
+            )
+            if first is not None:
+                if first["request_sha256"] != asked:
+                    raise KeyReused
+                return _report(first)
+        row = await connection.fetchrow(
+            """
+            insert into report (id, as_of, asked_as_of, interpolation, max_gap, include_unknown,
+                                stores, idempotency_key, request_sha256)
+            select $1, $2, $2, $3, $4, $5, $6, $7, $8
+            where (select count(*) from report where state = 'queued') < $9
+            returning *, clock_timestamp() as read_at
+            """,
+            uuid4(),
+            None if options.as_of is None else EPOCH + options.as_of * _MILLISECOND,
+            options.interpolation,
+            options.max_gap * _MILLISECOND,
+            options.include_unknown,
+            options.stores,
+            idempotency_key,
+            asked,
+            most_queued,
+        )
+    if row is None:
+        raise QueueFull
+    return _report(row)
+
+
+async def read_report(connection: Database, report_id: UUID) -> Report | None:
+    """A report; None: there is no such."""
+    row = await connection.fetchrow(
+        "select *, clock_timestamp() as read_at from report where id = $1", report_id
+    )
+    return None if row is None else _report(row)
+
+
+async def list_reports(
+    connection: Database, size: int, after: tuple[datetime, UUID] | None = None
+) -> list[Report]:
+    """The newest reports first.
+
+    Args:
+        connection: where to ask
+        size: how many at most
+        after: only those older than the one that was asked for then and has this id
+    """
+    if after is None:
+        rows = await connection.fetch(
+            """
+            select *, clock_timestamp() as read_at from report
+            order by created_at desc, id desc limit $1
+            """,
+            size,
+        )
+    else:
+        rows = await connection.fetch(
+            """
+            select *, clock_timestamp() as read_at from report where (created_at, id) < ($2, $3)
+            order by created_at desc, id desc limit $1
+            """,
+            size,
+            *after,
+        )
+    return [_report(row) for row in rows]
+
+
+async def cancel_report(connection: Database, report_id: UUID) -> bool:
+    """End a report that waits or runs; false: it does neither. Who runs it is told at once."""
+    cancelled: bool | None = await connection.fetchval(
         """
-        insert into report (id, state, as_of, interpolation, max_gap, include_unknown)
-        values ($1, 'queued', $2, $3, $4, $5)
+        update report set state = 'cancelled', finished_at = now(), leased_until = null
+        where id = $1 and state in ('queued', 'running') returning true
         """,
         report_id,
-        None if options.as_of is None else EPOCH + timedelta(milliseconds=options.as_of),
-        options.interpolation,
-        timedelta(milliseconds=options.max_gap),
-        options.include_unknown,
     )
-    return report_id
+    return bool(cancelled)
 
 
-async def report_state(pool: asyncpg.Pool, report_id: UUID) -> State | None:
-    """Where a report is in its life; None: there is no such report."""
-    state: State | None = await pool.fetchval("select state from report where id = $1", report_id)
-    return state
-
-
-class ReportRunner:
-    """Runs queued reports, several at a time, all on the same workers."""
-
-    def __init__(
-        self, pool: asyncpg.Pool, workers: Workers, folder: Path, concurrent_reports: int
-    ) -> None:
-        self._pool = pool
-        self._workers = workers
-        self._folder = folder
-        self._concurrent = concurrent_reports
-        self._look = asyncio.Event()
-
-    def wake(self) -> None:
-        """Look for queued reports now, not at the next turn."""
-        self._look.set()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run reports until the block ends; then hand those that are running back to the queue."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        task = asyncio.create_task(self._run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self) -> None:
-        running: set[asyncio.Task[None]] = set()
-        try:
-            while True:
-                self._look.clear()
-                try:
-                    while len(running) < self._concurrent and (report := await self._claim()):
-                        task = asyncio.create_task(self._run_one(report))
-                        running.add(task)
-                        task.add_done_callback(running.discard)
-                        task.add_done_callback(lambda _: self.wake())
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    log.warning("cannot look for reports, will try again: %s", error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-
-    async def _claim(self) -> Report | None:
-        """Take the oldest report that waits, or whose service died."""
-        row = await self._pool.fetchrow(
-            """
-            update report set
-                state = 'running',
-                attempts = attempts + 1,
-                leased_until = now() + $1::interval,
-                started_at = now(),
-                stores_done = 0
-            where id = (
-                select id from report
-                where state = 'queued' or state = 'running' and leased_until < now()
-                order by created_at limit 1 for update skip locked
-            )
-            returning id, state, as_of, interpolation, max_gap, include_unknown, stores_done,
-                      stores_total, error, attempts, created_at, started_at, finished_at
-            """,
-            _LEASE,
+async def claim_report(connection: Database) -> Report | None:
+    """Take the oldest report that waits, or whose instance died; None: there is none."""
+    row = await connection.fetchrow(
+        """
+        update report set state = 'running', run = run + 1, attempts = attempts + 1,
+            leased_until = now() + $1::interval, started_at = now(), stores_done = 0, error = null
+        where id = (
+            select id from report
+            where state = 'queued' or state = 'running' and leased_until < now()
+            order by created_at limit 1 for update skip locked
         )
-        return None if row is None else Report(**dict(zip(_COLUMNS, row, strict=True)))
-
-    async def _run_one(self, report: Report) -> None:
-        with about_report(report.id):
-            await self._run_to_its_end(report)
-
-    async def _run_to_its_end(self, report: Report) -> None:
-        if report.attempts > _MOST_ATTEMPTS:
-            self._remove_unfinished(report)
-            log.error("report %s failed: %s", report.id, _DIED_EACH_TIME)
-            await self._finish(report, "failed", _DIED_EACH_TIME)
-            return
-        log.info("report %s began, attempt %d", report.id, report.attempts)
-        try:
-            progress = await self._write(report)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._hand_back(report))
-            raise
-        except LeaseLost:
-            log.warning("report %s was taken over by another service", report.id)
-        except Exception as error:
-            known = isinstance(error, NoPolls | OSError | asyncpg.PostgresError)
-            log.error("report %s failed", report.id, exc_info=None if known else error)
-            await self._finish(report, "failed", str(error) or type(error).__name__)
-        else:
-            log.info("report %s completed, %d stores", report.id, progress.stores_done)
-
-    async def _write(self, report: Report) -> Progress:
-        """Compute the report into its file, renewing the lease and telling progress meanwhile."""
-        self._remove_unfinished(report)
-        partial = self._folder / f".{report.id}.{report.attempts}"
-        options = ReportOptions(
-            as_of=None if report.as_of is None else _milliseconds(report.as_of - EPOCH),
-            interpolation=report.interpolation,
-            max_gap=_milliseconds(report.max_gap),
-            include_unknown=report.include_unknown,
-        )
-        progress: Progress | None = None
-
-        def on_progress(now: Progress) -> None:
-            nonlocal progress
-            progress = now
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(_RENEW_SECONDS)
-                await self._renew(report, progress)
-
-        try:
-            with partial.open("xb") as file:
-                async with asyncio.TaskGroup() as group:
-                    renewing = group.create_task(renew())
-                    progress = await write_report(
-                        self._pool, self._workers, options, file, on_progress
-                    )
-                    renewing.cancel()
-                file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())
-            await self._renew(report, progress)
-            partial.replace(self._folder / f"{report.id}.csv")
-            await self._finish(report, "completed", None)
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        finally:
-            partial.unlink(missing_ok=True)
-        return progress
-
-    def _remove_unfinished(self, report: Report) -> None:
-        """Remove what services that died left of the report's file."""
-        for left in self._folder.glob(f".{report.id}.*"):
-            left.unlink(missing_ok=True)
-
-    async def _renew(self, report: Report, progress: Progress | None) -> None:
-        renewed = await self._pool.fetchval(
-            """
-            update report set leased_until = now() + $3::interval, stores_done = $4,
-                stores_total = $5, as_of = $6
-            where id = $1 and attempts = $2 and state = 'running'
-            returning true
-            """,
-            report.id,
-            report.attempts,
-            _LEASE,
-            progress.stores_done if progress else 0,
-            progress.stores_total if progress else None,
-            EPOCH + timedelta(milliseconds=progress.as_of) if progress else report.as_of,
-        )
-        if not renewed:
-            raise LeaseLost
-
-    async def _finish(self, report: Report, state: State, error: str | None) -> None:
-        await self._pool.execute(
-            """
-            update report set state = $3, error = $4, finished_at = now(), leased_until = null
-            where id = $1 and attempts = $2 and state = 'running'
-            """,
-            report.id,
-            report.attempts,
-            state,
-            error,
-        )
-
-    async def _hand_back(self, report: Report) -> None:
-        """To the queue again, as if it had not been taken."""
-        await self._pool.execute(
-            """
-            update report set state = 'queued', attempts = attempts - 1, leased_until = null,
-                stores_done = 0
-            where id = $1 and attempts = $2 and state = 'running'
-            """,
-            report.id,
-            report.attempts,
-        )
-        log.info("report %s handed back to the queue", report.id)
+        returning *, clock_timestamp() as read_at
+        """,
+        LEASE,
+    )
+    return None if row is None else _report(row)
 
 
-def _milliseconds(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
+# What follows is said by who runs a report; `run` makes sure that nobody else took it since.
+
+
+async def renew_lease(connection: Database, report: Report, progress: Progress | None) -> bool:
+    """Keep a report, and tell how far it is; false: it is another's now, or cancelled."""
+    kept: bool | None = await connection.fetchval(
+        """
+        update report set leased_until = now() + $3::interval, stores_done = $4,
+            stores_total = $5, as_of = $6
+        where id = $1 and run = $2 and state = 'running' returning true
+        """,
+        report.id,
+        report.run,
+        LEASE,
+        progress.stores_done if progress else 0,
+        progress.stores_total if progress else None,
+        EPOCH + progress.as_of * _MILLISECOND if progress else report.as_of,
+    )
+    return bool(kept)
+
+
+async def hold_report(connection: asyncpg.Connection, report: Report) -> bool:
+    """Until the transaction ends nobody can take or cancel it; false: somebody has."""
+    held: bool | None = await connection.fetchval(
+        "select true from report where id = $1 and run = $2 and state = 'running' for update",
+        report.id,
+        report.run,
+    )
+    return bool(held)
+
+
+async def complete_report(
+    connection: Database, report: Report, progress: Progress, size: int, sha256: bytes
+) -> None:
+    """Its file is there: so many bytes, with this hash."""
+    await connection.execute(
+        """
+        update report set state = 'completed', finished_at = now(), leased_until = null,
+            stores_done = $3, stores_total = $4, as_of = $5, file_size = $6, file_sha256 = $7
+        where id = $1 and run = $2 and state = 'running'
+        """,
+        report.id,
+        report.run,
+        progress.stores_done,
+        progress.stores_total,
+        EPOCH + progress.as_of * _MILLISECOND,
+        size,
+        sha256,
+    )
+
+
+async def fail_report(connection: Database, report: Report, error: str) -> None:
+    """It cannot be made, for a reason."""
+    await connection.execute(
+        """
+        update report set state = 'failed', error = $3, finished_at = now(), leased_until = null
+        where id = $1 and run = $2 and state = 'running'
+        """,
+        report.id,
+        report.run,
+        error,
+    )
+
+
+async def hand_back_report(connection: Database, report: Report) -> None:
+    """To the queue again, as if it had not been taken."""
+    await connection.execute(
+        """
+        update report set state = 'queued', attempts = attempts - 1, leased_until = null,
+            stores_done = 0
+        where id = $1 and run = $2 and state = 'running'
+        """,
+        report.id,
+        report.run,
+    )
+
+
+async def is_running(connection: Database, report_id: UUID, run: int) -> bool:
+    """Whether somebody still works at this run of a report."""
+    running: bool | None = await connection.fetchval(
+        """
+        select true from report
+        where id = $1 and run = $2 and state = 'running' and leased_until > now()
+        """,
+        report_id,
+        run,
+    )
+    return bool(running)
+
+
+async def take_finished(
+    connection: asyncpg.Connection, report_id: UUID, states: Sequence[State] = tuple(FINAL)
+) -> Report | None:
+    """Lock a finished report until the transaction ends; None: there is none in these states."""
+    row = await connection.fetchrow(
+        """
+        select *, clock_timestamp() as read_at from report
+        where id = $1 and state = any ($2::text[]) for update
+        """,
+        report_id,
+        states,
+    )
+    return None if row is None else _report(row)
+
+
+async def outdated_reports(connection: Database, kept_for: timedelta) -> list[UUID]:
+    """Completed reports whose files were kept long enough."""
+    rows = await connection.fetch(
+        """
+        select id from report where state = 'completed' and finished_at < now() - $1::interval
+        order by finished_at limit 100
+        """,
+        kept_for,
+    )
+    return [row["id"] for row in rows]
+
+
+async def expire_report(connection: Database, report_id: UUID) -> None:
+    """Its file is gone; what it was stays known."""
+    await connection.execute("update report set state = 'expired' where id = $1", report_id)
+
+
+async def delete_report(connection: Database, report_id: UUID) -> None:
+    """Forget a report."""
+    await connection.execute("delete from report where id = $1", report_id)
+
+
+def _report(row: asyncpg.Record) -> Report:
+    return Report(**{name: row[name] for name in Report.__struct_fields__})

@@ -1,12 +1,14 @@
 """The HTTP server around the application."""
 
+import asyncio
 import logging
 from typing import Any
 
 import uvicorn
 from litestar import Litestar
-from litestar.types import ASGIApp, Receive, Send
+from litestar.types import ASGIApp, Message, Receive, Send
 
+from service.api import problems
 from service.api.access import is_loopback
 from service.app import KeyNeeded, create_app
 from service.database import DatabaseUnavailable
@@ -14,6 +16,13 @@ from service.logs import start_logging
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
+
+_STOPPING = problems.Problem(
+    503,
+    "The service stops. Ask again soon.",
+    slug="stopping",
+    headers={"Retry-After": "2", "Connection": "close"},
+)
 
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
@@ -46,28 +55,54 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:
-    """The application; if it cannot start, the log has the reason where it is known, not a stack.
-
-    Litestar gives the server the whole stack as the message of the failed start.
-    """
+    """The application; what cuts its start or a request short is told in words, not a stack."""
 
     async def run(scope: Any, receive: Receive, send: Send) -> None:
-        async def send_without_stack(message: Any) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                message = {**message, "message": ""}
-            await send(message)
-
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        try:
-            await app(scope, receive, send_without_stack)
-        except* (DatabaseUnavailable, KeyNeeded) as known:
-            log.error("%s", _first(known))
-        except* Exception as unknown:
-            log.error("the service cannot start", exc_info=_first(unknown))
+        if scope["type"] == "lifespan":
+            await _live(app, scope, receive, send)
+        else:
+            await _answer(app, scope, receive, send)
 
     return run
+
+
+async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None:
+    async def send_without_stack(message: Any) -> None:
+        # Litestar gives the server the whole stack as the message of a failed start.
+        if message["type"] == "lifespan.startup.failed":
+            message = {**message, "message": ""}
+        await send(message)
+
+    try:
+        await app(scope, receive, send_without_stack)
+    except* (DatabaseUnavailable, KeyNeeded) as known:
+        log.error("%s", _first(known))
+    except* Exception as unknown:
+        log.error("the service cannot start", exc_info=_first(unknown))
+
+
+async def _answer(app: Litestar, scope: Any, receive: Receive, send: Send) -> None:
+    begun = False
+
+    async def send_and_note(message: Message) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await app(scope, receive, send_and_note)
+    except asyncio.CancelledError:  # the service stops, and the request has had its time to end
+        if begun:  # the server closes the connection, and says in the log that it was early
+            return
+        response = _STOPPING.response()
+        headers = {**response.headers, "Content-Type": problems.MEDIA_TYPE}
+        start: Any = {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": response.content, "more_body": False})
 
 
 def _first(failure: BaseException) -> BaseException:

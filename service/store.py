@@ -161,6 +161,20 @@ class ListedStore(msgspec.Struct, frozen=True):
     timezone: str | None
 
 
+async def unknown_stores(connection: Database, store_ids: Sequence[str]) -> list[str]:
+    """Those ids that no feed has named, in the order given."""
+    rows = await connection.fetch(
+        """
+        select named.store_id
+        from unnest($1::text[]) with ordinality as named (store_id, place)
+        where not exists (select from store where store.store_id = named.store_id)
+        order by place
+        """,
+        store_ids,
+    )
+    return [row["store_id"] for row in rows]
+
+
 #: Above every store id, in code points.
 _LAST = "\U0010ffff"
 

@@ -1,7 +1,7 @@
 """A store's availability over any window, and the timeline that it is made of, over HTTP."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, TypeAlias
 
 import asyncpg
@@ -16,6 +16,7 @@ from compute.polls import PollDays, unpack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
+from service.api.instants import to_milliseconds
 from service.api.problems import Problem, documented, refused
 from service.api.stores import (
     EncodedId,
@@ -35,7 +36,6 @@ LONGEST_WINDOW = timedelta(days=366)
 MOST_POLLS = 50_000
 _DEFAULT_WINDOW = timedelta(days=7)
 _MILLISECOND = timedelta(milliseconds=1)
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, description="Exact seconds.")]
 _Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
@@ -232,8 +232,8 @@ async def _ask(
         gap = parse_max_gap(max_gap)
     except ValueError as error:
         raise refused("max_gap", str(error)) from None
-    last = _milliseconds(end, "to")
-    first = _milliseconds(start, "from")
+    last = to_milliseconds(_instant_given(end, "to"), "to")
+    first = to_milliseconds(_instant_given(start, "from"), "from")
     store = await known_store(pool, store_id)
     if last is None:
         last = await newest_poll(pool)
@@ -250,17 +250,13 @@ async def _ask(
     return store, question, await read_batch(pool, store, question)
 
 
-def _milliseconds(text: str | None, name: str) -> int | None:
+def _instant_given(text: str | None, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        instant = msgspec.convert(text, datetime)
+        return msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         raise refused(name, "is not an instant such as 2023-01-22T12:00:00Z") from None
-    utc = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
-    if not EPOCH <= utc < _LATEST:
-        raise refused(name, "is before 1970 or after 9998")
-    return (utc - EPOCH) // _MILLISECOND
 
 
 def _polls(batch: StoreBatch, first: int, last: int) -> Ints:

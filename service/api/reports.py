@@ -1,15 +1,52 @@
-"""Reports over HTTP."""
+"""Reports over HTTP: ask for one, follow it, fetch its CSV, cancel or delete it."""
 
-from typing import Literal
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import get
+from litestar import Request, delete, get, head, post
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation
+from litestar.params import Parameter
+from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
+from msgspec import Meta
 
-from service.api.problems import documented
-from service.pipeline import ReportOptions
-from service.reports import ReportRunner, create_report, report_state
+from compute.uptime import Interpolation
+from service.api.feeds import StoreId
+from service.api.instants import to_milliseconds
+from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
+from service.api.problems import Problem, ProblemError, documented, refused
+from service.api.report_csv import csv_response
+from service.pipeline import ReportOptions, parse_max_gap
+from service.report_events import ReportEvents
+from service.report_files import ReportFiles
+from service.report_runner import ReportRunner, delete_report
+from service.reports import (
+    FINAL,
+    KeyReused,
+    QueueFull,
+    Report,
+    State,
+    create_report,
+    list_reports,
+    read_report,
+)
+from service.settings import Settings
+from service.spans import format_span
+from service.store import unknown_stores
+
+#: Stores that one report may be asked for by id.
+MOST_STORES = 10_000
+
+_TAGS = ["reports"]
+_ASK_AGAIN_SECONDS = 1
+_QUEUE_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 15.0
+_SHOWN = 20
 
 
 class Triggered(msgspec.Struct, frozen=True):
@@ -25,11 +62,99 @@ class ReportStatus(msgspec.Struct, frozen=True):
     status: Literal["Started", "Completed", "Failed", "Not Found"]
 
 
+class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to report; all of it may be left out."""
+
+    as_of: Annotated[
+        datetime | None,
+        Meta(description="End of every window; without an offset it is UTC. Default: newest poll."),
+    ] = None
+    interpolation: Annotated[
+        Interpolation,
+        Meta(description="The status between two observations: of the nearest, or the previous."),
+    ] = "nearest"
+    max_gap: Annotated[
+        str,
+        Meta(
+            description="For how long an observation speaks to either side, 1m to 31d.",
+            pattern=r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+            min_length=2,
+            max_length=20,
+        ),
+    ] = "24h"
+    include_unknown: Annotated[
+        bool, Meta(description="Whether three columns of unknown time follow.")
+    ] = False
+    stores: Annotated[
+        Annotated[list[StoreId], Meta(min_length=1, max_length=MOST_STORES)] | None,
+        Meta(description="Ids of the stores to report on. Default: all."),
+    ] = None
+
+
+class GivenOptions(msgspec.Struct, frozen=True):
+    """What a report was asked for."""
+
+    as_of: datetime | None
+    interpolation: Interpolation
+    max_gap: str
+    include_unknown: bool
+    stores: list[str] | None
+
+
+class ReportProgress(msgspec.Struct, frozen=True):
+    """How far a report is."""
+
+    stores_done: int
+    stores_total: Annotated[int | None, Meta(description="Null until it runs.")]
+    percent: Annotated[Annotated[float, Meta(ge=0, le=100)] | None, Meta(description="Of stores.")]
+    seconds_left: Annotated[float | None, Meta(description="Estimated, while it runs.")]
+
+
+class ReportLinks(msgspec.Struct, frozen=True):
+    """Where to go on."""
+
+    self: str
+    csv: str
+    events: str
+
+
+class ReportDetails(msgspec.Struct, frozen=True):
+    """A report that somebody asked for."""
+
+    id: UUID
+    status: State
+    as_of: Annotated[
+        datetime | None, Meta(description="End of every window; null while it is not known.")
+    ]
+    options: GivenOptions
+    progress: ReportProgress
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    seconds: Annotated[float | None, Meta(description="How long it ran, or runs so far.")]
+    file_size: Annotated[int | None, Meta(description="Bytes of its CSV.")]
+    error: Annotated[str | None, Meta(description="Why it failed.")]
+    links: ReportLinks
+
+
+class ReportPage(msgspec.Struct, frozen=True):
+    """Some reports, the newest first."""
+
+    items: list[ReportDetails]
+    next_cursor: Annotated[
+        str | None, Meta(description="`cursor` of the next page; null on the last.")
+    ]
+
+
+ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
+
 _STATUS: dict[str | None, Literal["Started", "Completed", "Failed", "Not Found"]] = {
     "queued": "Started",
     "running": "Started",
     "completed": "Completed",
     "failed": "Failed",
+    "cancelled": "Failed",
+    "expired": "Not Found",
     None: "Not Found",
 }
 
@@ -37,30 +162,381 @@ _STATUS: dict[str | None, Literal["Started", "Completed", "Failed", "Not Found"]
 @get(
     "/trigger_report",
     operation_id="triggerReport",
-    tags=["reports"],
+    summary="Start a report over all stores",
+    tags=_TAGS,
+    deprecated=True,
     opt={"scope": "write"},
-    responses=documented(),
+    responses=documented(429),
 )
-async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner) -> Triggered:
-    """Start a report over all stores; ask `/get_report/{report_id}` how far it is."""
-    report_id = await create_report(pool, ReportOptions())
-    runner.wake()
-    return Triggered(report_id)
+async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner, settings: Settings) -> Triggered:
+    """Start a report over all stores. New clients use [POST /reports](#/reports/createReport)."""
+    report = await _create(pool, runner, settings, ReportOptions(), None)
+    return Triggered(report.id)
 
 
 @get(
     "/get_report/{report_id:str}",
     operation_id="getReportStatus",
-    tags=["reports"],
+    summary="Where a report is",
+    tags=_TAGS,
+    deprecated=True,
     responses=documented(),
 )
-async def get_report(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
-    """Tell where a report is; a report that there is not is `Not Found`, with HTTP 200."""
+async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
+    """Tell where a report is, always with HTTP 200.
+
+    One that there is not, or whose file is no longer kept, is `Not Found`; one that was cancelled
+    is `Failed`. New clients use [GET /reports/{report_id}](#/reports/getReport).
+    """
     try:
-        state = await report_state(pool, UUID(report_id))
+        report = await read_report(pool, UUID(report_id))
     except ValueError:
-        state = None
-    return ReportStatus(report_id, _STATUS[state])
+        report = None
+    return ReportStatus(report_id, _STATUS[report.state if report else None])
 
 
-ROUTES = [trigger_report, get_report]
+@post(
+    "/reports",
+    operation_id="createReport",
+    summary="Ask for a report",
+    tags=_TAGS,
+    status_code=202,
+    opt={"scope": "write"},
+    responses=documented(413, 422, 429),
+    response_headers=[
+        ResponseHeader(
+            name="Location", documentation_only=True, description="Where the report is."
+        ),
+        ResponseHeader(
+            name="Retry-After", documentation_only=True, description="Seconds until it is worth it."
+        ),
+    ],
+)
+async def post_report(
+    pool: asyncpg.Pool,
+    runner: ReportRunner,
+    settings: Settings,
+    data: ReportRequest | None = None,
+    idempotency_key: Annotated[
+        str | None,
+        Parameter(
+            header="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Any text, new for each report: a request that is sent again with the same "
+            "key gets the first report, not another.",
+        ),
+    ] = None,
+) -> Response[ReportDetails]:
+    """Ask for a report; it is made in the background. Follow it at `Location`."""
+    options = await _options(pool, data or ReportRequest())
+    report = await _create(pool, runner, settings, options, idempotency_key)
+    details = _details(report)
+    return Response(
+        details,
+        headers={"Location": details.links.self, "Retry-After": str(_ASK_AGAIN_SECONDS)},
+    )
+
+
+@get(
+    "/reports",
+    operation_id="listReports",
+    summary="List reports",
+    tags=_TAGS,
+    responses=documented(422),
+    response_headers=[
+        ResponseHeader(
+            name="Link",
+            documentation_only=True,
+            description='The next page, where there is one: `<…>; rel="next"` (RFC 8288).',
+        )
+    ],
+)
+async def get_reports(
+    request: Request[Any, Any, Any],
+    pool: asyncpg.Pool,
+    limit: Limit = PAGE_SIZE,
+    cursor: Cursor = None,
+) -> Response[ReportPage]:
+    """List reports, the newest first."""
+    found = await list_reports(pool, limit + 1, _place(cursor))
+    page = found[:limit]
+    next_cursor = None
+    if len(found) > limit:
+        next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}")
+    return Response(
+        ReportPage([_details(report) for report in page], next_cursor),
+        headers=next_link(request, next_cursor),
+    )
+
+
+@get(
+    "/reports/{report_id:uuid}",
+    operation_id="getReport",
+    summary="How far a report is",
+    tags=_TAGS,
+    responses=documented(404),
+)
+async def get_report(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
+    """Tell all that is known of a report: its state, how far it is, when it will be ready."""
+    return _details(await _known(pool, report_id))
+
+
+class _CsvOperation(Operation):
+    """What Litestar cannot know: the handler makes each of these responses itself."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        text = {"text/csv": {"schema": {"type": "string", "format": "binary"}}}
+        etag = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the bytes."}}
+        schema["responses"] |= {
+            "200": {"description": "The whole file.", "content": text, "headers": etag},
+            "206": {"description": "The part that Range names.", "content": text, "headers": etag},
+            "304": {"description": "If-None-Match names it: it is known already."},
+        }
+        return schema
+
+
+@get(
+    "/reports/{report_id:uuid}/csv",
+    operation_id="getReportCsv",
+    summary="The CSV of a report",
+    tags=_TAGS,
+    media_type="text/csv",
+    operation_class=_CsvOperation,
+    responses=documented(404, 409, 410, 416),
+)
+async def get_report_csv(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
+) -> Response[bytes]:
+    """Fetch the file: one row per store, in byte order of their ids.
+
+    Takes `If-None-Match`, a `Range`, and `Accept-Encoding: gzip`.
+    """
+    return await csv_response(request, files, await _known(pool, report_id))
+
+
+# A handler of its own: Litestar gives each method of a handler the same operation id.
+@head(
+    "/reports/{report_id:uuid}/csv",
+    operation_id="headReportCsv",
+    summary="What there is to know of the CSV of a report",
+    tags=_TAGS,
+    responses=documented(404, 409, 410, 416),
+)
+async def head_report_csv(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
+) -> Response[None]:
+    """Tell size and tag of the file, without the file."""
+    return await csv_response(request, files, await _known(pool, report_id))
+
+
+@get(
+    "/reports/{report_id:uuid}/events",
+    operation_id="streamReportEvents",
+    summary="A report's progress, as it happens",
+    tags=_TAGS,
+    media_type="text/event-stream",
+    responses={
+        204: ResponseSpec(None, description="`Last-Event-ID` names its last event."),
+        **documented(404),
+    },
+)
+async def get_report_events(
+    pool: asyncpg.Pool,
+    events: ReportEvents,
+    report_id: ReportId,
+    last_event_id: Annotated[
+        str | None,
+        Parameter(header="Last-Event-ID", description="`id` of the last event that arrived."),
+    ] = None,
+) -> Response[Any]:
+    """Send an event `report` whenever something changes, its data the report as `GET` shows it.
+
+    Ends after the final state; a client that comes back then gets 204, and need not again.
+    """
+    report = await _known(pool, report_id)
+    if report.state in FINAL and last_event_id == str(report.version):
+        return Response(None, status_code=204)
+    return ServerSentEvent(
+        _events(pool, events, report_id, last_event_id),
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(
+    pool: asyncpg.Pool, events: ReportEvents, report_id: UUID, told: str | None
+) -> AsyncIterator[ServerSentEventMessage]:
+    with events.changes(report_id) as changed:
+        # Headers go with the first piece: they must not wait for something to happen.
+        yield ServerSentEventMessage(comment="progress of a report")
+        while True:
+            changed.clear()
+            report = await read_report(pool, report_id)
+            if report is None:
+                yield ServerSentEventMessage(event="deleted", data="{}")
+                return
+            if str(report.version) != told:
+                told = str(report.version)
+                data = msgspec.json.encode(_details(report)).decode()
+                yield ServerSentEventMessage(event="report", id=told, data=data)
+            if report.state in FINAL:
+                return
+            while not changed.is_set():
+                if not await events.wait(changed, _KEEP_ALIVE_SECONDS):
+                    yield ServerSentEventMessage(comment="keep-alive")
+            if events.closing:
+                return
+
+
+@delete(
+    "/reports/{report_id:uuid}",
+    operation_id="deleteReport",
+    summary="Cancel or delete a report",
+    tags=_TAGS,
+    opt={"scope": "write"},
+    responses=documented(404),
+)
+async def delete_report_(pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId) -> None:
+    """Cancel a report that waits or runs; delete one that has ended, with its file."""
+    if not await delete_report(pool, files, report_id):
+        raise _no_such_report()
+
+
+ROUTES = [
+    trigger_report,
+    get_report_status,
+    post_report,
+    get_reports,
+    get_report,
+    get_report_csv,
+    head_report_csv,
+    get_report_events,
+    delete_report_,
+]
+
+
+async def _create(
+    pool: asyncpg.Pool,
+    runner: ReportRunner,
+    settings: Settings,
+    options: ReportOptions,
+    idempotency_key: str | None,
+) -> Report:
+    try:
+        report = await create_report(
+            pool,
+            options,
+            most_queued=settings.queued_reports,
+            idempotency_key=idempotency_key,
+        )
+    except QueueFull:
+        raise Problem(
+            429,
+            f"{settings.queued_reports} reports wait already. Ask again when some are done.",
+            slug="queue-full",
+            headers={"Retry-After": str(_QUEUE_SECONDS)},
+        ) from None
+    except KeyReused:
+        raise Problem(
+            422,
+            "This Idempotency-Key was used for a report with other options: take a new one.",
+            slug="idempotency-key-reused",
+        ) from None
+    runner.wake()
+    return report
+
+
+async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
+    try:
+        max_gap = parse_max_gap(asked.max_gap)
+    except ValueError as error:
+        raise refused("max_gap", str(error), source="body") from None
+    as_of = to_milliseconds(asked.as_of, "as_of", source="body")
+    if asked.stores is None:
+        stores = None
+    else:
+        stores = tuple(sorted(set(asked.stores)))
+        if any("\0" in store_id for store_id in stores):
+            raise refused("stores", "no store id holds a NUL character", source="body")
+        if unknown := await unknown_stores(pool, stores):
+            problem = "no feed has named this store"
+            raise Problem(
+                422,
+                f"No feed has named {len(unknown)} of the stores, such as {unknown[0][:100]!r}.",
+                slug="unknown-stores",
+                errors=[
+                    ProblemError(problem=problem, source="body", field="stores", value=store_id)
+                    for store_id in unknown[:_SHOWN]
+                ],
+                count=len(unknown),
+            )
+    return ReportOptions(
+        as_of=as_of,
+        interpolation=asked.interpolation,
+        max_gap=max_gap,
+        include_unknown=asked.include_unknown,
+        stores=stores,
+    )
+
+
+def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
+    place = from_cursor(cursor)
+    if place is None:
+        return None
+    try:
+        created_at, _, report_id = place.partition(" ")
+        instant = datetime.fromisoformat(created_at)
+        if instant.tzinfo is None:
+            raise ValueError
+        return instant, UUID(report_id)
+    except ValueError:
+        raise refused("cursor", "is not a cursor that a page gave: begin without one") from None
+
+
+async def _known(pool: asyncpg.Pool, report_id: UUID) -> Report:
+    report = await read_report(pool, report_id)
+    if report is None:
+        raise _no_such_report()
+    return report
+
+
+def _no_such_report() -> Problem:
+    return Problem(404, "There is no report with this id.", slug="report-not-found")
+
+
+def _details(report: Report) -> ReportDetails:
+    seconds = None
+    if report.started_at is not None and report.state != "queued":
+        seconds = ((report.finished_at or report.read_at) - report.started_at).total_seconds()
+        seconds = round(max(0, seconds), 3)
+    place = f"/reports/{report.id}"
+    return ReportDetails(
+        id=report.id,
+        status=report.state,
+        as_of=report.as_of,
+        options=GivenOptions(
+            report.asked_as_of,
+            report.interpolation,
+            format_span(report.options.max_gap),
+            report.include_unknown,
+            report.stores,
+        ),
+        progress=_progress(report, seconds),
+        created_at=report.created_at,
+        started_at=report.started_at,
+        finished_at=report.finished_at,
+        seconds=seconds,
+        file_size=report.file_size,
+        error=report.error,
+        links=ReportLinks(place, f"{place}/csv", f"{place}/events"),
+    )
+
+
+def _progress(report: Report, seconds: float | None) -> ReportProgress:
+    done, total = report.stores_done, report.stores_total
+    share = None if total is None else done / total if total else 1.0
+    left = None
+    if report.state == "running" and share and seconds is not None:
+        left = round(seconds * (1 - share) / share, 1)
+    return ReportProgress(done, total, None if share is None else round(100 * share, 1), left)

@@ -30,7 +30,7 @@ def test_the_python_client_does_the_whole_job(
     told = run(
         "openapi-python-client", "generate", "--url", document, "--output-path", client, *options
     )
-    assert told.strip() == f"Generating {client.name}"
+    assert told.strip() == f"Generating {client}"
 
     shutil.copy(HERE / "python" / "drive.py", tmp_path)
     # What the driver takes for granted of the client's types is so.

@@ -1,0 +1,136 @@
+"""The CSV of a report as a download: whole, in part, packed, or not at all when it is known.
+
+Litestar's own response for files sends an ETag but ignores If-None-Match and Range, answers HEAD
+with 405, and its compression packs also what says `gzip;q=0`, under the same ETag.
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Request
+from litestar.response import Response, Stream
+from werkzeug.datastructures import Accept
+from werkzeug.http import parse_accept_header, parse_etags, parse_range_header
+
+from service.api.problems import Problem
+from service.report_files import NoSuchFile, ReportFiles
+from service.reports import Report
+
+_GONE = "The file of this report is no longer kept. Ask for a new report."
+_WAIT_SECONDS = 1
+_MEDIA_TYPE = "text/csv; charset=utf-8"
+
+
+async def csv_response(
+    request: Request[Any, Any, Any], files: ReportFiles, report: Report
+) -> Response[Any]:
+    """Answer GET or HEAD for a report's file.
+
+    Raises:
+        Problem: there is no file (409, 410), or it has no such part (416)
+    """
+    size, sha256 = _finished(report)
+    etag = f'"{sha256.hex()}"'
+    part = _part(request, size, etag)
+    packed = part is None and takes_gzip(request)
+    if packed:  # another representation has another tag
+        etag = f'{etag[:-1]}-gzip"'
+    headers = {
+        "ETag": etag,
+        "Vary": "Accept-Encoding",
+        "Cache-Control": "private, no-cache",
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{report.id}.csv"',
+    }
+    known = parse_etags(request.headers.get("if-none-match"))
+    if known.star_tag or known.contains_weak(etag[1:-1]):
+        return Response(None, status_code=304, headers=headers)
+    start, end = part or (0, size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    else:
+        headers["Content-Length"] = str(end - start)
+    pieces = await _begun(files.read(report.id, start, end))
+    if request.method == "HEAD":
+        await pieces.aclose()
+    return Stream(
+        _gzip(pieces) if packed else pieces,
+        status_code=200 if part is None else 206,
+        media_type=_MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def takes_gzip(request: Request[Any, Any, Any]) -> bool:
+    """Whether gzip is asked for; where nothing is said it is not."""
+    accepted = parse_accept_header(request.headers.get("accept-encoding"), Accept)
+    return accepted.quality("gzip") > 0
+
+
+def _finished(report: Report) -> tuple[int, bytes]:
+    """Size and hash of the file, which is there."""
+    if report.state in ("queued", "running"):
+        raise Problem(
+            409,
+            f"The report is {report.state}: its file appears when it is completed.",
+            slug="report-not-completed",
+            headers={"Retry-After": str(_WAIT_SECONDS)},
+        )
+    if report.state in ("failed", "cancelled"):
+        raise Problem(
+            409,
+            f"The report was {report.state}, so it has no file."
+            if report.state == "cancelled"
+            else f"The report failed, so it has no file: {report.error}.",
+            slug=f"report-{report.state}",
+        )
+    if report.file_size is None or report.file_sha256 is None or report.state == "expired":
+        raise Problem(410, _GONE, slug="report-expired")
+    return report.file_size, report.file_sha256
+
+
+def _part(request: Request[Any, Any, Any], size: int, etag: str) -> tuple[int, int] | None:
+    """First byte and the one after the last of the part that is asked for; None: the whole.
+
+    A server may answer several parts, or what is no range, with the whole (RFC 9110 §14.2).
+    """
+    wanted = parse_range_header(request.headers.get("range"))
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return None
+    if request.headers.get("if-range", etag) != etag:
+        return None
+    part: tuple[int, int] | None = wanted.range_for_length(size)
+    if part is None:
+        raise Problem(
+            416,
+            f"The file has {size} bytes; the range lies outside.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return part
+
+
+async def _begun(pieces: AsyncIterator[bytes]) -> Any:
+    """The same pieces, the first of them read: a missing file is found before the headers go."""
+    try:
+        first = await anext(pieces, b"")
+    except NoSuchFile:
+        raise Problem(410, _GONE, slug="report-expired") from None
+
+    async def all_pieces() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return all_pieces()
+
+
+async def _gzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    packing = zlib.compressobj(wbits=31)
+    async for piece in pieces:
+        if packed := await asyncio.to_thread(packing.compress, piece):
+            yield packed
+    yield packing.flush()

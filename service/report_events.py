@@ -1,0 +1,124 @@
+"""What changes about reports, heard from the database by every instance.
+
+A trigger of the table `report` notifies the channel. A notification only wakes who waits for that
+report: they read the row themselves, so that nothing is lost between two of them, when many come at
+once, or while the connection is away. (Litestar's channels lose events and subscribers with
+asyncpg: its issues 4110, 4871, 4894 and 5011.)
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from uuid import UUID
+
+import asyncpg
+
+log = logging.getLogger("storewatch.reports")
+
+_CHANNEL = "storewatch_report"
+_CHECK_SECONDS = 15.0
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between tries to connect
+
+
+class ReportEvents:
+    """Wakes those who wait for a report to change.
+
+    Args:
+        pool: the database; one of its connections is kept while this runs
+        on_queued: called when a report may wait in the queue
+        on_cancelled: called with a report that was cancelled
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        on_queued: Callable[[], None],
+        on_cancelled: Callable[[UUID], None],
+    ) -> None:
+        self._pool = pool
+        self._on_queued, self._on_cancelled = on_queued, on_cancelled
+        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self.closing = False
+
+    @contextlib.contextmanager
+    def changes(self, report_id: UUID) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the report may have changed, or the service ends."""
+        event = asyncio.Event()
+        self._waiting.setdefault(report_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[report_id].discard(event)
+            if not self._waiting[report_id]:
+                del self._waiting[report_id]
+
+    async def wait(self, changed: asyncio.Event, seconds: float) -> bool:
+        """Wait for an event of `changes`; false: it did not come in time."""
+        try:
+            await asyncio.wait_for(changed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Wake everybody for the last time: the service ends."""
+        self.closing = True
+        self._wake_all()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Listen until the block ends."""
+        task = asyncio.create_task(self._listen())
+        try:
+            yield
+        finally:
+            self.close()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _listen(self) -> None:
+        wait = _SHORTEST_WAIT
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    wait = _SHORTEST_WAIT
+                    await self._listen_on(connection)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("cannot hear of reports, will try again: %s", error)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _listen_on(self, connection: asyncpg.Connection) -> None:
+        """Listen until the connection ends, which may show only when something is asked on it."""
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            await connection.add_listener(_CHANNEL, self._heard)
+            # Whatever was said while nobody listened.
+            self._wake_all()
+            self._on_queued()
+            while not lost.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
+                await connection.execute("select 1", timeout=_CHECK_SECONDS)
+        finally:
+            if not connection.is_closed():
+                await connection.remove_listener(_CHANNEL, self._heard)
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+        told = json.loads(payload)
+        report_id = UUID(told["report"])
+        if told["state"] == "queued":
+            self._on_queued()
+        elif told["state"] == "cancelled":
+            self._on_cancelled(report_id)
+        for event in self._waiting.get(report_id, ()):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._waiting.values():
+            for event in events:
+                event.set()

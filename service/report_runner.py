@@ -1,0 +1,224 @@
+"""Runs the reports of the queue, several at a time, and keeps their files for as long as wanted."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from compute.workers import WorkerDied, Workers
+from service import reports
+from service.logs import about_report
+from service.pipeline import NoPolls, Progress, write_report
+from service.report_files import HashedFile, ReportFiles, unfinished_file, unfinished_files
+from service.reports import Report
+
+log = logging.getLogger("storewatch.reports")
+
+_RENEW_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+_TIDY_SECONDS = 5.0
+#: A report that was running each time that its service died is not run again.
+_MOST_ATTEMPTS = 3
+_DIED_EACH_TIME = "the service died each time it ran this report"
+
+_DATABASE_FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class LeaseLost(Exception):  # noqa: N818
+    """The report is another instance's now, or was cancelled."""
+
+
+class ReportRunner:
+    """Runs queued reports, all on the same workers.
+
+    Args:
+        pool: the database
+        workers: compute the rows
+        files: gets the CSVs
+        concurrent_reports: how many run at the same time
+        kept_for: how long a file is kept; 0: until it is deleted
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        workers: Workers,
+        files: ReportFiles,
+        concurrent_reports: int,
+        kept_for: timedelta,
+    ) -> None:
+        self._pool, self._workers, self._files = pool, workers, files
+        self._concurrent, self._kept_for = concurrent_reports, kept_for
+        self._look = asyncio.Event()
+        self._running: dict[UUID, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """Look for queued reports now, not at the next turn."""
+        self._look.set()
+
+    def cancelled(self, report_id: UUID) -> None:
+        """Stop a report, if it runs here."""
+        if task := self._running.get(report_id):
+            task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run reports until the block ends; then hand those that are running back to the queue."""
+        tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._tidy())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._look.clear()
+                try:
+                    await self._fill()
+                except _DATABASE_FAILED as error:
+                    log.warning("cannot look for reports, will try again: %s", error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
+        finally:
+            running = list(self._running.values())
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _fill(self) -> None:
+        while len(self._running) < self._concurrent:
+            report = await reports.claim_report(self._pool)
+            if report is None:
+                return
+            with about_report(report.id):
+                task = asyncio.create_task(self._run_one(report))
+            self._running[report.id] = task
+            task.add_done_callback(self._done)
+
+    def _done(self, ended: asyncio.Task[None]) -> None:
+        self._running = {one: task for one, task in self._running.items() if task is not ended}
+        self.wake()
+
+    async def _run_one(self, report: Report) -> None:
+        try:
+            await self._try(report)
+        except _DATABASE_FAILED as error:
+            # Its lease will pass, and then it is run again.
+            log.warning("lost the database while running the report: %s", error)
+
+    async def _try(self, report: Report) -> None:
+        if report.run > 1:
+            await self._remove_unfinished(report.id)
+        if report.attempts > _MOST_ATTEMPTS:
+            log.error("report failed: %s", _DIED_EACH_TIME)
+            await reports.fail_report(self._pool, report, _DIED_EACH_TIME)
+            return
+        log.info("report began, attempt %d", report.attempts)
+        try:
+            progress = await self._write(report)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._let_go(report))
+            raise
+        except LeaseLost:
+            log.warning("report was cancelled, or taken over by another instance")
+        except Exception as error:
+            known = isinstance(error, NoPolls | _DATABASE_FAILED)
+            log.error("report failed: %s", error, exc_info=None if known else error)
+            await reports.fail_report(self._pool, report, _told(error))
+        else:
+            log.info("report completed, %d stores", progress.stores_done)
+
+    async def _let_go(self, report: Report) -> None:
+        """This instance ends, or the report was cancelled: then there is nothing to hand back."""
+        await reports.hand_back_report(self._pool, report)
+        log.info("report stopped")
+
+    async def _write(self, report: Report) -> Progress:
+        """Compute the report into its file, renewing the lease and telling progress meanwhile."""
+        progress: Progress | None = None
+
+        def on_progress(now: Progress) -> None:
+            nonlocal progress
+            progress = now
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(_RENEW_SECONDS)
+                if not await reports.renew_lease(self._pool, report, progress):
+                    raise LeaseLost
+
+        with unfinished_file(self._files, report.id, report.run) as file:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    renewing = group.create_task(renew())
+                    progress = await write_report(
+                        self._pool, self._workers, report.options, file, on_progress
+                    )
+                    renewing.cancel()
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            await self._publish(report, progress, file)
+        return progress
+
+    async def _publish(self, report: Report, progress: Progress, file: HashedFile) -> None:
+        """The file and the row that tells of it, while nobody else can take the report."""
+        file.flush()
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await reports.hold_report(connection, report):
+                raise LeaseLost
+            await self._files.publish(file.path, report.id)
+            await reports.complete_report(connection, report, progress, file.size, file.sha256)
+
+    async def _tidy(self) -> None:
+        """Remove what is kept long enough, and what instances that died left."""
+        while True:
+            try:
+                await self._remove_unfinished()
+                if self._kept_for:
+                    for report_id in await reports.outdated_reports(self._pool, self._kept_for):
+                        await self._expire(report_id)
+            except Exception as error:
+                log.warning("cannot tidy up, will try again: %s", error)
+            await asyncio.sleep(_TIDY_SECONDS)
+
+    async def _expire(self, report_id: UUID) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await reports.take_finished(connection, report_id, ["completed"]):
+                await self._files.delete(report_id)
+                await reports.expire_report(connection, report_id)
+                log.info("report %s expired", report_id)
+
+    async def _remove_unfinished(self, only: UUID | None = None) -> None:
+        """Remove files that nobody writes any more, of all reports or of one."""
+        for path, report_id, run in unfinished_files(self._files):
+            if only in (None, report_id) and not await reports.is_running(
+                self._pool, report_id, run
+            ):
+                path.unlink(missing_ok=True)
+
+
+async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID) -> bool:
+    """Cancel a report that waits or runs, delete one that has ended; false: there is none."""
+    if await reports.cancel_report(pool, report_id):
+        return True
+    async with pool.acquire() as connection, connection.transaction():
+        report = await reports.take_finished(connection, report_id)
+        if report is None:
+            return False
+        await files.delete(report_id)
+        await reports.delete_report(connection, report_id)
+        return True
+
+
+def _told(error: Exception) -> str:
+    """A reason that may be shown to whoever asks: no path, no SQL."""
+    if isinstance(error, NoPolls | WorkerDied):
+        return str(error)
+    return f"the service could not make it ({type(error).__name__}); its log tells more"
