@@ -21,6 +21,7 @@ from service.api.instants import to_milliseconds
 from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.report_csv import csv_response
+from service.api.strict import check_body
 from service.pipeline import ReportOptions, parse_max_gap
 from service.report_events import ReportEvents
 from service.report_files import ReportFiles
@@ -213,6 +214,7 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     ],
 )
 async def post_report(
+    request: Request[Any, Any, Any],
     pool: asyncpg.Pool,
     runner: ReportRunner,
     settings: Settings,
@@ -229,6 +231,7 @@ async def post_report(
     ] = None,
 ) -> Response[ReportDetails]:
     """Ask for a report; it is made in the background. Follow it at `Location`."""
+    await check_body(request, ReportRequest)
     options = await _options(pool, data or ReportRequest())
     report = await _create(pool, runner, settings, options, idempotency_key)
     details = _details(report)
