@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class NoSuchFile(Exception):  # noqa: N818
     """The file of a report is not where it should be."""
 
 
+@runtime_checkable  # Litestar checks what it hands to a handler
 class ReportFiles(Protocol):
     """A place of finished files.
 

@@ -127,9 +127,9 @@ class ReportRunner:
             await asyncio.shield(self._let_go(report))
             raise
         except LeaseLost:
-            log.warning("report was cancelled, or taken over by another instance")
+            log.warning("report was taken over by another instance, or cancelled")
         except Exception as error:
-            known = isinstance(error, NoPolls | _DATABASE_FAILED)
+            known = isinstance(error, (NoPolls, *_DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
             await reports.fail_report(self._pool, report, _told(error))
         else:
@@ -137,8 +137,10 @@ class ReportRunner:
 
     async def _let_go(self, report: Report) -> None:
         """This instance ends, or the report was cancelled: then there is nothing to hand back."""
-        await reports.hand_back_report(self._pool, report)
-        log.info("report stopped")
+        if await reports.hand_back_report(self._pool, report):
+            log.info("report handed back to the queue")
+        else:
+            log.info("report cancelled")
 
     async def _write(self, report: Report) -> Progress:
         """Compute the report into its file, renewing the lease and telling progress meanwhile."""

@@ -283,17 +283,18 @@ async def fail_report(connection: Database, report: Report, error: str) -> None:
     )
 
 
-async def hand_back_report(connection: Database, report: Report) -> None:
-    """To the queue again, as if it had not been taken."""
-    await connection.execute(
+async def hand_back_report(connection: Database, report: Report) -> bool:
+    """To the queue again, as if it had not been taken; false: it is another's now, or cancelled."""
+    handed_back: bool | None = await connection.fetchval(
         """
         update report set state = 'queued', attempts = attempts - 1, leased_until = null,
             stores_done = 0
-        where id = $1 and run = $2 and state = 'running'
+        where id = $1 and run = $2 and state = 'running' returning true
         """,
         report.id,
         report.run,
     )
+    return bool(handed_back)
 
 
 async def is_running(connection: Database, report_id: UUID, run: int) -> bool:

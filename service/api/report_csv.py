@@ -20,7 +20,7 @@ from service.reports import Report
 
 _GONE = "The file of this report is no longer kept. Ask for a new report."
 _WAIT_SECONDS = 1
-_MEDIA_TYPE = "text/csv; charset=utf-8"
+_MEDIA_TYPE = "text/csv"
 
 
 async def csv_response(

@@ -196,11 +196,25 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     return ReportStatus(report_id, _STATUS[report.state if report else None])
 
 
+class _CreateOperation(Operation):
+    """The body may be left out; Litestar says of it that it must be there, and may be null."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        body = {"$ref": f"#/components/schemas/{ReportRequest.__name__}"}
+        schema["requestBody"] = {
+            "required": False,
+            "content": {"application/json": {"schema": body}},
+        }
+        return schema
+
+
 @post(
     "/reports",
     operation_id="createReport",
     summary="Ask for a report",
     tags=_TAGS,
+    operation_class=_CreateOperation,
     status_code=202,
     opt={"scope": "write"},
     responses=documented(413, 422, 429),
@@ -285,6 +299,19 @@ async def get_report(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
     return _details(await _known(pool, report_id))
 
 
+class _EventsOperation(Operation):
+    """What Litestar says of no response: what a stream holds."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        schema["responses"]["200"] = {
+            "description": "Events until the final state; lines that begin with `:` keep the "
+            "connection alive.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+        return schema
+
+
 class _CsvOperation(Operation):
     """What Litestar cannot know: the handler makes each of these responses itself."""
 
@@ -340,6 +367,7 @@ async def head_report_csv(
     summary="A report's progress, as it happens",
     tags=_TAGS,
     media_type="text/event-stream",
+    operation_class=_EventsOperation,
     responses={
         204: ResponseSpec(None, description="`Last-Event-ID` names its last event."),
         **documented(404),
@@ -372,7 +400,7 @@ async def _events(
 ) -> AsyncIterator[ServerSentEventMessage]:
     with events.changes(report_id) as changed:
         # Headers go with the first piece: they must not wait for something to happen.
-        yield ServerSentEventMessage(comment="progress of a report")
+        yield ServerSentEventMessage(data=None, comment="progress of a report")
         while True:
             changed.clear()
             report = await read_report(pool, report_id)
@@ -387,7 +415,7 @@ async def _events(
                 return
             while not changed.is_set():
                 if not await events.wait(changed, _KEEP_ALIVE_SECONDS):
-                    yield ServerSentEventMessage(comment="keep-alive")
+                    yield ServerSentEventMessage(data=None, comment="keep-alive")
             if events.closing:
                 return
 

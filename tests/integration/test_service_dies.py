@@ -124,7 +124,7 @@ def test_told_to_stop_while_workers_are_busy_it_hands_its_report_to_the_next_sta
         report_id, workers = freeze_workers(service, WORKERS)
         processes = service.processes()
         service.send(signal.SIGTERM)
-        eventually(lambda: f"report {report_id} handed back" in service.log)
+        eventually(lambda: "report handed back to the queue" in service.log)
         for worker in workers:
             worker.resume()
         service.wait(within=5)
@@ -168,7 +168,7 @@ def test_a_service_that_was_frozen_so_long_that_another_took_its_report_over_lea
         with running_service(database_url, tmp_path, **shared) as other:
             assert other.wait_for(report_id) == "Completed"
             frozen.send(signal.SIGCONT)
-            eventually(lambda: "taken over by another service" in frozen.log)
+            eventually(lambda: "taken over by another instance" in frozen.log)
             assert other.csv(report_id).read_bytes() == expected
             assert other.files() == [f"{report_id}.csv"]
             assert other.status(report_id) == "Completed"

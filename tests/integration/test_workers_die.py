@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -14,7 +15,9 @@ from compute.report_rows import Question, StoreBatch, report_rows
 from compute.workers import WorkerDied, Workers
 from service import pipeline
 from service.pipeline import ReportOptions
-from service.reports import ReportRunner, create_report
+from service.report_files import FolderFiles
+from service.report_runner import ReportRunner
+from service.reports import create_report
 from tests.integration.service import (
     DAY,
     add_many_stores,
@@ -112,16 +115,17 @@ def test_a_report_that_always_kills_its_workers_fails_and_the_others_complete(
     async def run() -> None:
         workers = Workers(2)
         async with asyncpg.create_pool(database_url, max_size=12) as pool:
-            runner = ReportRunner(pool, workers, tmp_path, concurrent_reports=3)
-            good = [await create_report(pool, ReportOptions())]
-            deadly = await create_report(pool, ReportOptions(as_of=DEADLY))
-            good.append(await create_report(pool, ReportOptions()))
+            runner = ReportRunner(pool, workers, FolderFiles(tmp_path), 3, timedelta())
+            asked = (ReportOptions(), ReportOptions(as_of=DEADLY), ReportOptions())
+            first, deadly, second = [
+                (await create_report(pool, options, most_queued=3)).id for options in asked
+            ]
             async with runner.running():
                 await asyncio.to_thread(eventually, all_are_over)
             rows = await pool.fetch("select id, state, error from report")
         workers.close()
         states = {row["id"]: row["state"] for row in rows}
-        assert states == {good[0]: "completed", deadly: "failed", good[1]: "completed"}
+        assert states == {first: "completed", deadly: "failed", second: "completed"}
         (error,) = (row["error"] for row in rows if row["id"] == deadly)
         assert "a worker process died each time it was given one batch" in error
 

@@ -1,0 +1,316 @@
+"""Reports as a resource: asked for, listed, followed, fetched, cancelled, deleted, expired."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.integration.service import (
+    Service,
+    add_many_stores,
+    ask,
+    eventually,
+    freeze_workers,
+    many_stores_report,
+    polls_locked,
+    problem,
+    running_service,
+)
+
+STORES = 3000
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    add_many_stores(database_url, STORES)
+    with running_service(database_url, tmp_path) as service:
+        yield service
+
+
+def create(service: Service, body: object = None, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return service.ask("POST", "/reports", json=body, headers=named)
+
+
+def completed(service: Service, body: object = None) -> str:
+    """Ask for a report and wait for it; its path."""
+    path: str = create(service, body).headers["Location"]
+    eventually(lambda: service.get(path).json()["status"] not in ("queued", "running"))
+    assert service.get(path).json()["status"] == "completed"
+    return path
+
+
+def test_a_report_is_accepted_and_tells_where_it_is_and_how_far(service: Service) -> None:
+    answer = create(service)
+    report = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/reports/{report['id']}" == report["links"]["self"]
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert report["status"] in ("queued", "running")
+    eventually(lambda: service.get(answer.headers["Location"]).json()["status"] == "completed")
+    report = service.get(answer.headers["Location"]).json()
+    assert report["progress"] == {
+        "stores_done": STORES,
+        "stores_total": STORES,
+        "percent": 100.0,
+        "seconds_left": None,
+    }
+    assert report["as_of"] == "2022-01-08T12:00:00Z"
+    assert report["options"] == {
+        "as_of": None,
+        "interpolation": "nearest",
+        "max_gap": "24h",
+        "include_unknown": False,
+        "stores": None,
+    }
+    assert report["seconds"] > 0
+    assert report["error"] is None
+
+
+def test_what_is_asked_for_is_what_is_computed(service: Service) -> None:
+    path = completed(
+        service,
+        {
+            "as_of": "2022-01-08T13:00:00+01:00",
+            "interpolation": "previous",
+            "max_gap": "90m",
+            "include_unknown": True,
+            "stores": ["store-000007", "store-000002", "store-000007"],
+        },
+    )
+    options = service.get(path).json()["options"]
+    assert options == {
+        "as_of": "2022-01-08T12:00:00Z",
+        "interpolation": "previous",
+        "max_gap": "1h30m",
+        "include_unknown": True,
+        "stores": ["store-000002", "store-000007"],
+    }
+    # The poll comes at the end of every window: `previous` has it speak for nothing before.
+    nothing = "0.00,0.00,0.00,0.00,0.00,0.00,60.00,24.00,168.00"
+    rows = service.get(f"{path}/csv").text.splitlines()[1:]
+    assert rows == [f"store-000002,{nothing}", f"store-000007,{nothing}"]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"max_gap": "30s"}, "max_gap"),
+        ({"max_gap": "32d"}, "max_gap"),
+        ({"interpolation": "linear"}, "interpolation"),
+        ({"as_of": "1969-12-31T23:59:59Z"}, "as_of"),
+        ({"asof": "2022-01-08T12:00:00Z"}, "asof"),
+        ({"stores": []}, "stores"),
+        ({"stores": ["store-000001", "nobody"]}, "nobody"),
+        ({"stores": ["a\0b"]}, "stores"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_with_a_reason(
+    service: Service, body: object, told: str
+) -> None:
+    answer = create(service, body)
+    assert answer.status_code == 422
+    assert told in json.dumps(problem(answer))
+    assert service.get("/reports").json()["items"] == []
+
+
+def test_the_same_idempotency_key_gives_the_first_report(service: Service) -> None:
+    first = create(service, {"max_gap": "2h"}, Idempotency_Key="one")
+    again = create(service, {"max_gap": "120m"}, Idempotency_Key="one")
+    other = create(service, {"max_gap": "2h"}, Idempotency_Key="two")
+    assert first.json()["id"] == again.json()["id"] != other.json()["id"]
+    assert again.status_code == 202
+    refused = create(service, {"max_gap": "3h"}, Idempotency_Key="one")
+    assert refused.status_code == 422
+    assert problem(refused)["type"].endswith(":idempotency-key-reused")
+    assert len(service.get("/reports").json()["items"]) == 2
+
+
+def test_reports_are_listed_newest_first_a_page_at_a_time(service: Service) -> None:
+    made = [create(service).json()["id"] for _ in range(5)]
+    path, listed, pages = "/reports?limit=2", [], 0
+    while path:
+        answer = service.get(path)
+        listed += [report["id"] for report in answer.json()["items"]]
+        pages += 1
+        link = answer.links.get("next")
+        path = link["url"] if link else ""
+        assert (answer.json()["next_cursor"] is None) == (not path)
+    assert listed == made[::-1]
+    assert pages == 3
+    assert service.get("/reports?cursor=bm9uc2Vuc2U").status_code == 422
+
+
+def test_a_full_queue_says_when_to_come_back(database_url: str, tmp_path: Path) -> None:
+    add_many_stores(database_url, 10)
+    limits = {"STOREWATCH_QUEUED_REPORTS": "2", "STOREWATCH_CONCURRENT_REPORTS": "1"}
+    with (
+        running_service(database_url, tmp_path, **limits) as service,
+        polls_locked(database_url),
+    ):
+        path = create(service, Idempotency_Key="first").headers["Location"]
+        eventually(lambda: service.get(path).json()["status"] == "running")
+        assert [create(service).status_code for _ in range(3)] == [202, 202, 429]
+        refused = create(service)
+        assert problem(refused)["type"].endswith(":queue-full")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert service.get("/trigger_report").status_code == 429
+        assert create(service, Idempotency_Key="first").status_code == 202
+
+
+def test_the_csv_comes_whole_with_a_tag_that_tells_it_is_known(service: Service) -> None:
+    path = completed(service)
+    answer = service.get(f"{path}/csv")
+    assert answer.content == many_stores_report(range(1, STORES + 1))
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    name = f'attachment; filename="{path.removeprefix("/reports/")}.csv"'
+    assert answer.headers["Content-Disposition"] == name
+    tags = {}
+    for coding in ("identity", "gzip"):
+        asked = {"Accept-Encoding": coding}
+        etag = service.get(f"{path}/csv", headers=asked).headers["ETag"]
+        tags[coding] = etag
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            told = service.get(f"{path}/csv", headers={**asked, "If-None-Match": known})
+            assert (told.status_code, told.content) == (304, b"")
+            assert told.headers["ETag"] == etag
+        changed = service.get(f"{path}/csv", headers={**asked, "If-None-Match": '"other"'})
+        assert changed.status_code == 200
+    assert tags["identity"].strip('"') == hashlib.sha256(answer.content).hexdigest()
+    assert tags["gzip"] != tags["identity"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip", True), ("br, gzip;q=0.5", True), ("gzip;q=0", False), ("identity", False)],
+)
+def test_the_csv_is_packed_when_that_is_asked_for(
+    service: Service, accepted: str, packed: bool
+) -> None:
+    path = completed(service)
+    with httpx.stream(
+        "GET", f"{service.base_url}{path}/csv", headers={"Accept-Encoding": accepted}
+    ) as answer:
+        raw = b"".join(answer.iter_raw())
+    assert (answer.headers.get("Content-Encoding") == "gzip") == packed
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    text = gzip.decompress(raw) if packed else raw
+    assert text == many_stores_report(range(1, STORES + 1))
+
+
+def test_a_part_of_the_csv_comes_alone(service: Service) -> None:
+    path = completed(service)
+    whole = many_stores_report(range(1, STORES + 1))
+    size = len(whole)
+
+    def part(wanted: str, **more: str) -> httpx.Response:
+        return service.get(f"{path}/csv", headers={"Range": wanted, **more})
+
+    for wanted, expected in (
+        ("bytes=0-9", whole[:10]),
+        ("bytes=100-", whole[100:]),
+        ("bytes=-5", whole[-5:]),
+        (f"bytes=10-{size + 100}", whole[10:]),
+    ):
+        answer = part(wanted)
+        assert (answer.status_code, answer.content) == (206, expected)
+        start = whole.index(expected) if len(expected) > 10 else size - 5
+        start = 0 if expected == whole[:10] else start
+        assert (
+            answer.headers["Content-Range"] == f"bytes {start}-{start + len(expected) - 1}/{size}"
+        )
+        assert "Content-Encoding" not in answer.headers
+    outside = part(f"bytes={size}-")
+    assert outside.status_code == 416
+    assert outside.headers["Content-Range"] == f"bytes */{size}"
+    for whole_instead in ("bytes=9-0", "lines=1-2", "bytes=0-1,5-6"):
+        assert part(whole_instead).content == whole
+    assert part("bytes=0-9", **{"If-Range": '"another"'}).content == whole
+    etag = part("bytes=0-9").headers["ETag"]
+    assert part("bytes=0-9", **{"If-Range": etag}).content == whole[:10]
+
+
+def test_head_answers_what_get_would_but_for_the_file(service: Service) -> None:
+    path = completed(service)
+    asked = {"Accept-Encoding": "identity"}
+    head = service.ask("HEAD", f"{path}/csv", headers=asked)
+    get = service.get(f"{path}/csv", headers=asked)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("ETag", "Content-Length", "Content-Type", "Content-Disposition"):
+        assert head.headers[name] == get.headers[name]
+    assert service.ask("HEAD", f"/reports/{uuid4()}/csv").status_code == 404
+
+
+def test_a_csv_that_is_not_there_yet_or_never_will_be_is_told_from_one_that_was(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path) as service:
+        failed = create(service).headers["Location"]  # there are no polls
+        eventually(lambda: service.get(failed).json()["status"] == "failed")
+        assert "there are no polls yet" in service.get(failed).json()["error"]
+        assert service.get(f"{failed}/csv").status_code == 409
+        add_many_stores(database_url, 10)
+        with polls_locked(database_url):
+            running = create(service).headers["Location"]
+            early = service.get(f"{running}/csv")
+            assert early.status_code == 409
+            assert int(early.headers["Retry-After"]) > 0
+        lost = completed(service)
+        service.csv(lost.removeprefix("/reports/")).unlink()
+        assert service.get(f"{lost}/csv").status_code == 410
+        assert service.get(f"/reports/{uuid4()}/csv").status_code == 404
+        assert service.get("/reports/nonsense").status_code == 404
+
+
+def test_a_report_whose_time_is_over_expires(database_url: str, tmp_path: Path) -> None:
+    add_many_stores(database_url, 10)
+    with running_service(database_url, tmp_path, STOREWATCH_REPORT_TTL="1s") as service:
+        path = completed(service)
+        eventually(lambda: service.get(path).json()["status"] == "expired")
+        gone = service.get(f"{path}/csv")
+        assert gone.status_code == 410
+        assert problem(gone)["type"].endswith(":report-expired")
+        assert service.files() == []
+        assert service.status(path.removeprefix("/reports/")) == "Not Found"
+
+
+def test_a_finished_report_is_deleted_with_its_file(service: Service) -> None:
+    path = completed(service)
+    deleted = service.ask("DELETE", path)
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert service.get(path).status_code == 404
+    assert service.files() == []
+    assert service.ask("DELETE", path).status_code == 404
+
+
+def test_a_report_that_waits_is_cancelled(database_url: str, tmp_path: Path) -> None:
+    add_many_stores(database_url, 10)
+    one = {"STOREWATCH_CONCURRENT_REPORTS": "1"}
+    with running_service(database_url, tmp_path, **one) as service, polls_locked(database_url):
+        running, waiting = (create(service).headers["Location"] for _ in range(2))
+        eventually(lambda: service.get(running).json()["status"] == "running")
+        assert service.ask("DELETE", waiting).status_code == 204
+        assert service.get(waiting).json()["status"] == "cancelled"
+        assert service.status(waiting.removeprefix("/reports/")) == "Failed"
+
+
+def test_a_report_that_runs_is_cancelled_and_its_places_are_free_for_the_next(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 40_000)
+    with running_service(database_url, tmp_path, STOREWATCH_WORKERS="2") as service:
+        report_id, workers = freeze_workers(service, 2)
+        assert service.ask("DELETE", f"/reports/{report_id}").status_code == 204
+        eventually(lambda: service.files() == [])
+        for worker in workers:
+            worker.resume()
+        assert service.get(f"/reports/{report_id}").json()["status"] == "cancelled"
+        assert service.report() == many_stores_report(range(1, 40_001))
+        assert ask(database_url, "select state from report where id = $1::uuid", report_id) == [
+            ("cancelled",)
+        ]
