@@ -114,7 +114,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
         *operations.ROUTES,
     ]
     app = Litestar(
-        route_handlers=[*handlers, *options(handlers)],
+        route_handlers=[*options(handlers), *handlers],
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),
