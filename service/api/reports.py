@@ -352,6 +352,8 @@ async def get_report_csv(
     operation_id="headReportCsv",
     summary="What there is to know of the CSV of a report",
     tags=_TAGS,
+    media_type="text/csv",
+    operation_class=_CsvOperation,
     responses=documented(404, 409, 410, 416),
 )
 async def head_report_csv(

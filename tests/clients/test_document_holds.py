@@ -1,9 +1,9 @@
 """What the service answers is what its OpenAPI document says, whatever schemathesis sends it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+from string import Template
 
 import httpx
 
@@ -17,22 +17,17 @@ def test_every_answer_is_as_the_document_says_and_none_is_a_fault_of_the_service
     service: Service, key: str, feed: FeedFiles, database_url: str, tmp_path: Path
 ) -> None:
     ingest(feed, database_url=database_url, home=tmp_path)
-    known = {
-        "STOREWATCH_KEY": key,
-        "STORE_ID": read_stores(feed)[0].store_id,
-        "REPORT_ID": completed_report(service, key),
-    }
+    config = tmp_path / "schemathesis.toml"
+    store, report = read_stores(feed)[0].store_id, completed_report(service, key)
+    template = Template(CONFIG.read_text())
+    config.write_text(template.substitute(KEY=key, STORE=store, REPORT=report))
     document = f"{service.base_url}/schema/openapi.json"
+    schemathesis = Path(sys.executable).with_name("schemathesis")
     done = subprocess.run(
-        [
-            Path(sys.executable).with_name("schemathesis"),
-            *("--no-color", "--config-file", CONFIG),
-            *("run", document, "--checks", "all"),
-        ],
+        [schemathesis, "--no-color", "--config-file", config, "run", document],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=os.environ | known,
     )
     assert done.returncode == 0, done.stdout + done.stderr + service.log
     assert "Traceback" not in service.log
