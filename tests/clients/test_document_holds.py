@@ -29,7 +29,6 @@ def test_every_answer_is_as_the_document_says_and_none_is_a_fault_of_the_service
         text=True,
         cwd=tmp_path,
     )
-    print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in service.log
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from service.made_up_feed import FeedFiles
 from tests.integration.service import Service, read_stores, reference_report
 
@@ -41,9 +43,7 @@ def test_the_python_client_does_the_whole_job(
 def test_the_typescript_client_does_the_whole_job(
     service: Service, key: str, feed: FeedFiles, tmp_path: Path
 ) -> None:
-    shutil.copytree(HERE / "typescript", NODE_MODULES, dirs_exist_ok=True)
-    run("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=NODE_MODULES)
-
+    install_typescript()
     folder = tmp_path / "typescript"
     shutil.copytree(HERE / "typescript", folder)
     (folder / "node_modules").symlink_to(NODE_MODULES / "node_modules")
@@ -58,6 +58,18 @@ def test_the_typescript_client_does_the_whole_job(
     assert "❗" not in told
     run("node_modules/.bin/tsc", "--strict", "--project", ".", cwd=folder)
     expect_report(feed, service, key, ["node", "out/drive.js"], folder)
+
+
+def install_typescript() -> None:
+    """Have npm fetch the compiler and the generator; where it cannot, only CI must."""
+    NODE_MODULES.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "typescript" / "package.json", NODE_MODULES)
+    try:
+        run("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=NODE_MODULES)
+    except AssertionError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"npm cannot fetch what makes the TypeScript client: {error}")
 
 
 def expect_report(

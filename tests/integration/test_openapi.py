@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin
+from uuid import uuid4
 
 import pytest
 
@@ -121,6 +122,14 @@ def test_what_may_be_null_is_said_by_its_type(document: Any) -> None:
     availability = document["components"]["schemas"]["StoreAvailability"]
     assert availability["properties"]["availability"]["type"] == ["number", "null"]
     assert set(availability["required"]) == set(availability["properties"])
+
+
+def test_options_tells_all_methods_of_a_path_that_the_document_has(
+    service: Service, document: Any
+) -> None:
+    for path, methods in document["paths"].items():
+        allowed = service.ask("OPTIONS", re.sub("{.*?}", str(uuid4()), path)).headers["allow"]
+        assert set(allowed.split(", ")) == {"OPTIONS", *(method.upper() for method in methods)}
 
 
 def test_the_page_and_all_that_it_loads_come_from_the_service(service: Service) -> None:
