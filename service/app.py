@@ -11,6 +11,7 @@ from litestar.di import Provide
 
 from compute.workers import Workers
 from service.api import access, availability, document, feeds, operations, problems, reports, stores
+from service.api.options import options
 from service.database import open_pool
 from service.keys import KeyRing
 from service.logs import RequestLog
@@ -105,14 +106,15 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
     async def given_settings() -> Settings:
         return settings
 
+    handlers = [
+        *reports.ROUTES,
+        *stores.ROUTES,
+        *availability.ROUTES,
+        *feeds.ROUTES,
+        *operations.ROUTES,
+    ]
     app = Litestar(
-        route_handlers=[
-            *reports.ROUTES,
-            *stores.ROUTES,
-            *availability.ROUTES,
-            *feeds.ROUTES,
-            *operations.ROUTES,
-        ],
+        route_handlers=[*options(handlers), *handlers],
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),
