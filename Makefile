@@ -37,7 +37,7 @@ chromium:
 	fi
 
 screenshots: $(VENV)/with-embedded,dev chromium ## Renew the pictures of the dashboard in tests/browser/screenshots
-	$(PYTHON) -m tests.browser.screenshots
+	$(PYTHON) -m tests.browser.take_screenshots
 
 clean: ## Remove .venv and what the checks keep between runs
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -22,6 +22,7 @@ from service.api import (
     stores,
     summary,
 )
+from service.api.options import options
 from service.database import open_pool
 from service.keys import KeyRing
 from service.logs import RequestLog
@@ -116,16 +117,17 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
     async def given_settings() -> Settings:
         return settings
 
+    handlers = [
+        *reports.ROUTES,
+        *summary.ROUTES,
+        *stores.ROUTES,
+        *availability.ROUTES,
+        *feeds.ROUTES,
+        *operations.ROUTES,
+        *dashboard.ROUTES,
+    ]
     app = Litestar(
-        route_handlers=[
-            *reports.ROUTES,
-            *summary.ROUTES,
-            *stores.ROUTES,
-            *availability.ROUTES,
-            *feeds.ROUTES,
-            *operations.ROUTES,
-            *dashboard.ROUTES,
-        ],
+        route_handlers=[*options(handlers), *handlers],
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),

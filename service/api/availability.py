@@ -44,7 +44,7 @@ Share: TypeAlias = Annotated[
 ]
 
 
-class Availability(msgspec.Struct, frozen=True):
+class StoreAvailability(msgspec.Struct, frozen=True):
     """How long a store was up and down within its business hours.
 
     `uptime` + `downtime` + `unknown` = `business_time`.
@@ -94,18 +94,21 @@ class StoreTimeline(msgspec.Struct, frozen=True):
     ]
 
 
+# Text, for of any other type Litestar takes `null` to be left out.
 From: TypeAlias = Annotated[
-    datetime | None,
+    str | None,
     Parameter(
         query="from",
+        schema_extra={"format": "date-time"},
         description="Begin of the window; without an offset it is UTC. Default: 7 days before its "
         "end.",
     ),
 ]
 To: TypeAlias = Annotated[
-    datetime | None,
+    str | None,
     Parameter(
         query="to",
+        schema_extra={"format": "date-time"},
         description="End of the window, and what a report calls `as_of`: later polls do not exist "
         "for it. Default: the newest poll over all stores.",
     ),
@@ -142,7 +145,7 @@ async def get_availability(
     window_end: To = None,
     interpolation: InterpolationChoice = "nearest",
     max_gap: MaxGap = "24h",
-) -> Availability:
+) -> StoreAvailability:
     """Tell how long a store was up and down within its business hours, over any window.
 
     The numbers are those of a report with the same end. A window is 366 days at the most.
@@ -153,7 +156,7 @@ async def get_availability(
     totals = await asyncio.to_thread(batch_totals, batch, question)
     up, down, unknown = int(totals.up[0, 0]), int(totals.down[0, 0]), int(totals.unknown[0, 0])
     business = up + down + unknown
-    return Availability(
+    return StoreAvailability(
         store_id=store.store_id,
         window_start=instant_of(question.as_of - question.windows[0]),
         window_end=instant_of(question.as_of),
@@ -218,8 +221,8 @@ ROUTES = [get_availability, get_timeline]
 async def _ask(
     pool: asyncpg.Pool,
     encoded_id: str,
-    start: datetime | None,
-    end: datetime | None,
+    start: str | None,
+    end: str | None,
     interpolation: Interpolation,
     max_gap: str,
 ) -> tuple[KnownStore, Question, StoreBatch]:
@@ -229,8 +232,8 @@ async def _ask(
         gap = parse_max_gap(max_gap)
     except ValueError as error:
         raise refused("max_gap", str(error)) from None
-    last = to_milliseconds(end, "to")
-    first = to_milliseconds(start, "from")
+    last = to_milliseconds(_instant_given(end, "to"), "to")
+    first = to_milliseconds(_instant_given(start, "from"), "from")
     store = await known_store(pool, store_id)
     if last is None:
         last = await newest_poll(pool)
@@ -245,6 +248,15 @@ async def _ask(
         raise refused("from", f"the window is longer than {LONGEST_WINDOW.days} days")
     question = Question(last, interpolation, gap, windows=(last - first,))
     return store, question, await read_batch(pool, store, question)
+
+
+def _instant_given(text: str | None, name: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        raise refused(name, "is not an instant such as 2023-01-22T12:00:00Z") from None
 
 
 def _polls(batch: StoreBatch, first: int, last: int) -> Ints:

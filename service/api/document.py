@@ -87,6 +87,9 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, method: str)
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
         parameter["schema"].pop("description", None)  # the parameter itself says it
+    for content in (body := operation.get("requestBody", {})).get("content", {}).values():
+        if _NULL in content["schema"].get("oneOf", ()):
+            body["required"] = False  # Litestar says that every body is
     for status, response in operation["responses"].items():
         headers = response.get("headers", {})
         for name, (schema, text) in _HEADERS_OF_STATUS.get(status, {}).items():

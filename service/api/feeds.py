@@ -1,7 +1,13 @@
-"""Feeds over HTTP: CSV of any size, streamed into the store, or a small batch as JSON."""
+"""Feeds over HTTP: CSV of any size, streamed into the store, or a small batch as JSON.
+
+A feed's own path takes both, and the path below it CSV alone. In the OpenAPI document each has one
+media type: generated clients choose the type of a body badly where there is a choice.
+openapi-python-client 0.29 then makes a module that cannot be imported (its issue 1451),
+@hey-api/openapi-ts a function whose types know JSON alone.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeAlias
 
@@ -9,6 +15,7 @@ import asyncpg
 import msgspec
 from litestar import Request, post
 from litestar.exceptions import InternalServerException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
 from msgspec import Meta
 
@@ -26,6 +33,7 @@ from service.api.problems import Problem, documented
 from service.feeds import Ingested, ingest, ingest_rows, unpacked
 from service.settings import Settings
 
+_CSV, _JSON = "text/csv", "application/json"
 #: Rows, and bytes, of a body of JSON.
 MOST_JSON_ROWS = 10_000
 MOST_JSON_BYTES = 10_000_000
@@ -87,31 +95,31 @@ _ROWS: dict[Feed, type[msgspec.Struct]] = {
 }
 
 
+_CSV_ROWS: dict[Feed, str] = {
+    "polls": "8419537941919820732,active,2023-01-22 12:09:39.388884 UTC",
+    "business_hours": "8419537941919820732,0,09:00:00,17:30:00",
+    "timezones": "8419537941919820732,America/Chicago",
+}
+
 #: Names of the rows' schemas, which are components of the OpenAPI document.
 ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
 
 
-def _operation(feed: Feed) -> type[Operation]:
-    """What OpenAPI says of a feed's body.
-
-    Litestar documents the parameter `data`, which it reads into memory, and one media type of it.
-    """
+def _operation(feed: Feed, media_type: str) -> type[Operation]:
+    """What OpenAPI says of a feed's body, which Litestar does not see: the handler streams it."""
 
     class FeedOperation(Operation):
         def to_schema(self) -> dict[str, Any]:
             row = _ROWS[feed]
-            columns = ",".join(row.__struct_fields__)
-            rows = {
-                "type": "array",
-                "maxItems": MOST_JSON_ROWS,
-                "items": {"$ref": f"#/components/schemas/{row.__name__}"},
-            }
-            text = {
-                "type": "string",
-                "format": "binary",
-                "description": f"CSV in UTF-8, plain or gzip, with a header: {columns}.",
-            }
-            content = {"text/csv": {"schema": text}, "application/json": {"schema": rows}}
+            if media_type == _JSON:
+                items = {"$ref": f"#/components/schemas/{row.__name__}"}
+                schema = {"type": "array", "maxItems": MOST_JSON_ROWS, "items": items}
+                content: dict[str, Any] = {_JSON: {"schema": schema}}
+            else:
+                header = ",".join(row.__struct_fields__)
+                text = f"CSV in UTF-8, plain or gzip, with a header: {header}."
+                schema = {"type": "string", "format": "binary", "description": text}
+                content = {_CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed]}\n"}}
             return super().to_schema() | {"requestBody": {"required": True, "content": content}}
 
     return FeedOperation
@@ -128,13 +136,13 @@ _DOCUMENTED = documented(413, 415, 422)
     status_code=200,
     opt={"scope": "write"},
     request_max_body_size=None,
-    operation_class=_operation("polls"),
+    operation_class=_operation("polls", _JSON),
     responses=_DOCUMENTED,
 )
 async def post_polls(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
 ) -> Ingested:
-    """Load polls: CSV, plain or gzip, of any number of rows, or up to 10,000 rows of JSON.
+    """Load up to 10,000 polls of JSON. The same path takes CSV, as `/polls/csv` does.
 
     All rows are stored, or none. A poll of a store and a millisecond that are known replaces the
     one that was, so sending the same again changes nothing.
@@ -150,13 +158,13 @@ async def post_polls(
     status_code=200,
     opt={"scope": "write"},
     request_max_body_size=None,
-    operation_class=_operation("business_hours"),
+    operation_class=_operation("business_hours", _JSON),
     responses=_DOCUMENTED,
 )
 async def post_business_hours(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
 ) -> Ingested:
-    """Load business hours: CSV, plain or gzip, of any number of rows, or up to 10,000 of JSON.
+    """Load up to 10,000 rows of JSON. The same path takes CSV, as `/business-hours/csv` does.
 
     All rows are stored, or none. A store that they name gets these hours instead of all that it
     had. `new`, `replaced` and `unchanged` count stores.
@@ -172,20 +180,49 @@ async def post_business_hours(
     status_code=200,
     opt={"scope": "write"},
     request_max_body_size=None,
-    operation_class=_operation("timezones"),
+    operation_class=_operation("timezones", _JSON),
     responses=_DOCUMENTED,
 )
 async def post_timezones(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
 ) -> Ingested:
-    """Load time zones: CSV, plain or gzip, of any number of rows, or up to 10,000 of JSON.
+    """Load up to 10,000 rows of JSON. The same path takes CSV, as `/timezones/csv` does.
 
     All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.
     """
     return await _load("timezones", request, pool, workers, settings)
 
 
-ROUTES = [post_polls, post_business_hours, post_timezones]
+def _csv_route(feed: Feed, path: str, operation_id: str, noun: str) -> HTTPRouteHandler:
+    @post(
+        path,
+        operation_id=operation_id,
+        summary=f"Load {noun} of CSV",
+        description=f"Load {noun}: CSV, plain or gzip, of any number of rows. All are stored, or "
+        f"none; see `{path.removesuffix('/csv')}` for what they replace.",
+        tags=["feeds"],
+        status_code=200,
+        opt={"scope": "write"},
+        request_max_body_size=None,
+        operation_class=_operation(feed, _CSV),
+        responses=_DOCUMENTED,
+    )
+    async def post_csv(
+        request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
+    ) -> Ingested:
+        return await _load(feed, request, pool, workers, settings, taken=(_CSV,))
+
+    return post_csv
+
+
+ROUTES = [
+    post_polls,
+    post_business_hours,
+    post_timezones,
+    _csv_route("polls", "/polls/csv", "postPollsCsv", "polls"),
+    _csv_route("business_hours", "/business-hours/csv", "postBusinessHoursCsv", "business hours"),
+    _csv_route("timezones", "/timezones/csv", "postTimezonesCsv", "time zones"),
+]
 
 
 async def _load(
@@ -194,14 +231,15 @@ async def _load(
     pool: asyncpg.Pool,
     workers: Workers,
     settings: Settings,
+    taken: Sequence[str] = (_CSV, _JSON),
 ) -> Ingested:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if media_type not in ("text/csv", "application/json"):
+    if media_type not in taken:
         raise Problem(
             415,
-            "A feed is text/csv or application/json: say which in Content-Type.",
-            headers={"Accept-Post": "text/csv, application/json"},
+            f"This takes {' or '.join(taken)}: say so in Content-Type.",
+            headers={"Accept-Post": ", ".join(taken)},
         )
     if encoding not in ("gzip", "identity"):
         raise Problem(
@@ -209,13 +247,13 @@ async def _load(
             "A feed is plain or gzip: Content-Encoding says something else.",
             headers={"Accept-Encoding": "gzip"},
         )
-    most = settings.feed_bytes if media_type == "text/csv" else MOST_JSON_BYTES
+    most = settings.feed_bytes if media_type == _CSV else MOST_JSON_BYTES
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise _too_large(most)
     # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
     text = _up_to(most, unpacked(_up_to(most, _body(request))))
-    if media_type == "text/csv":
+    if media_type == _CSV:
         return await ingest(pool, workers, feed, "the body", text)
     rows = await asyncio.to_thread(_rows, feed, b"".join([piece async for piece in text]))
     return await ingest_rows(pool, feed, "the body", rows)

@@ -27,6 +27,7 @@ from compute.feed_rows import (
 from service.api.feeds import END_CLOCK, START_CLOCK
 from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused
+from service.api.strict import check_body
 from service.feeds import forget, ingest_rows
 from service.store import (
     EPOCH,
@@ -203,6 +204,7 @@ async def get_store(pool: asyncpg.Pool, store_id: EncodedId) -> StoreDetails:
     responses=documented(413, 422),
 )
 async def put_business_hours(
+    request: Request[Any, Any, Any],
     pool: asyncpg.Pool,
     store_id: EncodedId,
     data: Annotated[
@@ -214,6 +216,7 @@ async def put_business_hours(
     An empty list takes its hours away: it is always open then. A store that there is not yet is
     made.
     """
+    await check_body(request, list[HoursRow])
     known_id = decoded_id(store_id)
     if data:
         columns = [
@@ -237,12 +240,13 @@ async def put_business_hours(
     responses=documented(413, 422),
 )
 async def put_timezone(
-    pool: asyncpg.Pool, store_id: EncodedId, data: TimezoneChange
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, store_id: EncodedId, data: TimezoneChange
 ) -> StoreDetails:
     """Give a store its time zone, instead of the one that it had.
 
     A store that there is not yet is made.
     """
+    await check_body(request, TimezoneChange)
     known_id = decoded_id(store_id)
     if data.timezone is None:
         await forget(pool, "timezones", known_id)

@@ -180,6 +180,15 @@ def test_another_media_type_or_encoding_is_refused(
     assert problem(answer)["status"] == 415
 
 
+def test_the_path_of_csv_takes_csv_alone(service: Service) -> None:
+    loaded = service.ask("POST", "/polls/csv", content=TWO, headers=CSV)
+    assert loaded.status_code == 200
+    assert loaded.json()["rows"] == 2
+    refused = service.ask("POST", "/polls/csv", json=[])
+    assert problem(refused)["status"] == 415
+    assert refused.headers["accept-post"] == "text/csv"
+
+
 @pytest.mark.parametrize(
     "cut", [gzip.compress(TWO.encode())[:-4], b"\x1f\x8b" + TWO.encode(), b"\x1f\x8b\x08"]
 )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin
+from uuid import uuid4
 
 import pytest
 
@@ -109,16 +110,26 @@ def test_feeds_are_csv_or_json(document: Any, operations: dict[str, tuple[str, A
         "postTimezones": "TimezoneRow",
     }
     for name, row in rows.items():
-        content = operations[name][1]["requestBody"]["content"]
-        assert content["text/csv"]["schema"]["format"] == "binary"
-        items = content["application/json"]["schema"]["items"]
-        assert items == {"$ref": f"#/components/schemas/{row}"}
+        (json,) = operations[name][1]["requestBody"]["content"].items()
+        assert json[0] == "application/json"
+        assert json[1]["schema"]["items"] == {"$ref": f"#/components/schemas/{row}"}
+        (csv,) = operations[f"{name}Csv"][1]["requestBody"]["content"].items()
+        assert csv[0] == "text/csv"
+        assert csv[1]["schema"]["format"] == "binary"
 
 
 def test_what_may_be_null_is_said_by_its_type(document: Any) -> None:
-    availability = document["components"]["schemas"]["Availability"]
+    availability = document["components"]["schemas"]["StoreAvailability"]
     assert availability["properties"]["availability"]["type"] == ["number", "null"]
     assert set(availability["required"]) == set(availability["properties"])
+
+
+def test_options_tells_all_methods_of_a_path_that_the_document_has(
+    service: Service, document: Any
+) -> None:
+    for path, methods in document["paths"].items():
+        allowed = service.ask("OPTIONS", re.sub("{.*?}", str(uuid4()), path)).headers["allow"]
+        assert set(allowed.split(", ")) == {"OPTIONS", *(method.upper() for method in methods)}
 
 
 def test_the_page_and_all_that_it_loads_come_from_the_service(service: Service) -> None:
@@ -148,3 +159,12 @@ def test_assets_are_packed_for_those_who_take_gzip(service: Service) -> None:
     assert packed.headers["vary"] == "Accept-Encoding"
     assert packed.content == plain.content  # httpx unpacks
     assert int(packed.headers["content-length"]) < len(gzip.compress(plain.content)) + 100
+
+
+def test_the_two_first_endpoints_are_deprecated_and_name_what_replaces_them(
+    operations: dict[str, tuple[str, Any]],
+) -> None:
+    deprecated = {name for name, (_, told) in operations.items() if told.get("deprecated")}
+    assert deprecated == {"triggerReport", "getReportStatus"}
+    for name in deprecated:
+        assert "/reports" in operations[name][1]["description"]

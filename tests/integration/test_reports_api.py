@@ -104,6 +104,8 @@ def test_what_is_asked_for_is_what_is_computed(service: Service) -> None:
         ({"max_gap": "32d"}, "max_gap"),
         ({"interpolation": "linear"}, "interpolation"),
         ({"as_of": "1969-12-31T23:59:59Z"}, "as_of"),
+        ({"include_unknown": 0}, "include_unknown"),
+        ([], "object"),
         ({"asof": "2022-01-08T12:00:00Z"}, "asof"),
         ({"stores": []}, "stores"),
         ({"stores": ["store-000001", "nobody"]}, "nobody"),

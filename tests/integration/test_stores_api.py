@@ -183,6 +183,7 @@ def test_a_window_that_cannot_be_is_refused_by_name(
     assert refusal(service, place, **{"from": "2022-01-01T00:00:00Z", "to": begin}) == "from"
     assert refusal(service, place, **{"from": "yesterday"}) == "from"
     assert refusal(service, place, to="1969-12-31T23:59:59Z") == "to"
+    assert refusal(service, place, to="null") == "to"
     assert refusal(service, place, max_gap="59s") == "max_gap"
     assert refusal(service, place, max_gap="32d") == "max_gap"
     assert refusal(service, place, interpolation="linear") == "interpolation"
@@ -309,6 +310,7 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         ("business-hours", [{"weekday": 0, "start": "9", "end": "17:00"}], "start"),
         ("business-hours", [{"weekday": 0, "start": "09:00", "end": "24:01"}], "end"),
         ("business-hours", [{"weekday": 7, "start": "09:00", "end": "17:00"}], None),
+        ("business-hours", [{"weekday": "0", "start": "09:00", "end": "17:00"}], None),
         ("business-hours", HOURS * 334, None),
         ("business-hours", {}, None),
     ],

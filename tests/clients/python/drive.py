@@ -1,0 +1,133 @@
+"""The whole job, through the client that openapi-python-client generates: feeds in, a report out.
+
+Run by `test_generated_clients.py`: drive.py URL FOLDER, with the key in STOREWATCH_KEY.
+"""
+
+import csv
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import httpx
+from storewatch_client import AuthenticatedClient
+from storewatch_client.api.feeds import (
+    post_business_hours,
+    post_polls,
+    post_polls_csv,
+    post_timezones,
+)
+from storewatch_client.api.reports import create_report, get_report, get_report_csv
+from storewatch_client.api.stores import get_store_availability
+from storewatch_client.models import (
+    BusinessHoursRow,
+    Ingested,
+    PollRow,
+    PollRowStatus,
+    ProblemDetails,
+    ReportDetails,
+    ReportDetailsStatus,
+    StoreAvailability,
+    TimezoneRow,
+)
+from storewatch_client.types import File
+
+T = TypeVar("T")
+PATIENCE = 60  # seconds
+
+
+def main(url: str, folder: Path) -> None:
+    key, timeout = os.environ["STOREWATCH_KEY"], httpx.Timeout(PATIENCE)
+    with AuthenticatedClient(url, key, timeout=timeout) as client:
+        drive(client, folder)
+
+
+def drive(client: AuthenticatedClient, folder: Path) -> None:
+    zones = [
+        TimezoneRow(store_id=row["store_id"], timezone_str=row["timezone_str"])
+        for row in rows(folder / "timezones.csv")
+    ]
+    loaded = expect(Ingested, post_timezones.sync(client=client, body=zones))
+    assert loaded.rows == loaded.new == len(zones), loaded
+
+    # 409: there is no poll yet, so no time to which an availability could be told.
+    store_id = zones[0].store_id
+    refused = expect(ProblemDetails, get_store_availability.sync(store_id, client=client))
+    assert (refused.status, kind(refused)) == (409, "no-polls"), refused
+
+    hours = [
+        BusinessHoursRow(
+            store_id=row["store_id"],
+            day=int(row["day"]),
+            start_time_local=row["start_time_local"],
+            end_time_local=row["end_time_local"],
+        )
+        for row in rows(folder / "business_hours.csv")
+    ]
+    loaded = expect(Ingested, post_business_hours.sync(client=client, body=hours))
+    assert loaded.rows == len(hours), loaded
+    with (folder / "polls.csv").open("rb") as polls:
+        loaded = expect(Ingested, post_polls_csv.sync(client=client, body=File(polls)))
+    assert loaded.new > 0, loaded
+    again = [poll(row) for row in rows(folder / "polls.csv")[:100]]
+    loaded = expect(Ingested, post_polls.sync(client=client, body=again))
+    assert (loaded.new, loaded.replaced, loaded.unchanged) == (0, 0, 100), loaded
+
+    # 422: a store of nowhere, told by row and column.
+    nowhere = [TimezoneRow(store_id=store_id, timezone_str="America/Nowhere")]
+    refused = expect(ProblemDetails, post_timezones.sync(client=client, body=nowhere))
+    assert refused.status == 422, refused
+    assert refused.errors, refused
+    assert (refused.errors[0].line, refused.errors[0].column) == (1, "timezone_str"), refused
+
+    # 404: a report that nobody asked for.
+    refused = expect(ProblemDetails, get_report.sync(uuid4(), client=client))
+    assert refused.status == 404, refused
+
+    report = expect(ReportDetails, create_report.sync(client=client))
+    report = completed(client, report.id)
+    assert report.progress.stores_done == report.progress.stores_total, report
+    assert report.progress.percent == 100, report
+    file = expect(File, get_report_csv.sync(report.id, client=client))
+    (folder / "report.csv").write_bytes(file.payload.read())
+
+    known = expect(StoreAvailability, get_store_availability.sync(store_id, client=client))
+    assert known.uptime + known.downtime + known.unknown == known.business_time, known
+
+
+def completed(client: AuthenticatedClient, report_id: UUID) -> ReportDetails:
+    """Ask how far a report is until it is completed."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        report = expect(ReportDetails, get_report.sync(report_id, client=client))
+        if report.status is ReportDetailsStatus.COMPLETED:
+            return report
+        assert report.status in (ReportDetailsStatus.QUEUED, ReportDetailsStatus.RUNNING), report
+        assert time.monotonic() < deadline, report
+        time.sleep(0.05)
+
+
+def expect(wanted: type[T], got: object) -> T:
+    assert isinstance(got, wanted), got
+    return got
+
+
+def kind(problem: ProblemDetails) -> str:
+    return problem.type_.rpartition(":")[2]
+
+
+def poll(row: dict[str, str]) -> PollRow:
+    instant = datetime.fromisoformat(row["timestamp_utc"].replace(" UTC", "+00:00"))
+    return PollRow(row["store_id"], PollRowStatus(row["status"]), instant)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
