@@ -11,10 +11,18 @@ const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 da
 const COMPARED_BYTES = 16_000_000;
 const CHANGES_SHOWN = 8;
 
+/** The two newest reports that have a summary: those of older versions have none. */
 async function load(signal) {
-  const reports = await completedReports(2);
-  const summaries = await Promise.all(reports.map((report) => getJson(`/reports/${report.id}/summary`, { signal })));
-  return { reports, summaries };
+  const found = [];
+  for (const report of await completedReports(10)) {
+    try {
+      found.push([report, await getJson(`/reports/${report.id}/summary`, { signal })]);
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+    }
+    if (found.length === 2) break;
+  }
+  return { reports: found.map(([report]) => report), summaries: found.map(([, summary]) => summary) };
 }
 
 export function Overview() {
