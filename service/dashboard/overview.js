@@ -38,7 +38,7 @@ export function Overview() {
         <h1>Overview</h1>
         <p class="sub">
           <strong>${count(newest.stores)}</strong> ${newest.stores === 1 ? "store" : "stores"} as of${" "}
-          <strong>${instant(newest.as_of)}</strong>, by the report of ${ago(reports[0].finished_at)}
+          <strong>${instant(newest.as_of)}</strong>; report made ${ago(reports[0].finished_at)}
         </p>
       </div>
       <a class="button" href="#/reports">Reports</a>

@@ -125,7 +125,7 @@ function Table({ report, table }) {
     <div class="head">
       <div>
         <h1>Stores</h1>
-        <p class="sub">As of <strong>${instant(report.as_of)}</strong>, by the report of ${ago(report.finished_at)}</p>
+        <p class="sub">As of <strong>${instant(report.as_of)}</strong>; report made ${ago(report.finished_at)}</p>
       </div>
       <button type="button" onClick=${() => save(`stores-${report.id}.csv`, csvOf(table, rows))}>
         Download ${rows.length === all ? "all" : `these ${count(rows.length)}`} as CSV
