@@ -21,6 +21,7 @@ from zoneinfo import available_timezones
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
+from compute.plain_polls import plain_polls
 
 if TYPE_CHECKING:
     from _csv import Reader as _Reader
@@ -112,7 +113,7 @@ class FeedRows:
     """Rows of a feed.
 
     Attributes:
-        store_ids: the distinct ids, in order of appearance
+        store_ids: the distinct ids
         store: int64[rows], place of each row's id in `store_ids`
         value: int64[rows], what each row says, as the module describes
         faults: the first `FAULTS_SHOWN` faults; where there is one the arrays are of no use
@@ -170,6 +171,8 @@ def parse_csv(feed: Feed, header: Header, block: bytes, first_line: int) -> Feed
         block: UTF-8 text of whole rows
         first_line: the physical line that the block begins on, from 1
     """
+    if feed == "polls" and (polls := plain_polls(block, header.width, header.places)):
+        return FeedRows(*polls)
     try:
         text = block.decode()
         plain = _plain_columns(text, header.width)

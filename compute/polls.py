@@ -124,6 +124,7 @@ class Merged:
     Attributes:
         days: stored and arrived polls together
         changed: bool[rows], rows of `days` that differ from what was stored
+        known: bool[rows], rows of `days` of which some poll was stored
         new: polls of an instant that had none
         replaced: polls whose status differs from the one stored
         unchanged: polls that were there already
@@ -131,6 +132,7 @@ class Merged:
 
     days: PollDays
     changed: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
     new: int
     replaced: int
     unchanged: int
@@ -147,7 +149,7 @@ def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
     new_store, new_poll = unpack_polls(arrived)
     if not len(old_poll):
         every = np.ones(len(arrived.store), dtype=bool)
-        return Merged(arrived, every, new=len(new_poll), replaced=0, unchanged=0)
+        return Merged(arrived, every, ~every, new=len(new_poll), replaced=0, unchanged=0)
     store = np.concatenate([old_store, new_store])
     poll = np.concatenate([old_poll, new_poll])
     arrival = np.repeat([False, True], [len(old_poll), len(new_poll)])
@@ -165,6 +167,7 @@ def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
     return Merged(
         days,
         changed,
+        np.isin((days.store << 32) + days.day, (stored.store << 32) + stored.day),
         new=int(new.sum()),
         replaced=int(replaced.sum()),
         unchanged=int(met.sum() - replaced.sum()),

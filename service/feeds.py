@@ -146,11 +146,19 @@ async def _turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
         await asyncio.sleep(_TURN_SECONDS)
 
 
+class _Places(dict[str, int]):
+    """Numbers each store id that is asked for, from 0, in order of appearance."""
+
+    def __missing__(self, store_id: str) -> int:
+        place = self[store_id] = len(self)
+        return place
+
+
 async def _set_aside(
     workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes], spool: Spool
 ) -> list[str]:
     """Check the whole feed; its rows go to the spool. Returns the ids of its stores."""
-    places: dict[str, int] = {}
+    places = _Places()
     faults: list[Fault] = []
     fault_count = 0
     blocks = _blocks(unpacked(text))
@@ -171,10 +179,7 @@ async def _set_aside(
         faults.extend(rows.faults[: FAULTS_SHOWN - len(faults)])
         fault_count += rows.fault_count
         if not fault_count:
-            place = np.array(
-                [places.setdefault(store_id, len(places)) for store_id in rows.store_ids],
-                dtype=np.int64,
-            )
+            place = np.fromiter(map(places.__getitem__, rows.store_ids), dtype=np.int64)
             spool.append(place[rows.store], rows.value)
         return 0
 
@@ -319,13 +324,19 @@ async def _write_polls(
         arrived.day.tolist(),
     )
     merged = await asyncio.to_thread(merge_polls, poll_days(stored), arrived)
+    await connection.copy_records_to_table(
+        "poll_day",
+        records=zip(*merged.days.rows(merged.changed & ~merged.known), strict=True),
+        columns=["store", "day", "polls"],
+    )
     await connection.execute(
+        # As an update, which would be a join, it takes a plan that depends on old statistics.
         """
         insert into poll_day (store, day, polls)
         select * from unnest($1::integer[], $2::integer[], $3::bytea[])
         on conflict (store, day) do update set polls = excluded.polls
         """,
-        *merged.days.rows(merged.changed),
+        *merged.days.rows(merged.changed & merged.known),
     )
     await connection.execute(
         """

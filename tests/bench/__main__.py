@@ -14,8 +14,10 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
+import asyncpg
 import click
 import httpx
 
@@ -25,9 +27,17 @@ from service.made_up_feed import FeedFiles
 from service.pipeline import Progress, ReportOptions, write_report
 from tests.bench import stages, subject
 from tests.bench.measure import PeakMemory, console, in_turns, show
+from tests.integration.service import ingest as ingest_command
 from tests.integration.service import running_service
 
 HOURS = 10  # files of the hourly append
+
+
+_FEED = click.option(
+    "--feed",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with three files, plain or gzip, instead of made-up stores.",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -44,11 +54,7 @@ def main(context: click.Context, folder: Path) -> None:
 
 @main.command()
 @click.option("--stores", default=14_000, show_default=True)
-@click.option(
-    "--feed",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder with three files, instead of made-up stores.",
-)
+@_FEED
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--load-rounds", default=3, show_default=True)
 @click.pass_obj
@@ -101,16 +107,23 @@ def _compare_loads(
 ) -> None:
     """Load everything once a round; the service's database keeps what the last round loaded."""
 
+    async def _command(pool: asyncpg.Pool, workers: Workers, files: FeedFiles) -> None:
+        await asyncio.to_thread(ingest_command, files, database_url=None, home=home)
+
     async def run() -> None:
         async with subject.loader(home) as (pool, workers):
             await subject.load(pool, workers, files)  # workers are warm from here
-            taken: dict[str, list[float]] = {name: [] for name in ("storewatch", *rivals)}
+            ours = {"storewatch, its command": _command, "storewatch, running": subject.load}
+            taken: dict[str, list[float]] = {name: [] for name in (*ours, *rivals)}
             for turn in range(rounds):
-                await pool.execute("truncate store, poll_day, newest_poll restart identity cascade")
-                await pool.execute("checkpoint")
-                begin = time.perf_counter()
-                await subject.load(pool, workers, files)
-                taken["storewatch"].append(time.perf_counter() - begin)
+                for name, load in ours.items():
+                    await pool.execute(
+                        "truncate store, poll_day, newest_poll restart identity cascade"
+                    )
+                    await pool.execute("checkpoint")
+                    begin = time.perf_counter()
+                    await load(pool, workers, files)
+                    taken[name].append(time.perf_counter() - begin)
                 for name, rival_load in rivals.items():
                     target = place / (name.lower() if turn == rounds - 1 else f"{name}-{turn}")
                     target.mkdir()
@@ -195,8 +208,10 @@ def scale(folder: Path, stores: str, rounds: int) -> None:
             f"{size:,} stores, {polls:,} polls: median {seconds[size]:.2f} s, "
             f"best {min(taken):.2f} s; all processes together at most {memory.mebibytes:.0f} MiB"
         )
-    (small, short), (large, long) = min(seconds.items()), max(seconds.items())
-    console.print(f"{large / small:g}x the stores: {long / short:.2f}x the time")
+    for (small, short), (large, long) in pairwise(sorted(seconds.items())):
+        console.print(
+            f"{small:,} to {large:,}: {large / small:g}x the stores, {long / short:.2f}x the time"
+        )
 
 
 async def _load_many(home: Path, folder: Path, stores: int) -> int:
@@ -254,17 +269,19 @@ def _quiet(_: Progress) -> None: ...
 
 @main.command(name="stages")
 @click.option("--stores", default=14_000, show_default=True)
+@_FEED
+@click.option("--rounds", default=7, show_default=True)
 @click.pass_obj
-def show_stages(folder: Path, stores: int) -> None:
+def show_stages(folder: Path, stores: int, feed: Path | None, rounds: int) -> None:
     """Where the time of a report goes, stage by stage, and how far each is from its limit."""
-    files = subject.made_up(folder, stores)
+    files = subject.given(folder, feed) if feed else subject.made_up(folder, stores)
 
     async def run() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as home:
             Path(home).chmod(0o755)
             async with subject.loader(Path(home)) as (pool, workers):
                 await subject.load(pool, workers, files)
-                await stages.show_stages(pool)
+                await stages.show_stages(pool, rounds)
 
     asyncio.run(run())
 
