@@ -159,3 +159,12 @@ def test_assets_are_packed_for_those_who_take_gzip(service: Service) -> None:
     assert packed.headers["vary"] == "Accept-Encoding"
     assert packed.content == plain.content  # httpx unpacks
     assert int(packed.headers["content-length"]) < len(gzip.compress(plain.content)) + 100
+
+
+def test_the_two_first_endpoints_are_deprecated_and_name_what_replaces_them(
+    operations: dict[str, tuple[str, Any]],
+) -> None:
+    deprecated = {name for name, (_, told) in operations.items() if told.get("deprecated")}
+    assert deprecated == {"triggerReport", "getReportStatus"}
+    for name in deprecated:
+        assert "/reports" in operations[name][1]["description"]

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from tests.integration.service import (
     Service,
+    ask,
     eventually,
     is_alive,
     polls_locked,
@@ -146,3 +148,20 @@ def test_it_stops_although_a_request_never_ends_and_a_report_runs(
     assert "handed back to the queue" in service.log
     eventually(lambda: not any(map(is_alive, children)))
     assert service.csv(report_id).exists() is False
+
+
+def test_it_stops_although_somebody_follows_a_report_which_goes_back_to_the_queue(
+    service: Service, database_url: str
+) -> None:
+    service.ask("POST", "/polls", content=ONE, headers=CSV)
+    with polls_locked(database_url):
+        report_id = service.ask("POST", "/reports").json()["id"]
+        url = f"{service.base_url}/reports/{report_id}/events"
+        with httpx.stream("GET", url, timeout=60) as events:
+            pieces = events.iter_raw()
+            assert next(pieces).startswith(b":")
+            service.stop()
+            with pytest.raises(httpx.RemoteProtocolError):  # it breaks off: there is no final state
+                list(pieces)
+        assert ask(database_url, "select state from report") == [("queued",)]
+    assert "Traceback" not in service.log
