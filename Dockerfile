@@ -4,7 +4,7 @@ FROM ${BASE} AS build
 WORKDIR /src
 RUN python3 -m venv /opt/storewatch
 COPY . .
-RUN /opt/storewatch/bin/pip install --no-cache-dir --constraint constraints.txt . \
+RUN /opt/storewatch/bin/pip install --no-cache-dir --constraint constraints.txt '.[objectstore]' \
     && /opt/storewatch/bin/pip uninstall --yes pip
 
 FROM ${BASE}

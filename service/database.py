@@ -29,6 +29,18 @@ _SESSION = {"application_name": "storewatch", "timezone": "UTC", "jit": "off"}
 _MIGRATION_LOCK = int.from_bytes(b"storewat")  # any number that others do not use
 # What passes when a server is only starting, or is on its way into the network.
 _MAY_PASS = (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
+#: How a statement fails when the server stops, restarts or is cut off; what it asked may be fine.
+DATABASE_AWAY = (
+    ConnectionError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
+)
 _UNREADABLE = (
     "DATABASE_URL cannot be read. It is written postgresql://user:password@host:5432/database, "
     "with %40 for @, %2F for /, %3A for : and %23 for # in the password."

@@ -11,6 +11,7 @@ import asyncpg
 
 from compute.workers import WorkerDied, Workers
 from service import reports
+from service.database import DATABASE_AWAY
 from service.logs import about_report
 from service.pipeline import NoPolls, Progress, write_report
 from service.report_files import HashedFile, ReportFiles, unfinished_file, unfinished_files
@@ -23,7 +24,7 @@ _LOOK_SECONDS = 1.0
 _TIDY_SECONDS = 5.0
 #: A report that was running each time that its service died is not run again.
 _MOST_ATTEMPTS = 3
-_DIED_EACH_TIME = "the service died each time it ran this report"
+_DIED_EACH_TIME = "the service died, or lost its database, each time it ran this report"
 
 _DATABASE_FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -128,6 +129,8 @@ class ReportRunner:
             raise
         except LeaseLost:
             log.warning("report was taken over by another instance, or cancelled")
+        except DATABASE_AWAY:
+            raise  # the fault is not the report's: it is run again when its lease has passed
         except Exception as error:
             known = isinstance(error, (NoPolls, *_DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)

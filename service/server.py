@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import uvicorn
@@ -39,7 +40,8 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
     """
     start_logging()
     app = create_app(settings, local=is_loopback(host), insecure=insecure)
-    uvicorn.Server(
+    _Server(
+        app,
         uvicorn.Config(
             _failing_in_words(app),
             host=host,
@@ -50,8 +52,21 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
             proxy_headers=False,  # or a header could say that the client is this machine
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
-        )
+        ),
     ).run()
+
+
+class _Server(uvicorn.Server):
+    """Ends streams of events when it is told to stop: they would last as long as their reports."""
+
+    def __init__(self, app: Litestar, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if "events" in self._app.state:
+            self._app.state.events.close()
+        await super().shutdown(sockets)
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
 
-import asyncpg
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
@@ -21,6 +20,7 @@ from litestar.params import ParameterKwarg
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import FeedRefused
+from service.database import DATABASE_AWAY
 
 log = logging.getLogger("storewatch.api")
 
@@ -30,18 +30,6 @@ MEDIA_TYPE = "application/problem+json"
 _DATABASE_RETRY_SECONDS = 2
 #: Values are quoted up to this length.
 _LONGEST_VALUE = 100
-
-_DATABASE_AWAY = (
-    ConnectionError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
-)
 
 
 class ProblemError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -207,7 +195,7 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return _of_feed(error)
     if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
         return Problem(400, "The body is not UTF-8.")
-    if isinstance(error, _DATABASE_AWAY):
+    if isinstance(error, DATABASE_AWAY):
         return Problem(
             503,
             "The database does not answer now. Try again soon.",

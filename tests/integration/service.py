@@ -5,6 +5,7 @@ import csv
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +122,14 @@ class Service:
     def kill(self) -> None:
         """End it without a chance to clean up."""
         self.stop(signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -3,6 +3,7 @@
 import signal
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.integration.service import (
     Service,
@@ -97,7 +98,7 @@ def test_a_report_whose_service_dies_each_time_is_given_up_with_a_reason_and_lea
         assert service.wait_for(report_id) == "Failed"
         assert service.files() == []
     assert ask(database_url, "select error from report") == [
-        ("the service died each time it ran this report",)
+        ("the service died, or lost its database, each time it ran this report",)
     ]
 
 
@@ -172,3 +173,22 @@ def test_a_service_that_was_frozen_so_long_that_another_took_its_report_over_lea
             assert other.csv(report_id).read_bytes() == expected
             assert other.files() == [f"{report_id}.csv"]
             assert other.status(report_id) == "Completed"
+
+
+def test_a_report_whose_database_cut_all_connections_is_run_again(
+    database_url: str, postgres_server: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 40_000)
+    with running_service(database_url, tmp_path, STOREWATCH_WORKERS=str(WORKERS)) as service:
+        report_id, workers = freeze_workers(service, WORKERS)
+        ask(
+            postgres_server,
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1",
+            urlsplit(database_url).path.removeprefix("/"),
+        )
+        for worker in workers:
+            worker.resume()
+        assert service.wait_for(report_id) == "Completed", service.log
+        assert service.csv(report_id).read_bytes() == expected
+        assert service.files() == [f"{report_id}.csv"]
+    assert ask(database_url, "select attempts from report") == [(2,)]

@@ -1,0 +1,124 @@
+"""A report's progress as server-sent events: what they tell, when they end, what they survive."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+
+from tests.integration.service import (
+    Service,
+    add_many_stores,
+    ask,
+    eventually,
+    freeze_workers,
+    polls_locked,
+    running_service,
+)
+
+Event = dict[str, str]
+
+
+@contextmanager
+def events(service: Service, report_id: str, last: str | None = None) -> Iterator[Iterator[Event]]:
+    """The events of a report as they come; a comment is an event with nothing but `comment`."""
+    headers = {} if last is None else {"Last-Event-ID": last}
+    url = f"{service.base_url}/reports/{report_id}/events"
+    with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert answer.headers["Cache-Control"] == "no-store"
+        yield _parsed(answer.iter_lines())
+
+
+def _parsed(lines: Iterator[str]) -> Iterator[Event]:
+    event: Event = {}
+    for line in lines:
+        if not line:
+            yield event
+            event = {}
+        else:
+            name, _, value = line.partition(": ")
+            event[name or "comment"] = value
+
+
+def state(event: Event) -> tuple[str, int]:
+    report = json.loads(event["data"])
+    return report["status"], report["progress"]["stores_done"]
+
+
+def test_events_begin_at_once_and_end_with_the_final_state(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 3000)
+    with running_service(database_url, tmp_path) as service:
+        with polls_locked(database_url):
+            report_id = service.trigger_report()
+            with events(service, report_id) as stream:
+                assert set(next(stream)) == {"comment"}
+        with events(service, report_id) as stream:
+            told = [event for event in stream if "data" in event]
+        assert {event["event"] for event in told} == {"report"}
+        assert state(told[-1]) == ("completed", 3000)
+        assert json.loads(told[-1]["data"]) == service.get(f"/reports/{report_id}").json()
+        ids = [int(event["id"]) for event in told]
+        assert ids == sorted(set(ids))
+        # Who has heard the last word need not come back; who has not hears it.
+        path = f"/reports/{report_id}/events"
+        assert service.get(path, headers={"Last-Event-ID": told[-1]["id"]}).status_code == 204
+        with events(service, report_id, last="1") as stream:
+            (again,) = (event for event in stream if "data" in event)
+        assert again["id"] == told[-1]["id"]
+        assert service.get(f"/reports/{uuid4()}/events").status_code == 404
+
+
+def test_events_of_a_report_that_another_instance_runs_tell_that_it_is_cancelled(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 40_000)
+    with running_service(database_url, tmp_path, STOREWATCH_WORKERS="2") as runs:
+        report_id, workers = freeze_workers(runs, 2)
+        with running_service(database_url, tmp_path) as other:
+            with events(other, report_id) as stream:
+                first = next(event for event in stream if "data" in event)
+                assert state(first)[0] == "running"
+                assert other.ask("DELETE", f"/reports/{report_id}").status_code == 204
+                last = list(stream)[-1]
+            assert state(last)[0] == "cancelled"
+            # Its instance, whose workers stand still, drops it all the same.
+            eventually(lambda: runs.files() == [])
+        for worker in workers:
+            worker.resume()
+
+
+def test_events_go_on_when_the_connection_that_hears_of_them_was_lost(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path) as service, polls_locked(database_url):
+        report_id = service.trigger_report()
+        with events(service, report_id) as stream:
+            assert any(state(event)[0] == "running" for event in stream if "data" in event)
+            ask(
+                database_url,
+                "select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'",
+            )
+            assert service.ask("DELETE", f"/reports/{report_id}").status_code == 204
+            assert state(list(stream)[-1])[0] == "cancelled"
+
+
+def test_told_to_stop_the_service_ends_streams_of_events_and_hands_the_report_back(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path) as service, polls_locked(database_url):
+        report_id = service.trigger_report()
+        with events(service, report_id) as stream:
+            assert any(state(event)[0] == "running" for event in stream if "data" in event)
+            service.send(signal.SIGTERM)
+            list(stream)  # ends without an error
+            service.wait(within=5)
+        assert ask(database_url, "select state from report") == [("queued",)]

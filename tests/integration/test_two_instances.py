@@ -1,0 +1,91 @@
+"""Several instances on one database share its reports."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.integration.service import (
+    Service,
+    add_many_stores,
+    ask,
+    eventually,
+    polls_locked,
+    running_service,
+)
+
+REPORTS, AT_ONCE = 20, 2
+
+
+def states(database_url: str) -> dict[str, int]:
+    counts: list[Any] = ask(database_url, "select state, count(*) from report group by state")
+    return dict(counts)
+
+
+def test_twenty_reports_complete_each_once_although_one_of_two_instances_is_killed_half_way(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 20_000)
+    shared = {
+        "STOREWATCH_REPORTS": str(tmp_path / "reports"),
+        "STOREWATCH_CONCURRENT_REPORTS": str(AT_ONCE),
+    }
+    with (
+        running_service(database_url, tmp_path, **shared) as killed,
+        running_service(database_url, tmp_path, **shared) as survivor,
+    ):
+        with polls_locked(database_url):
+            asked = [(killed, survivor)[number % 2].trigger_report() for number in range(REPORTS)]
+        eventually(lambda: states(database_url).get("completed", 0) >= REPORTS // 4)
+        # Those that run end first; then each instance stands in the middle of as many as it may.
+        with polls_locked(database_url):
+            eventually(lambda: states(database_url).get("running") == 2 * AT_ONCE)
+            done = states(database_url)["completed"]
+            assert done + 2 * AT_ONCE < REPORTS, "they were faster: give them more stores"
+            assert _begun(killed) == _completed(killed) + AT_ONCE
+            killed.kill()
+        for report_id in asked:
+            assert survivor.wait_for(report_id) == "Completed"
+        assert states(database_url) == {"completed": REPORTS}
+        # Nobody's work was done again but that of the one that was killed.
+        assert ask(database_url, "select count(*) from report where run > 1") == [(AT_ONCE,)]
+        assert survivor.files() == sorted(f"{report_id}.csv" for report_id in asked)
+        for report_id in asked:
+            assert survivor.csv(report_id).read_bytes() == expected
+
+
+def _begun(service: Service) -> int:
+    return service.log.count("report began")
+
+
+def _completed(service: Service) -> int:
+    return service.log.count("report completed")
+
+
+def test_a_report_is_told_and_served_by_an_instance_that_did_not_make_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    shared = {"STOREWATCH_REPORTS": str(tmp_path / "reports")}
+    with running_service(database_url, tmp_path, **shared) as makes:
+        path = makes.ask("POST", "/reports").headers["Location"]
+        eventually(lambda: makes.get(path).json()["status"] == "completed")
+        with running_service(database_url, tmp_path, **shared) as serves:
+            assert serves.get(path).json() == makes.get(path).json()
+            assert serves.get(f"{path}/csv").content == expected
+
+
+def test_an_idle_instance_takes_a_report_at_once_that_another_was_asked_for(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 10)
+    shared = {"STOREWATCH_REPORTS": str(tmp_path / "reports")}
+    with (
+        running_service(database_url, tmp_path, **shared) as first,
+        running_service(database_url, tmp_path, **shared) as second,
+    ):
+        for _ in range(40):
+            if _begun(first) and _begun(second):
+                break
+            first.trigger_report()
+            time.sleep(0.05)
+        assert _begun(second), "only the instance that was asked ever took one"
