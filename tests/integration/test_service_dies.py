@@ -113,7 +113,7 @@ def test_told_to_stop_while_the_database_is_busy_it_hands_its_report_to_the_next
         service.send(signal.SIGTERM)
         service.wait(within=5)
         assert service.files() == []
-        assert not any(map(is_alive, processes))
+        eventually(lambda: not any(map(is_alive, processes)))
     assert_is_run_by_the_next_start(database_url, tmp_path, report_id, expected)
 
 
