@@ -27,7 +27,16 @@ def service(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/stores/a/b", "/stores/a/nothing", "/schema/nothing", "/%00", "/%FF"]
+    "path",
+    [
+        "/nothing",
+        "/dashboard/nothing",
+        "/stores/a/b",
+        "/stores/a/nothing",
+        "/schema/nothing",
+        "/%00",
+        "/%FF",
+    ],
 )
 def test_an_unknown_path_is_not_found(service: Service, path: str) -> None:
     answer = service.get(path)
