@@ -104,10 +104,10 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
         windows=[
             WindowSummary(
                 window=name,
-                business_time=_seconds(up + down + unknown),
-                uptime=_seconds(up),
-                downtime=_seconds(down),
-                unknown=_seconds(unknown),
+                business_time=exact_seconds(up + down + unknown),
+                uptime=exact_seconds(up),
+                downtime=exact_seconds(down),
+                unknown=exact_seconds(unknown),
                 availability=_availability(up, down),
             )
             for name, (up, down, unknown) in zip(names, kept.sums, strict=True)
@@ -117,9 +117,9 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
         most_downtime=[
             StoreDowntime(
                 store_id=store_id,
-                uptime=_seconds(up),
-                downtime=_seconds(down),
-                unknown=_seconds(unknown),
+                uptime=exact_seconds(up),
+                downtime=exact_seconds(down),
+                unknown=exact_seconds(unknown),
                 availability=_availability(up, down),
             )
             for store_id, up, down, unknown in kept.most_downtime
@@ -127,7 +127,8 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
     )
 
 
-def _seconds(half_milliseconds: int) -> float:
+def exact_seconds(half_milliseconds: int) -> float:
+    """Seconds of the kernel's half-milliseconds."""
     return half_milliseconds / (1000 * PER_MS)
 
 

@@ -29,6 +29,7 @@ from service.api.stores import (
 )
 from service.pipeline import NoPolls, parse_max_gap
 from service.store import EPOCH, KnownStore, newest_poll, read_batch
+from service.summary import Seconds, exact_seconds
 
 #: The longest window of one request: a leap year.
 LONGEST_WINDOW = timedelta(days=366)
@@ -37,7 +38,6 @@ MOST_POLLS = 50_000
 _DEFAULT_WINDOW = timedelta(days=7)
 _MILLISECOND = timedelta(milliseconds=1)
 
-Seconds: TypeAlias = Annotated[float, Meta(ge=0, description="Exact seconds.")]
 _Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Share: TypeAlias = Annotated[
     _Fraction | None, Meta(description="Share of business time; null where there is none.")
@@ -162,10 +162,10 @@ async def get_availability(
         window_end=instant_of(question.as_of),
         interpolation=interpolation,
         max_gap=question.max_gap / 1000,
-        business_time=_seconds(business),
-        uptime=_seconds(up),
-        downtime=_seconds(down),
-        unknown=_seconds(unknown),
+        business_time=exact_seconds(business),
+        uptime=exact_seconds(up),
+        downtime=exact_seconds(down),
+        unknown=exact_seconds(unknown),
         uptime_share=_share(up, business),
         downtime_share=_share(down, business),
         unknown_share=_share(unknown, business),
@@ -277,10 +277,6 @@ def _segments(parts: Timeline) -> list[Segment]:
 
 def _of_half_milliseconds(position: int) -> datetime:
     return EPOCH + timedelta(microseconds=position * (1000 // PER_MS))
-
-
-def _seconds(half_milliseconds: int) -> float:
-    return half_milliseconds / (1000 * PER_MS)
 
 
 def _share(part: int, whole: int) -> float | None:
