@@ -6,7 +6,7 @@ import { Overview } from "./overview.js";
 import { Reports } from "./reports.js";
 import { Store } from "./store.js";
 import { Stores } from "./stores.js";
-import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
 
 const PARTS = [
   ["", "Overview", Overview],

@@ -2,7 +2,7 @@
 
 import { key, keyHeader, keyHelps, Problem } from "./api.js";
 import { bytes, count, percent } from "./format.js";
-import { html, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useRef, useState } from "./htm_preact.js";
 
 const FEEDS = {
   "store_id,status,timestamp_utc": ["polls", "/polls", "polls"],

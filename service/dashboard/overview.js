@@ -4,7 +4,7 @@ import { completedReports, getJson, startReport } from "./api.js";
 import { ago, bytes, count, hours, instant, percent, points, span } from "./format.js";
 import { Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
 import { reportTable } from "./report_csv.js";
-import { html, useState } from "./vendor/htm-preact.js";
+import { html, useState } from "./htm_preact.js";
 
 const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
 /** Two files of more than this are compared when asked, not by themselves. */

@@ -1,7 +1,7 @@
 // Small parts that every page uses.
 
 import { percent } from "./format.js";
-import { html, useCallback, useEffect, useState } from "./vendor/htm-preact.js";
+import { html, useCallback, useEffect, useState } from "./htm_preact.js";
 
 /**
  * What an asynchronous function gives: { data, error, reload }.

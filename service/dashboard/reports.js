@@ -3,7 +3,7 @@
 import { fetched, follow, getJson, key, listReports, save, startReport } from "./api.js";
 import { bytes, count, instant, percent, span } from "./format.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useRef, useState } from "./htm_preact.js";
 
 const PAGE = 100;
 const ended = (report) => !["queued", "running"].includes(report.status);

@@ -4,7 +4,7 @@ import { getJson, storePath } from "./api.js";
 import { localDays } from "./days.js";
 import { clock, count, dayName, exactInstant, instant, percent, span } from "./format.js";
 import { Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
-import { html, useMemo, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useMemo, useRef, useState } from "./htm_preact.js";
 
 const HOUR = 3_600_000;
 const WEEK = 7 * 24 * HOUR;

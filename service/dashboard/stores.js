@@ -4,7 +4,7 @@ import { completedReports, getJson, save } from "./api.js";
 import { ago, count, instant, percent } from "./format.js";
 import { Loading, storeLink, useLoaded, Wrong } from "./parts.js";
 import { csvOf, reportTable } from "./report_csv.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
 
 const ROW = 36; // pixels, as style.css has it
 const MORE_ROWS = 8; // drawn above and below those in sight
@@ -272,7 +272,7 @@ function Head({ column, kind, sort, sortBy, children }) {
   return html`
     <th role="columnheader" scope="col" class=${kind} aria-sort=${order}>
       <button type="button" class="sort" onClick=${() => sortBy(column)}>
-        ${children}<span class="arrow" aria-hidden="true">${sortedBy ? (sort[1] === 1 ? "▲" : "▼") : ""}</span>
+        ${children}<span class="arrow" aria-hidden="true">${sortedBy && (sort[1] === 1 ? "▲" : "▼")}</span>
       </button>
     </th>
   `;

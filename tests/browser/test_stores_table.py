@@ -15,7 +15,8 @@ from tests.integration.service import Service, add_many_stores, ask, running_ser
 
 STORES = 100_000
 SECOND, FRAME = 1.0, 1 / 60
-FRAMES = 180
+FRAMES = 90
+ROW = 36  # pixels
 
 
 @pytest.fixture(scope="module")
@@ -66,32 +67,51 @@ def test_the_first_rows_are_painted_within_a_second_of_work(open_page: Opener) -
     assert _seconds(session) - before < SECOND
 
 
-#: Scroll by so much, frame after frame; tells of how many frames showed less than full of rows.
+#: Scroll by so much, frame after frame. Tells of how many frames showed less than full of rows, and
+#: how many rows were put into the table.
 _SCROLL = """async ([frames, pixels]) => {
     const box = document.querySelector(".grid");
-    let empty = 0;
+    const body = box.querySelector("tbody");
+    let [empty, put] = [0, 0];
+    const watching = new MutationObserver((changes) => {
+        for (const { addedNodes } of changes) put += addedNodes.length;
+    });
+    watching.observe(body, { childList: true });
     for (let i = 0; i < frames; i += 1) {
         box.scrollTop += pixels;
         await new Promise(requestAnimationFrame); // drawn by now
         const { top, bottom } = box.getBoundingClientRect();
-        const rows = [...box.querySelectorAll("tbody tr")];
+        const rows = body.children;
         const first = rows[0].getBoundingClientRect();
-        const last = rows.at(-1).getBoundingClientRect();
+        const last = rows[rows.length - 1].getBoundingClientRect();
         if (first.top > top + 80 || last.bottom < bottom) empty += 1;
     }
-    return empty;
+    await new Promise(requestAnimationFrame);
+    watching.disconnect();
+    return [empty, put];
 }"""
 
 
 def test_scrolling_takes_less_work_than_a_sixtieth_of_a_second_per_frame(page: Page) -> None:
     expect(page.locator("option", has_text="Europe/Berlin")).to_have_count(1)  # zones are read
     session = _cpu_of(page)
-    before = _seconds(session)
-    empty = page.evaluate(_SCROLL, [FRAMES, 80])
-    work = (_seconds(session) - before) / FRAMES
+    work = []
+    for _ in range(3):
+        before = _seconds(session)
+        empty, _ = page.evaluate(_SCROLL, [FRAMES, 80])
+        work.append((_seconds(session) - before) / FRAMES)
+        assert empty == 0
+    assert min(work) < FRAME  # what else the machine does can only add to it
+
+
+def test_scrolling_draws_the_rows_that_come_into_sight_and_leaves_the_others(page: Page) -> None:
+    expect(page.locator("option", has_text="Europe/Berlin")).to_have_count(1)
+    page.evaluate(_SCROLL, [1, 100 * ROW])
+    empty, put = page.evaluate(_SCROLL, [FRAMES, ROW])
     assert empty == 0
-    assert page.evaluate(_SCROLL, [10, 250_000]) == 0
-    assert work < FRAME
+    assert FRAMES - 2 <= put <= FRAMES + 2
+    empty, _ = page.evaluate(_SCROLL, [10, 250_000])
+    assert empty == 0
 
 
 def test_the_last_row_is_reached_and_only_rows_in_sight_are_drawn(page: Page) -> None:
