@@ -84,13 +84,24 @@ def _distinct_ids(text: bytes, start: Ints, end: Ints) -> tuple[list[str], Ints]
         mixed = (mixed ^ word) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(32)
         words.append(word)
-    # Ids are told apart by one number each; whether that was right is then checked.
-    _, first, place = np.unique(mixed, return_index=True, return_inverse=True)
-    if any((word != word[first][place]).any() for word in words):
+    # Ids are told apart by one number each; whether that was right is then checked. `np.unique`
+    # would want the first row of each, and for that a sort that takes six times as long.
+    order = np.argsort(mixed)
+    new = np.append(True, mixed[order[1:]] != mixed[order[:-1]])
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(new) - 1
+    one = order[new]
+    if any((word != word[one][place]).any() for word in words):
         return None
-    bounds = zip(start[first].tolist(), end[first].tolist(), strict=True)
-    characters = text.decode("ascii")
-    return [characters[begin:stop] for begin, stop in bounds], place
+    return _texts(text, start[one], size[one]), place
+
+
+def _texts(text: bytes, start: Ints, size: Ints) -> list[str]:
+    longest = int(size.max())
+    characters = _read(text, start, f"S{longest + 1}").view(np.uint8).reshape(-1, longest + 1)
+    characters[np.arange(len(size)), size] = ord("\n")  # instead of the comma after the id
+    joined = characters[np.arange(longest + 1) <= size[:, np.newaxis]].tobytes()
+    return joined.decode("ascii").split("\n")[:-1]
 
 
 def _active(text: bytes, start: Ints, end: Ints) -> npt.NDArray[np.bool_] | None:

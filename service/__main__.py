@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     import asyncpg
+    from rich.progress import Progress
 
     from compute.feed_rows import Feed
     from service.pipeline import ReportOptions
@@ -266,42 +267,21 @@ def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:
 
 
 async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) -> None:
-    from compute.feed_rows import FeedRefused
-    from compute.workers import Workers
-    from service.database import open_pool
-    from service.feeds import ingest
-
-    refused: list[str] = []
-    workers = Workers(settings.workers)
-    try:
-        async with open_pool(settings.database_url, settings.home, own=False) as pool:
-            # Zones and hours first: then a report that runs meanwhile has no new store without.
-            feeds: list[Feed] = ["timezones", "business_hours", "polls"]
-            for feed in feeds:
-                for file in files[feed]:
-                    source = "standard input" if file == "-" else file
-                    try:
-                        done = await ingest(pool, workers, feed, source, _pieces(file))
-                    except FeedRefused as error:
-                        refused.append(str(error))
-                        continue
-                    click.echo(
-                        f"{source}: {done.rows} rows of {feed.replace('_', ' ')}: {done.new} new, "
-                        f"{done.replaced} replaced, {done.unchanged} unchanged",
-                        err=True,
-                    )
-    finally:
-        workers.close()
-    if refused:
-        raise _Refused("\n".join(refused))
-
-
-async def _pieces(file: str) -> AsyncIterator[bytes]:
-    """The file's bytes, with progress on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    name = "standard input" if file == "-" else Path(file).name
+    from compute.feed_rows import FeedRefused
+    from compute.workers import Workers
+    from service.database import open_pool
+    from service.feeds import ingest_each
+
+    # Zones and hours first: then a report that runs meanwhile has no new store without.
+    order: list[Feed] = ["timezones", "business_hours", "polls"]
+    named = [
+        (feed, "standard input" if file == "-" else file, file)
+        for feed in order
+        for file in files[feed]
+    ]
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -309,10 +289,35 @@ async def _pieces(file: str) -> AsyncIterator[bytes]:
         DownloadColumn(),
         TimeRemainingColumn(),
     )
-    with (
-        click.open_file(file, "rb") as source,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-    ):
+    refused: list[str] = []
+    workers = Workers(settings.workers)
+    try:
+        async with open_pool(settings.database_url, settings.home, own=False) as pool:
+            with Progress(
+                *columns, console=console, transient=True, disable=not console.is_terminal
+            ) as bar:
+                feeds = [(feed, source, _pieces(file, bar)) for feed, source, file in named]
+                told = iter(named)
+                async for done in ingest_each(pool, workers, feeds):
+                    feed, source, _ = next(told)
+                    if isinstance(done, FeedRefused):
+                        refused.append(str(done))
+                        continue
+                    console.out(
+                        f"{source}: {done.rows} rows of {feed.replace('_', ' ')}: {done.new} new, "
+                        f"{done.replaced} replaced, {done.unchanged} unchanged",
+                        highlight=False,
+                    )
+    finally:
+        workers.close()
+    if refused:
+        raise _Refused("\n".join(refused))
+
+
+async def _pieces(file: str, bar: "Progress") -> AsyncIterator[bytes]:
+    """The file's bytes, with their progress on the bar."""
+    name = "standard input" if file == "-" else Path(file).name
+    with click.open_file(file, "rb") as source:
         size = None if file == "-" else Path(file).stat().st_size
         task = bar.add_task(f"Loading {name}", total=size)
         while piece := await asyncio.to_thread(source.read, _READ_BYTES):

