@@ -23,9 +23,9 @@ R = TypeVar("R")
 _TRIES_ALONE = 2
 
 
-#: Batches in flight per core to begin with: of several, one is being read, one computed, and one
-#: or two wait for their turn to be written.
-_BEGIN_PER_CORE = 4
+#: Batches in flight per core to begin with: of several, one is being read, one computed, and some
+#: wait for their turn to be written. `make bench ARGS=in-flight` shows what other numbers give.
+_BEGIN_PER_CORE = 6
 
 
 #: What a worker may keep of memory that it no longer uses, and glibc's names for that.

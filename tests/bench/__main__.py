@@ -12,23 +12,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import asyncpg
 import click
 import httpx
+import psutil  # type: ignore[import-untyped]
 
 from compute.workers import Workers
 from service.feeds import ingest
 from service.made_up_feed import FeedFiles
 from service.pipeline import Progress, ReportOptions, write_report
 from tests.bench import stages, subject
-from tests.bench.measure import PeakMemory, console, in_turns, show
+from tests.bench.measure import PeakMemory, console, held_by, in_turns, show
+from tests.integration.service import Service, running_service
 from tests.integration.service import ingest as ingest_command
-from tests.integration.service import running_service
 
 HOURS = 10  # files of the hourly append
 
@@ -84,7 +86,7 @@ def compare(folder: Path, stores: int, feed: Path | None, rounds: int, load_roun
         _compare_cells(results)
         taken = in_turns(
             {
-                "storewatch": lambda: _ignore(subject.report(service, client)),
+                "storewatch": partial(_report, service, client),
                 "DuckDB": lambda: duckdb(results["DuckDB"]),
                 "Polars": lambda: polars(results["Polars"]),
             },
@@ -97,14 +99,15 @@ def compare(folder: Path, stores: int, feed: Path | None, rounds: int, load_roun
         console.print(f"storewatch, all processes together: at most {memory.mebibytes:.0f} MiB")
 
 
-def _ignore(_: object) -> None: ...
+def _report(service: Service, client: httpx.Client) -> None:
+    subject.report(service, client)
 
 
 def _compare_loads(
     place: Path,
     home: Path,
     files: FeedFiles,
-    rivals: dict[str, Callable[[FeedFiles, Path], None]],
+    rivals: Mapping[str, Callable[[FeedFiles, Path], None]],
     rounds: int,
 ) -> None:
     """Load everything once a round; the service's database keeps what the last round loaded."""
@@ -184,7 +187,7 @@ async def _one(text: bytes) -> AsyncIterator[bytes]:
 
 
 @main.command()
-@click.option("--stores", default="100000,1000000", show_default=True, help="Sizes, ascending.")
+@click.option("--stores", default="10000,100000,1000000", show_default=True, help="Sizes.")
 @click.option("--rounds", default=3, show_default=True)
 @click.pass_obj
 def scale(folder: Path, stores: str, rounds: int) -> None:
@@ -200,10 +203,8 @@ def scale(folder: Path, stores: str, rounds: int) -> None:
             ):
                 polls = asyncio.run(_load_many(home, folder, size))
                 subject.report(service, client)
-                taken = in_turns(
-                    {"report": lambda s=service, c=client: _ignore(subject.report(s, c))},
-                    rounds,
-                )["report"]
+                contestant = {"report": partial(_report, service, client)}
+                taken = in_turns(contestant, rounds)["report"]
                 with PeakMemory(service.pid) as memory:
                     subject.report(service, client)
         seconds[size] = statistics.median(taken)
@@ -228,7 +229,7 @@ async def _load_many(home: Path, folder: Path, stores: int) -> int:
 @click.option("--one-core", is_flag=True, help="Pin everything, PostgreSQL too, to one core.")
 @click.pass_obj
 def in_flight(folder: Path, stores: int, rounds: int, one_core: bool) -> None:
-    """A report with 1, 2, 4, 8, 60 batches in flight, and with the limit that is measured."""
+    """A report with 1, 2, 4, 8, 16, 60 batches in flight, and with the limit that is measured."""
     if one_core and os.environ.get("STOREWATCH_BENCH_PINNED") is None:
         command = ["taskset", "--cpu-list", "0", sys.executable, "-m", "tests.bench"]
         arguments = ["--folder", str(folder), "in-flight", "--one-core"]
@@ -244,7 +245,7 @@ def in_flight(folder: Path, stores: int, rounds: int, one_core: bool) -> None:
                 await subject.load(pool, loading, files)
                 limits: dict[str, Workers] = {
                     f"{fixed} in flight": Workers(fixed, start=fixed, adapt=False)
-                    for fixed in (1, 2, 4, 8, 60)
+                    for fixed in (1, 2, 4, 8, 16, 60)
                 }
                 limits["adaptive"] = Workers(60)
                 limits["adaptive from 1"] = Workers(60, start=1)
@@ -261,7 +262,11 @@ def in_flight(folder: Path, stores: int, rounds: int, one_core: bool) -> None:
                 )
                 show(f"{stores:,} stores, by batches in flight", taken, against=best)
                 for name, workers in limits.items():
-                    console.print(f"{name}: {workers.limit} in flight at the end")
+                    processes = workers.processes()
+                    console.print(
+                        f"{name}: {workers.limit} in flight at the end, {len(processes)} processes "
+                        f"of together {held_by(map(psutil.Process, processes)):.0f} MiB"
+                    )
                     workers.close()
 
     asyncio.run(run())

@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 
@@ -42,11 +42,22 @@ def show(title: str, taken: Mapping[str, Seconds], against: str) -> None:
     console.print(table)
 
 
-class PeakMemory:
-    """The most memory that a process and all its descendants hold together, while a block runs.
+def held_by(processes: Iterable[psutil.Process]) -> float:
+    """MiB that processes hold together.
 
     Counted as proportional set size, where each page that n processes share counts 1/n in each:
     neither the shared buffers of PostgreSQL nor pages shared since a fork are counted twice.
+    """
+    held = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            memory = process.memory_full_info()
+            held += getattr(memory, "pss", memory.uss)
+    return held / 2**20
+
+
+class PeakMemory:
+    """The most memory that a process and all its descendants hold together, while a block runs.
 
     Attributes:
         mebibytes: the peak; 0 before the first sample
@@ -73,11 +84,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
-            held = 0
-            for process in (self._family, *self._family.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    memory = process.memory_full_info()
-                    held += getattr(memory, "pss", memory.uss)
-            self.mebibytes = max(self.mebibytes, held / 2**20)
+            family = (self._family, *self._family.children(recursive=True))
+            self.mebibytes = max(self.mebibytes, held_by(family))
             if self._done.wait(0.2):
                 return

@@ -138,7 +138,7 @@ def report(service: Service, client: httpx.Client) -> Path:
     file = service.csv(report_id)
 
     def started() -> bool:
-        status = client.get(f"/get_report/{report_id}").json()["status"]
+        status: str = client.get(f"/get_report/{report_id}").json()["status"]
         if status not in ("Started", "Completed"):
             raise RuntimeError(f"the report is {status}: {service.log}")
         return status == "Started"
