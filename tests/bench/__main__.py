@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
+from operator import truediv
 from pathlib import Path
 
 import asyncpg
@@ -192,29 +193,33 @@ async def _one(text: bytes) -> AsyncIterator[bytes]:
 @click.pass_obj
 def scale(folder: Path, stores: str, rounds: int) -> None:
     """Reports over more and more stores, each with a week of polls: time and memory."""
-    seconds: dict[int, float] = {}
-    for size in map(int, stores.split(",")):
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            home = Path(scratch)
+    sizes = sorted(map(int, stores.split(",")))
+    polls: dict[int, int] = {}
+    memory: dict[int, float] = {}
+    report: dict[str, Callable[[], None]] = {}
+    with ExitStack() as stack:
+        for size in sizes:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
             home.chmod(0o755)
-            with (
-                running_service(None, home) as service,
-                httpx.Client(base_url=service.base_url, timeout=60) as client,
-            ):
-                polls = asyncio.run(_load_many(home, folder, size))
+            service = stack.enter_context(running_service(None, home))
+            client = stack.enter_context(httpx.Client(base_url=service.base_url, timeout=60))
+            polls[size] = asyncio.run(_load_many(home, folder, size))
+            report[f"{size:,}"] = partial(_report, service, client)
+            with PeakMemory(service.pid) as peak:
                 subject.report(service, client)
-                contestant = {"report": partial(_report, service, client)}
-                taken = in_turns(contestant, rounds)["report"]
-                with PeakMemory(service.pid) as memory:
-                    subject.report(service, client)
-        seconds[size] = statistics.median(taken)
+            memory[size] = peak.mebibytes
+        taken = in_turns(report, rounds)
+    for size in sizes:
         console.print(
-            f"{size:,} stores, {polls:,} polls: median {seconds[size]:.2f} s, "
-            f"best {min(taken):.2f} s; all processes together at most {memory.mebibytes:.0f} MiB"
+            f"{size:,} stores, {polls[size]:,} polls: "
+            f"all processes together at most {memory[size]:.0f} MiB"
         )
-    for (small, short), (large, long) in pairwise(sorted(seconds.items())):
+    show("Reports by number of stores", taken, against=f"{sizes[0]:,}")
+    for small, large in pairwise(sizes):
+        ratios = map(truediv, taken[f"{large:,}"], taken[f"{small:,}"])
         console.print(
-            f"{small:,} to {large:,}: {large / small:g}x the stores, {long / short:.2f}x the time"
+            f"{small:,} to {large:,}: {large / small:g} times the stores, "
+            f"{statistics.median(ratios):.2f} times the time"
         )
 
 
