@@ -32,6 +32,9 @@ _POLLS_PER_BATCH = 100_000
 _FIRST_BATCH, _LARGEST_BATCH = 256, 4096
 #: Connections that read the polls of one report.
 _READERS = 2
+#: What a report reads.
+_TABLES = "store, timezone, poll_day, newest_poll"
+_TURN_SECONDS = 0.05
 
 
 def from_array_send(sent: bytes | None, element: str = ">i4") -> Ints:
@@ -341,19 +344,36 @@ class Snapshot:
 @asynccontextmanager
 async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[Snapshot]:
     """The store as it is now, whatever is loaded meanwhile."""
-    async with AsyncExitStack() as stack:
-        lead = await stack.enter_async_context(pool.acquire())
+    while True:
+        async with AsyncExitStack() as stack:
+            store = await _opened(pool, stack)
+            if store is not None:
+                yield store
+                return
+        await asyncio.sleep(_TURN_SECONDS)
+
+
+async def _opened(pool: asyncpg.Pool, stack: AsyncExitStack) -> Snapshot | None:
+    """None: somebody else waits for a table to himself, and must have it first.
+
+    All connections lock the tables before any reads. A connection that came later would wait for
+    whoever waits for one that came before, as that does for the end of the report, for ever.
+    """
+    lead = await stack.enter_async_context(pool.acquire())
+    await stack.enter_async_context(lead.transaction(isolation="repeatable_read", readonly=True))
+    await lead.execute(f"lock table {_TABLES} in access share mode")
+    exported = await lead.fetchval("select pg_export_snapshot()")
+    readers: Connections = asyncio.Queue()
+    for _ in range(_READERS):
+        reader = await stack.enter_async_context(pool.acquire())
         await stack.enter_async_context(
-            lead.transaction(isolation="repeatable_read", readonly=True)
+            reader.transaction(isolation="repeatable_read", readonly=True)
         )
-        exported = await lead.fetchval("select pg_export_snapshot()")
-        readers: Connections = asyncio.Queue()
-        for _ in range(_READERS):
-            reader = await stack.enter_async_context(pool.acquire())
-            await stack.enter_async_context(
-                reader.transaction(isolation="repeatable_read", readonly=True)
-            )
-            # The statement takes no parameter; the name is the server's own.
-            await reader.execute(f"set transaction snapshot '{exported}'")
-            readers.put_nowait(reader)
-        yield Snapshot(lead, readers)
+        # The statement takes no parameter; the name is the server's own.
+        await reader.execute(f"set transaction snapshot '{exported}'")
+        try:
+            await reader.execute(f"lock table {_TABLES} in access share mode nowait")
+        except asyncpg.LockNotAvailableError:
+            return None
+        readers.put_nowait(reader)
+    return Snapshot(lead, readers)
