@@ -300,6 +300,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
                 told = iter(named)
                 async for done in ingest_each(pool, workers, feeds):
                     feed, source, _ = next(told)
+                    bar.remove_task(bar.task_ids[0])  # of the file that was begun first
                     if isinstance(done, FeedRefused):
                         refused.append(str(done))
                         continue

@@ -428,9 +428,8 @@ async def _write_zones(
     connection: asyncpg.Connection, store_ids: list[str], place: Ints, zone: Ints
 ) -> tuple[int, int, int]:
     """Each store that the feed names gets the zone of its last row."""
-    last = np.empty(len(store_ids), dtype=np.int64)
-    last[place] = zone  # of several assignments the last one stays
-    names = [zone_names()[number] for number in last.tolist()]
+    _, last = np.unique(place[::-1], return_index=True)  # every store has a row
+    names = [zone_names()[number] for number in zone[::-1][last].tolist()]
     await connection.execute(
         """
         insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
