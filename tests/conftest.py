@@ -1,4 +1,7 @@
-"""A PostgreSQL for the tests: the one at TEST_DATABASE_URL, else a private one for the session."""
+"""What tests share: a PostgreSQL, a made-up feed, and a service that has loaded it.
+
+The PostgreSQL is the one at TEST_DATABASE_URL, else a private one for the session.
+"""
 
 import asyncio
 import os
@@ -13,6 +16,8 @@ import asyncpg
 import pytest
 
 from service.embedded import embedded_postgres
+from service.made_up_feed import FeedFiles, write_feed
+from tests.integration.service import Service, ingest, running_service
 
 
 @contextmanager
@@ -62,6 +67,23 @@ def module_database_url(postgres_server: str) -> Iterator[str]:
     """The DSN of a database that the tests of one module share."""
     with _new_database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
+    """A small made-up feed."""
+    return write_feed(tmp_path_factory.mktemp("feed"), stores=60)
+
+
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service with the feed and no report; a test that changes it uses stores of its own."""
+    home = tmp_path_factory.mktemp("service")
+    ingest(feed, database_url=module_database_url, home=home)
+    with running_service(module_database_url, home) as service:
+        yield service
 
 
 async def _execute(url: str, sql: str) -> None:

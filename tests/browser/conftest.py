@@ -16,8 +16,7 @@ from typing import TypeVar
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from service.made_up_feed import FeedFiles, write_feed
-from tests.integration.service import Service, ingest, running_service
+from tests.integration.service import Service
 
 Result = TypeVar("Result")
 
@@ -56,22 +55,6 @@ def elsewhere(block: AbstractContextManager[Result]) -> Iterator[Result]:
             yield entered
         finally:
             thread.submit(block.__exit__, None, None, None).result()
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
-    return write_feed(tmp_path_factory.mktemp("feed"), stores=60)
-
-
-@pytest.fixture(scope="module")
-def service(
-    module_database_url: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """A service with a made-up feed, and no report."""
-    home = tmp_path_factory.mktemp("service")
-    ingest(feed, database_url=module_database_url, home=home)
-    with running_service(module_database_url, home) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A report's summary: all its stores together, exactly what they are one by one."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -8,26 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from service.made_up_feed import FeedFiles, write_feed
-from tests.integration.service import Service, eventually, ingest, problem, running_service
+from tests.integration.service import Service, eventually, problem
 
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 PARTS = ("uptime", "downtime", "unknown", "business_time")
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
-    return write_feed(tmp_path_factory.mktemp("feed"), stores=40)
-
-
-@pytest.fixture(scope="module")
-def service(
-    module_database_url: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    home = tmp_path_factory.mktemp("service")
-    ingest(feed, database_url=module_database_url, home=home)
-    with running_service(module_database_url, home) as service:
-        yield service
 
 
 def _completed(service: Service, **options: Any) -> str:
@@ -60,7 +43,7 @@ def test_it_adds_the_seconds_of_all_stores_and_divides_once(service: Service) ->
     summary = service.get(_completed(service) + "/summary").json()
     stores = [one["store_id"] for one in service.get("/stores?limit=1000").json()["items"]]
     told = _one_by_one(service, stores, summary)
-    assert summary["stores"] == 40
+    assert summary["stores"] == 60
     assert [one["window"] for one in summary["windows"]] == list(WINDOWS)
     for together in summary["windows"]:
         for part in PARTS:
@@ -75,7 +58,7 @@ def test_it_adds_the_seconds_of_all_stores_and_divides_once(service: Service) ->
     assert [one["store_id"] for one in summary["most_downtime"]] == wanted
     none = sum(one["availability"] is None for one in week)
     assert summary["stores_without_availability"] == none
-    assert sum(summary["stores_by_availability"]) == 40 - none
+    assert sum(summary["stores_by_availability"]) == 60 - none
     assert summary["stores_by_availability"][-1] == sum(one["availability"] == 1 for one in week)
 
 
@@ -92,7 +75,7 @@ def test_of_chosen_stores_it_is_theirs_alone(service: Service) -> None:
 def test_where_nothing_is_known_availability_is_null_not_0(service: Service) -> None:
     summary = service.get(_completed(service, as_of="1999-01-01T00:00:00Z") + "/summary").json()
     assert [one["availability"] for one in summary["windows"]] == [None, None, None]
-    assert summary["stores_without_availability"] == 40
+    assert summary["stores_without_availability"] == 60
     assert summary["most_downtime"] == []
 
 

@@ -12,10 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
-from service.made_up_feed import FeedFiles, write_feed
+from service.made_up_feed import FeedFiles
 from tests.integration.service import (
     Service,
-    ingest,
     problem,
     read_stores,
     running_service,
@@ -25,22 +24,6 @@ INVALID = "urn:problem-type:storewatch:invalid-request"
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 #: Seconds of the unit of each window's columns.
 UNITS = {"hour": 60, "day": 3600, "week": 3600}
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
-    return write_feed(tmp_path_factory.mktemp("feed"), stores=40)
-
-
-@pytest.fixture(scope="module")
-def service(
-    module_database_url: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """A service with a made-up feed; tests that change it use stores of their own."""
-    home = tmp_path_factory.mktemp("service")
-    ingest(feed, database_url=module_database_url, home=home)
-    with running_service(module_database_url, home) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +56,7 @@ def test_availability_is_what_the_report_says_of_every_store_and_window(
     ids = {store.store_id for store in read_stores(feed)}
     report = csv.DictReader(io.StringIO(service.report().decode()))
     rows = [row for row in report if row["store_id"] in ids]
-    assert len(rows) == 40
+    assert len(rows) == 60
     for row in rows:
         for window, length in WINDOWS.items():
             found = answered(
