@@ -22,7 +22,7 @@ from pathlib import Path
 import asyncpg
 import click
 import httpx
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from compute.workers import Workers
 from service.feeds import ingest

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -87,7 +87,7 @@ def open_page(browser: Browser, service: Service, tmp_path: Path) -> Iterator[Op
         if kind == "error" and not re.match("Failed to load resource", text):
             wrong.append(text)
 
-    def open_at(place: str = "/", **options: object) -> Page:
+    def open_at(place: str = "/", **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()

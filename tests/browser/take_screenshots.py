@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, ViewportSize, expect
 
 from service.embedded import embedded_postgres
 from service.made_up_feed import FeedFiles, write_feed
@@ -14,7 +14,7 @@ from tests.integration.service import Service, ingest, read_stores, running_serv
 
 FOLDER = Path(__file__).parent / "screenshots"
 STORES = 2000
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser.conftest import Opener
 from tests.integration.service import Service, make_key, running_service, storewatch
@@ -70,7 +70,7 @@ def test_a_key_that_may_only_read_is_told_and_another_can_be_given(
 
 def test_a_feed_is_sent_with_the_key(open_page: Opener, keys: dict[str, str]) -> None:
     page = open_page("/#/feeds")
-    file = {"name": "polls.csv", "mimeType": "text/csv", "buffer": POLLS}
+    file = FilePayload(name="polls.csv", mimeType="text/csv", buffer=POLLS)
     page.get_by_label("Choose files").set_input_files(file)
     _give(page, keys["write"])
     expect(page.locator(".feed")).to_contain_text("Loaded 1 row")

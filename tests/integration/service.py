@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from service.database import migrate
 from service.made_up_feed import FeedFiles

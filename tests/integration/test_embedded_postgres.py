@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from service import embedded

@@ -8,10 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from compute.report_rows import Question, StoreBatch, report_rows
+from compute.roll_up import RollUp
 from compute.workers import WorkerDied, Workers
 from service import pipeline
 from service.pipeline import ReportOptions
@@ -95,7 +96,7 @@ def test_a_batch_that_always_kills_its_worker_fails_alone() -> None:
 DEADLY = DAY * 86_400_000
 
 
-def rows_unless_deadly(batch: StoreBatch, question: Question) -> bytes:
+def rows_unless_deadly(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
     if question.as_of == DEADLY:
         os._exit(3)
     return report_rows(batch, question)
