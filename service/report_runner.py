@@ -95,13 +95,24 @@ class ReportRunner:
 
     async def _fill(self) -> None:
         while len(self._running) < self._concurrent:
-            report = await reports.claim_report(self._pool)
+            report = await self._claim()
             if report is None:
                 return
             with about_report(report.id):
                 task = asyncio.create_task(self._run_one(report))
             self._running[report.id] = task
             task.add_done_callback(self._done)
+
+    async def _claim(self) -> Report | None:
+        claim = asyncio.create_task(reports.claim_report(self._pool))
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            # This instance ends: what it takes just now would wait for its lease to pass.
+            with contextlib.suppress(*_DATABASE_FAILED):
+                if report := await claim:
+                    await reports.hand_back_report(self._pool, report)
+            raise
 
     def _done(self, ended: asyncio.Task[None]) -> None:
         self._running = {one: task for one, task in self._running.items() if task is not ended}

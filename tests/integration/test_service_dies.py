@@ -1,10 +1,21 @@
 """The whole service is killed, or told to stop, in the middle of a report, and started again."""
 
+import asyncio
 import signal
 import socket
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
+import pytest
+
+from compute.workers import Workers
+from service import reports
+from service.database import open_pool
+from service.pipeline import ReportOptions
+from service.report_files import FolderFiles
+from service.report_runner import ReportRunner
 from tests.integration.service import (
     Service,
     add_many_stores,
@@ -142,6 +153,32 @@ def assert_is_run_by_the_next_start(
     with running_service(database_url, home) as service:
         assert service.wait_for(report_id) == "Completed"
         assert service.csv(report_id).read_bytes() == expected
+
+
+def test_told_to_stop_just_when_it_takes_a_report_it_hands_it_back(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_report = reports.claim_report
+    taken = asyncio.Event()
+
+    async def claim_slowly(pool: asyncpg.Pool) -> reports.Report | None:
+        report = await claim_report(pool)
+        taken.set()
+        await asyncio.sleep(0.3)  # the answer is on its way
+        return report
+
+    async def run() -> None:
+        workers = Workers(1)
+        async with open_pool(database_url, tmp_path, own=False) as pool:
+            await reports.create_report(pool, ReportOptions(), most_queued=1)
+            runner = ReportRunner(pool, workers, FolderFiles(tmp_path), 1, timedelta())
+            async with runner.running():
+                await taken.wait()
+        workers.close()
+
+    monkeypatch.setattr(reports, "claim_report", claim_slowly)
+    asyncio.run(run())
+    assert ask(database_url, "select state, attempts from report") == [("queued", 0)]
 
 
 def test_told_to_stop_it_does_not_wait_for_a_client_that_says_nothing(
