@@ -7,7 +7,7 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
@@ -399,29 +399,8 @@ async def _write_hours(
     connection: asyncpg.Connection, store_ids: list[str], place: Ints, hours: Ints
 ) -> tuple[int, int, int]:
     """Each store that the feed names gets the feed's whole week instead of the one it had."""
-    _, weeks = await asyncio.to_thread(pack_weeks, place, hours)  # in the order of the ids
-    counts: tuple[int, int, int] = await connection.fetchrow(
-        """
-        with given as (
-            select named.*, store.id, store.business_hours as known
-            from unnest($1::text[], $2::bytea[]) with ordinality as named (store_id, hours, place)
-            left join store on store.store_id = named.store_id
-        ), added as (
-            insert into store (store_id, business_hours)
-            select store_id, hours from given where id is null order by place
-        ), written as (
-            update store set business_hours = given.hours from given
-            where store.id = given.id and given.known is distinct from given.hours
-        )
-        select count(*) filter (where known is null),
-               count(*) filter (where known <> hours),
-               count(*) filter (where known = hours)
-        from given
-        """,
-        store_ids,
-        weeks,
-    )
-    return counts
+    _, weeks = await asyncio.to_thread(pack_weeks, place, hours)  # every store has a row
+    return await _set(connection, "business_hours", "bytea", store_ids, weeks)
 
 
 async def _write_zones(
@@ -437,26 +416,38 @@ async def _write_zones(
         """,
         names,
     )
+    number = dict(await connection.fetch("select name, id from timezone"))
+    zones = [number[name] for name in names]
+    return await _set(connection, "timezone", "smallint", store_ids, zones)
+
+
+async def _set(
+    connection: asyncpg.Connection,
+    column: Literal["business_hours", "timezone"],
+    kind: Literal["bytea", "smallint"],
+    store_ids: list[str],
+    values: Sequence[bytes] | Sequence[int],
+) -> tuple[int, int, int]:
+    """Give each store its value; a new store comes with it: an update takes as long again."""
     counts: tuple[int, int, int] = await connection.fetchrow(
-        """
+        f"""
         with given as (
-            select named.*, timezone.id as zone, store.id, store.timezone as known
-            from unnest($1::text[], $2::text[]) with ordinality as named (store_id, name, place)
-            join timezone using (name)
+            select named.*, store.id, store.{column} as known
+            from unnest($1::text[], $2::{kind}[]) with ordinality as named (store_id, value, place)
             left join store on store.store_id = named.store_id
         ), added as (
-            insert into store (store_id, timezone)
-            select store_id, zone from given where id is null order by place
+            insert into store (store_id, {column})
+            select store_id, value from given where id is null order by place
         ), written as (
-            update store set timezone = given.zone from given
-            where store.id = given.id and given.known is distinct from given.zone
+            update store set {column} = given.value from given
+            where store.id = given.id and given.known is distinct from given.value
         )
         select count(*) filter (where known is null),
-               count(*) filter (where known <> zone),
-               count(*) filter (where known = zone)
+               count(*) filter (where known <> value),
+               count(*) filter (where known = value)
         from given
-        """,
+        """,  # noqa: S608 - column and kind are named above
         store_ids,
-        names,
+        values,
     )
     return counts

@@ -440,10 +440,10 @@ def test_the_first_twenty_faults_are_named_and_all_are_counted(store: Store) -> 
         ("polls", f'{POLLS}s,active,{NOON}\n"s"x,active,{NOON}\n', "line 3: "),
         (
             "polls",
-            f'{POLLS}s,active,{NOON}\n"s,active,{NOON}\n' + f"s,active,{NOON}\n" * 200_000,
+            f'{POLLS}s,active,{NOON}\n"s,active,{NOON}\n' + f"s,active,{NOON}\n" * 300_000,
             "line 3: no row ends within",
         ),
-        ("polls", f"{POLLS}{'x' * 5_000_000}", "line 2: no row ends within"),
+        ("polls", f"{POLLS}{'x' * 9_000_000}", "line 2: no row ends within"),
         ("polls", gzip.compress(f"{POLLS}{GOOD['polls']}".encode())[:-9],
          "the gzip data cannot be read: the file ends early"),
         ("polls", gzip.compress(f"{POLLS}{GOOD['polls']}".encode()) + b"more",
