@@ -18,9 +18,11 @@ from service.api import (
     feeds,
     operations,
     problems,
+    report_csv,
+    report_events,
+    report_summary,
     reports,
     stores,
-    summary,
 )
 from service.api.options import options
 from service.database import open_pool
@@ -119,7 +121,9 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     handlers = [
         *reports.ROUTES,
-        *summary.ROUTES,
+        *report_events.ROUTES,
+        *report_csv.ROUTES,
+        *report_summary.ROUTES,
         *stores.ROUTES,
         *availability.ROUTES,
         *feeds.ROUTES,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlencode
 
 from litestar import Request
+from litestar.datastructures import ResponseHeader
 from litestar.params import Parameter
 
 from service.api.problems import refused
@@ -24,6 +25,12 @@ Cursor: TypeAlias = Annotated[
         description="Where the page begins: `next_cursor` of the page before it.",
     ),
 ]
+#: What OpenAPI says of the header that `next_link` makes.
+NEXT_LINK = ResponseHeader(
+    name="Link",
+    documentation_only=True,
+    description='The next page, where there is one: `<…>; rel="next"` (RFC 8288).',
+)
 
 
 def to_cursor(place: str) -> str:

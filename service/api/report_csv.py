@@ -9,12 +9,15 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from litestar import Request
+import asyncpg
+from litestar import Request, get, head
+from litestar.openapi.spec import Operation
 from litestar.response import Response, Stream
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header, parse_etags, parse_range_header
 
-from service.api.problems import Problem
+from service.api.problems import Problem, documented
+from service.api.report_details import ReportId, known_report
 from service.report_files import NoSuchFile, ReportFiles
 from service.reports import Report
 
@@ -23,7 +26,61 @@ _WAIT_SECONDS = 1
 _MEDIA_TYPE = "text/csv"
 
 
-async def csv_response(
+class _CsvOperation(Operation):
+    """What Litestar cannot know: the handler makes each of these responses itself."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        text = {"text/csv": {"schema": {"type": "string", "format": "binary"}}}
+        etag = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the bytes."}}
+        schema["responses"] |= {
+            "200": {"description": "The whole file.", "content": text, "headers": etag},
+            "206": {"description": "The part that Range names.", "content": text, "headers": etag},
+            "304": {"description": "If-None-Match names it: it is known already."},
+        }
+        return schema
+
+
+@get(
+    "/reports/{report_id:uuid}/csv",
+    operation_id="getReportCsv",
+    summary="The CSV of a report",
+    tags=["reports"],
+    media_type="text/csv",
+    operation_class=_CsvOperation,
+    responses=documented(404, 409, 410, 416),
+)
+async def get_report_csv(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
+) -> Response[bytes]:
+    """Fetch the file: one row per store, in byte order of their ids.
+
+    Takes `If-None-Match`, a `Range`, and `Accept-Encoding: gzip`.
+    """
+    return await _response(request, files, await known_report(pool, report_id))
+
+
+# A handler of its own: Litestar gives each method of a handler the same operation id.
+@head(
+    "/reports/{report_id:uuid}/csv",
+    operation_id="headReportCsv",
+    summary="What there is to know of the CSV of a report",
+    tags=["reports"],
+    media_type="text/csv",
+    operation_class=_CsvOperation,
+    responses=documented(404, 409, 410, 416),
+)
+async def head_report_csv(
+    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
+) -> Response[None]:
+    """Tell size and tag of the file, without the file."""
+    return await _response(request, files, await known_report(pool, report_id))
+
+
+ROUTES = [get_report_csv, head_report_csv]
+
+
+async def _response(
     request: Request[Any, Any, Any], files: ReportFiles, report: Report
 ) -> Response[Any]:
     """Answer GET or HEAD for a report's file.

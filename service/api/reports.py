@@ -1,43 +1,43 @@
-"""Reports over HTTP: ask for one, follow it, fetch its CSV, cancel or delete it."""
+"""Reports over HTTP: ask for one, list them, tell how far one is, cancel or delete it."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import Request, delete, get, head, post
+from litestar import Request, delete, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
 from litestar.params import Parameter
-from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
+from litestar.response import Response
 from msgspec import Meta
 
 from compute.uptime import Interpolation
 from service.api.feeds import StoreId
 from service.api.instants import to_milliseconds
-from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
+from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused
-from service.api.report_csv import csv_response
+from service.api.report_details import (
+    ReportDetails,
+    ReportId,
+    details_of,
+    known_report,
+    no_such_report,
+)
 from service.api.strict import check_body
 from service.pipeline import ReportOptions, parse_max_gap
-from service.report_events import ReportEvents
 from service.report_files import ReportFiles
 from service.report_runner import ReportRunner, delete_report
 from service.reports import (
-    FINAL,
     KeyReused,
     QueueFull,
     Report,
-    State,
     create_report,
     list_reports,
     read_report,
 )
 from service.settings import Settings
-from service.spans import format_span
 from service.store import unknown_stores
 
 #: Stores that one report may be asked for by id.
@@ -46,7 +46,6 @@ MOST_STORES = 10_000
 _TAGS = ["reports"]
 _ASK_AGAIN_SECONDS = 1
 _QUEUE_SECONDS = 5
-_KEEP_ALIVE_SECONDS = 15.0
 _SHOWN = 20
 
 
@@ -92,52 +91,6 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
 
 
-class GivenOptions(msgspec.Struct, frozen=True):
-    """What a report was asked for."""
-
-    as_of: datetime | None
-    interpolation: Interpolation
-    max_gap: str
-    include_unknown: bool
-    stores: list[str] | None
-
-
-class ReportProgress(msgspec.Struct, frozen=True):
-    """How far a report is."""
-
-    stores_done: int
-    stores_total: Annotated[int | None, Meta(description="Null until it runs.")]
-    percent: Annotated[Annotated[float, Meta(ge=0, le=100)] | None, Meta(description="Of stores.")]
-    seconds_left: Annotated[float | None, Meta(description="Estimated, while it runs.")]
-
-
-class ReportLinks(msgspec.Struct, frozen=True):
-    """Where to go on."""
-
-    self: str
-    csv: str
-    events: str
-
-
-class ReportDetails(msgspec.Struct, frozen=True):
-    """A report that somebody asked for."""
-
-    id: UUID
-    status: State
-    as_of: Annotated[
-        datetime | None, Meta(description="End of every window; null while it is not known.")
-    ]
-    options: GivenOptions
-    progress: ReportProgress
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    seconds: Annotated[float | None, Meta(description="How long it ran, or runs so far.")]
-    file_size: Annotated[int | None, Meta(description="Bytes of its CSV.")]
-    error: Annotated[str | None, Meta(description="Why it failed.")]
-    links: ReportLinks
-
-
 class ReportPage(msgspec.Struct, frozen=True):
     """Some reports, the newest first."""
 
@@ -146,8 +99,6 @@ class ReportPage(msgspec.Struct, frozen=True):
         str | None, Meta(description="`cursor` of the next page; null on the last.")
     ]
 
-
-ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
 
 _STATUS: dict[str | None, Literal["Started", "Completed", "Failed", "Not Found"]] = {
     "queued": "Started",
@@ -248,7 +199,7 @@ async def post_report(
     await check_body(request, ReportRequest)
     options = await _options(pool, data or ReportRequest())
     report = await _create(pool, runner, settings, options, idempotency_key)
-    details = _details(report)
+    details = details_of(report)
     return Response(
         details,
         headers={"Location": details.links.self, "Retry-After": str(_ASK_AGAIN_SECONDS)},
@@ -261,13 +212,7 @@ async def post_report(
     summary="List reports",
     tags=_TAGS,
     responses=documented(422),
-    response_headers=[
-        ResponseHeader(
-            name="Link",
-            documentation_only=True,
-            description='The next page, where there is one: `<…>; rel="next"` (RFC 8288).',
-        )
-    ],
+    response_headers=[NEXT_LINK],
 )
 async def get_reports(
     request: Request[Any, Any, Any],
@@ -282,7 +227,7 @@ async def get_reports(
     if len(found) > limit:
         next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}")
     return Response(
-        ReportPage([_details(report) for report in page], next_cursor),
+        ReportPage([details_of(report) for report in page], next_cursor),
         headers=next_link(request, next_cursor),
     )
 
@@ -296,130 +241,7 @@ async def get_reports(
 )
 async def get_report(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
     """Tell all that is known of a report: its state, how far it is, when it will be ready."""
-    return _details(await _known(pool, report_id))
-
-
-class _EventsOperation(Operation):
-    """What Litestar says of no response: what a stream holds."""
-
-    def to_schema(self) -> dict[str, Any]:
-        schema = super().to_schema()
-        schema["responses"]["200"] = {
-            "description": "Events until the final state; lines that begin with `:` keep the "
-            "connection alive.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        }
-        return schema
-
-
-class _CsvOperation(Operation):
-    """What Litestar cannot know: the handler makes each of these responses itself."""
-
-    def to_schema(self) -> dict[str, Any]:
-        schema = super().to_schema()
-        text = {"text/csv": {"schema": {"type": "string", "format": "binary"}}}
-        etag = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the bytes."}}
-        schema["responses"] |= {
-            "200": {"description": "The whole file.", "content": text, "headers": etag},
-            "206": {"description": "The part that Range names.", "content": text, "headers": etag},
-            "304": {"description": "If-None-Match names it: it is known already."},
-        }
-        return schema
-
-
-@get(
-    "/reports/{report_id:uuid}/csv",
-    operation_id="getReportCsv",
-    summary="The CSV of a report",
-    tags=_TAGS,
-    media_type="text/csv",
-    operation_class=_CsvOperation,
-    responses=documented(404, 409, 410, 416),
-)
-async def get_report_csv(
-    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
-) -> Response[bytes]:
-    """Fetch the file: one row per store, in byte order of their ids.
-
-    Takes `If-None-Match`, a `Range`, and `Accept-Encoding: gzip`.
-    """
-    return await csv_response(request, files, await _known(pool, report_id))
-
-
-# A handler of its own: Litestar gives each method of a handler the same operation id.
-@head(
-    "/reports/{report_id:uuid}/csv",
-    operation_id="headReportCsv",
-    summary="What there is to know of the CSV of a report",
-    tags=_TAGS,
-    media_type="text/csv",
-    operation_class=_CsvOperation,
-    responses=documented(404, 409, 410, 416),
-)
-async def head_report_csv(
-    request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
-) -> Response[None]:
-    """Tell size and tag of the file, without the file."""
-    return await csv_response(request, files, await _known(pool, report_id))
-
-
-@get(
-    "/reports/{report_id:uuid}/events",
-    operation_id="streamReportEvents",
-    summary="A report's progress, as it happens",
-    tags=_TAGS,
-    media_type="text/event-stream",
-    operation_class=_EventsOperation,
-    responses={
-        204: ResponseSpec(None, description="`Last-Event-ID` names its last event."),
-        **documented(404),
-    },
-)
-async def get_report_events(
-    pool: asyncpg.Pool,
-    events: ReportEvents,
-    report_id: ReportId,
-    last_event_id: Annotated[
-        str | None,
-        Parameter(header="Last-Event-ID", description="`id` of the last event that arrived."),
-    ] = None,
-) -> Response[Any]:
-    """Send an event `report` whenever something changes, its data the report as `GET` shows it.
-
-    Ends after the final state; a client that comes back then gets 204, and need not again.
-    """
-    report = await _known(pool, report_id)
-    if report.state in FINAL and last_event_id == str(report.version):
-        return Response(None, status_code=204)
-    return ServerSentEvent(
-        _events(pool, events, report_id, last_event_id),
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
-
-
-async def _events(
-    pool: asyncpg.Pool, events: ReportEvents, report_id: UUID, told: str | None
-) -> AsyncIterator[ServerSentEventMessage]:
-    with events.changes(report_id) as changed:
-        # Headers go with the first piece: they must not wait for something to happen.
-        yield ServerSentEventMessage(data=None, comment="progress of a report")
-        while True:
-            changed.clear()
-            report = await read_report(pool, report_id)
-            if report is None:
-                yield ServerSentEventMessage(event="deleted", data="{}")
-                return
-            if str(report.version) != told:
-                told = str(report.version)
-                data = msgspec.json.encode(_details(report)).decode()
-                yield ServerSentEventMessage(event="report", id=told, data=data)
-            if report.state in FINAL:
-                return
-            while not changed.is_set():
-                if not await events.wait(changed, _KEEP_ALIVE_SECONDS):
-                    yield ServerSentEventMessage(data=None, comment="keep-alive")
-            if events.closing:
-                return
+    return details_of(await known_report(pool, report_id))
 
 
 @delete(
@@ -433,7 +255,7 @@ async def _events(
 async def delete_report_(pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId) -> None:
     """Cancel a report that waits or runs; delete one that has ended, with its file."""
     if not await delete_report(pool, files, report_id):
-        raise _no_such_report()
+        raise no_such_report()
 
 
 ROUTES = [
@@ -442,9 +264,6 @@ ROUTES = [
     post_report,
     get_reports,
     get_report,
-    get_report_csv,
-    head_report_csv,
-    get_report_events,
     delete_report_,
 ]
 
@@ -525,51 +344,3 @@ def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
         return instant, UUID(report_id)
     except ValueError:
         raise refused("cursor", "is not a cursor that a page gave: begin without one") from None
-
-
-async def _known(pool: asyncpg.Pool, report_id: UUID) -> Report:
-    report = await read_report(pool, report_id)
-    if report is None:
-        raise _no_such_report()
-    return report
-
-
-def _no_such_report() -> Problem:
-    return Problem(404, "There is no report with this id.", slug="report-not-found")
-
-
-def _details(report: Report) -> ReportDetails:
-    seconds = None
-    if report.started_at is not None and report.state != "queued":
-        seconds = ((report.finished_at or report.read_at) - report.started_at).total_seconds()
-        seconds = round(max(0, seconds), 3)
-    place = f"/reports/{report.id}"
-    return ReportDetails(
-        id=report.id,
-        status=report.state,
-        as_of=report.as_of,
-        options=GivenOptions(
-            report.asked_as_of,
-            report.interpolation,
-            format_span(report.options.max_gap),
-            report.include_unknown,
-            report.stores,
-        ),
-        progress=_progress(report, seconds),
-        created_at=report.created_at,
-        started_at=report.started_at,
-        finished_at=report.finished_at,
-        seconds=seconds,
-        file_size=report.file_size,
-        error=report.error,
-        links=ReportLinks(place, f"{place}/csv", f"{place}/events"),
-    )
-
-
-def _progress(report: Report, seconds: float | None) -> ReportProgress:
-    done, total = report.stores_done, report.stores_total
-    share = None if total is None else done / total if total else 1.0
-    left = None
-    if report.state == "running" and share and seconds is not None:
-        left = round(seconds * (1 - share) / share, 1)
-    return ReportProgress(done, total, None if share is None else round(100 * share, 1), left)

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 import asyncpg
 import msgspec
 from litestar import Request, Response, get, put
-from litestar.datastructures import ResponseHeader
 from litestar.params import Body, Parameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
@@ -25,7 +24,7 @@ from compute.feed_rows import (
     zone_names,
 )
 from service.api.feeds import END_CLOCK, START_CLOCK
-from service.api.pages import PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
+from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.strict import check_body
 from service.feeds import forget, ingest_rows
@@ -143,13 +142,7 @@ EncodedId: TypeAlias = Annotated[
     tags=["stores"],
     opt={"scope": "read"},
     responses=documented(422),
-    response_headers=[
-        ResponseHeader(
-            name="Link",
-            documentation_only=True,
-            description='The next page, where there is one: `<…>; rel="next"` (RFC 8288).',
-        )
-    ],
+    response_headers=[NEXT_LINK],
 )
 async def get_stores(
     request: Request[Any, Any, Any],

@@ -1,0 +1,95 @@
+"""A report's progress as server-sent events, on whichever instance the client is."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from litestar import get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation
+from litestar.params import Parameter
+from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
+
+from service.api.problems import documented
+from service.api.report_details import ReportId, details_of, known_report
+from service.report_events import ReportEvents
+from service.reports import FINAL, read_report
+
+_KEEP_ALIVE_SECONDS = 15.0
+
+
+class _EventsOperation(Operation):
+    """What Litestar says of no response: what a stream holds."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        schema["responses"]["200"] = {
+            "description": "Events until the final state; lines that begin with `:` keep the "
+            "connection alive.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+        return schema
+
+
+@get(
+    "/reports/{report_id:uuid}/events",
+    operation_id="streamReportEvents",
+    summary="A report's progress, as it happens",
+    tags=["reports"],
+    media_type="text/event-stream",
+    operation_class=_EventsOperation,
+    responses={
+        204: ResponseSpec(None, description="`Last-Event-ID` names its last event."),
+        **documented(404),
+    },
+)
+async def get_report_events(
+    pool: asyncpg.Pool,
+    events: ReportEvents,
+    report_id: ReportId,
+    last_event_id: Annotated[
+        str | None,
+        Parameter(header="Last-Event-ID", description="`id` of the last event that arrived."),
+    ] = None,
+) -> Response[Any]:
+    """Send an event `report` whenever something changes, its data the report as `GET` shows it.
+
+    Ends after the final state; a client that comes back then gets 204, and need not again.
+    """
+    report = await known_report(pool, report_id)
+    if report.state in FINAL and last_event_id == str(report.version):
+        return Response(None, status_code=204)
+    return ServerSentEvent(
+        _events(pool, events, report_id, last_event_id),
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(
+    pool: asyncpg.Pool, events: ReportEvents, report_id: UUID, told: str | None
+) -> AsyncIterator[ServerSentEventMessage]:
+    with events.changes(report_id) as changed:
+        # Headers go with the first piece: they must not wait for something to happen.
+        yield ServerSentEventMessage(data=None, comment="progress of a report")
+        while True:
+            changed.clear()
+            report = await read_report(pool, report_id)
+            if report is None:
+                yield ServerSentEventMessage(event="deleted", data="{}")
+                return
+            if str(report.version) != told:
+                told = str(report.version)
+                data = msgspec.json.encode(details_of(report)).decode()
+                yield ServerSentEventMessage(event="report", id=told, data=data)
+            if report.state in FINAL:
+                return
+            while not changed.is_set():
+                if not await events.wait(changed, _KEEP_ALIVE_SECONDS):
+                    yield ServerSentEventMessage(data=None, comment="keep-alive")
+            if events.closing:
+                return
+
+
+ROUTES = [get_report_events]
