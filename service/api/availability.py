@@ -2,13 +2,14 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import asyncpg
 import msgspec
 import numpy as np
 from litestar import get
-from litestar.params import Parameter
+from litestar.di import Provide
+from litestar.params import Dependency, Parameter
 from msgspec import Meta
 
 from compute.axis import PER_MS, Ints
@@ -130,29 +131,62 @@ MaxGap: TypeAlias = Annotated[
 ]
 
 
-@get(
-    "/stores/{store_id:str}/availability",
-    operation_id="getStoreAvailability",
-    summary="A store's availability over a window",
-    tags=["stores"],
-    opt={"scope": "read"},
-    responses=documented(404, 409, 422),
-)
-async def get_availability(
+class Asked(NamedTuple):
+    """A store, the question about it that the parameters are, and what answers it."""
+
+    store: KnownStore
+    question: Question
+    batch: StoreBatch
+
+
+async def _ask(
     pool: asyncpg.Pool,
     store_id: EncodedId,
     window_start: From = None,
     window_end: To = None,
     interpolation: InterpolationChoice = "nearest",
     max_gap: MaxGap = "24h",
+) -> Asked:
+    """Read the parameters of both resources, and what they ask about."""
+    try:
+        gap = parse_max_gap(max_gap)
+    except ValueError as error:
+        raise refused("max_gap", str(error)) from None
+    last = to_milliseconds(_instant_given(window_end, "to"), "to")
+    first = to_milliseconds(_instant_given(window_start, "from"), "from")
+    store = await known_store(pool, decoded_id(store_id))
+    if last is None:
+        last = await newest_poll(pool)
+        if last is None:
+            problem = str(NoPolls()).replace("the report an as_of", "a `to`")
+            raise Problem(409, problem, slug="no-polls")
+    if first is None:
+        first = max(0, last - _DEFAULT_WINDOW // _MILLISECOND)
+    if first >= last:
+        raise refused("from", "the window ends at or before its begin")
+    if last - first > LONGEST_WINDOW // _MILLISECOND:
+        raise refused("from", f"the window is longer than {LONGEST_WINDOW.days} days")
+    question = Question(last, interpolation, gap, windows=(last - first,))
+    return Asked(store, question, await read_batch(pool, store, question))
+
+
+@get(
+    "/stores/{store_id:str}/availability",
+    operation_id="getStoreAvailability",
+    summary="A store's availability over a window",
+    tags=["stores"],
+    opt={"scope": "read"},
+    dependencies={"asked": Provide(_ask)},
+    responses=documented(404, 409, 422),
+)
+async def get_availability(
+    asked: Annotated[Asked, Dependency(skip_validation=True)],
 ) -> StoreAvailability:
     """Tell how long a store was up and down within its business hours, over any window.
 
     The numbers are those of a report with the same end. A window is 366 days at the most.
     """
-    store, question, batch = await _ask(
-        pool, store_id, window_start, window_end, interpolation, max_gap
-    )
+    store, question, batch = asked
     totals = await asyncio.to_thread(batch_totals, batch, question)
     up, down, unknown = int(totals.up[0, 0]), int(totals.down[0, 0]), int(totals.unknown[0, 0])
     business = up + down + unknown
@@ -160,7 +194,7 @@ async def get_availability(
         store_id=store.store_id,
         window_start=instant_of(question.as_of - question.windows[0]),
         window_end=instant_of(question.as_of),
-        interpolation=interpolation,
+        interpolation=question.interpolation,
         max_gap=question.max_gap / 1000,
         business_time=exact_seconds(business),
         uptime=exact_seconds(up),
@@ -179,24 +213,18 @@ async def get_availability(
     summary="A store's timeline over a window",
     tags=["stores"],
     opt={"scope": "read"},
+    dependencies={"asked": Provide(_ask)},
     responses=documented(404, 409, 422),
 )
 async def get_timeline(
-    pool: asyncpg.Pool,
-    store_id: EncodedId,
-    window_start: From = None,
-    window_end: To = None,
-    interpolation: InterpolationChoice = "nearest",
-    max_gap: MaxGap = "24h",
+    asked: Annotated[Asked, Dependency(skip_validation=True)],
 ) -> StoreTimeline:
     """Tell of which segments a window's availability is made, and its polls.
 
     The lengths of the segments of one state add up to what `availability` says of the same window.
     A window is 366 days and 50,000 polls at the most.
     """
-    store, question, batch = await _ask(
-        pool, store_id, window_start, window_end, interpolation, max_gap
-    )
+    store, question, batch = asked
     start, end = question.as_of - question.windows[0], question.as_of
     words = _polls(batch, start, end)
     if len(words) > MOST_POLLS:
@@ -207,7 +235,7 @@ async def get_timeline(
             store_id=store.store_id,
             window_start=instant_of(start),
             window_end=instant_of(end),
-            interpolation=interpolation,
+            interpolation=question.interpolation,
             max_gap=question.max_gap / 1000,
             segments=_segments(parts),
             polls=[poll_of(word) for word in words.tolist()],
@@ -216,38 +244,6 @@ async def get_timeline(
 
 
 ROUTES = [get_availability, get_timeline]
-
-
-async def _ask(
-    pool: asyncpg.Pool,
-    encoded_id: str,
-    start: str | None,
-    end: str | None,
-    interpolation: Interpolation,
-    max_gap: str,
-) -> tuple[KnownStore, Question, StoreBatch]:
-    """The store, the question about it that the parameters are, and what answers it."""
-    store_id = decoded_id(encoded_id)
-    try:
-        gap = parse_max_gap(max_gap)
-    except ValueError as error:
-        raise refused("max_gap", str(error)) from None
-    last = to_milliseconds(_instant_given(end, "to"), "to")
-    first = to_milliseconds(_instant_given(start, "from"), "from")
-    store = await known_store(pool, store_id)
-    if last is None:
-        last = await newest_poll(pool)
-        if last is None:
-            problem = str(NoPolls()).replace("the report an as_of", "a `to`")
-            raise Problem(409, problem, slug="no-polls")
-    if first is None:
-        first = max(0, last - _DEFAULT_WINDOW // _MILLISECOND)
-    if first >= last:
-        raise refused("from", "the window ends at or before its begin")
-    if last - first > LONGEST_WINDOW // _MILLISECOND:
-        raise refused("from", f"the window is longer than {LONGEST_WINDOW.days} days")
-    question = Question(last, interpolation, gap, windows=(last - first,))
-    return store, question, await read_batch(pool, store, question)
 
 
 def _instant_given(text: str | None, name: str) -> datetime | None:

@@ -125,100 +125,69 @@ def _operation(feed: Feed, media_type: str) -> type[Operation]:
     return FeedOperation
 
 
-_DOCUMENTED = documented(413, 415, 422)
-
-
-@post(
-    "/polls",
-    operation_id="postPolls",
-    summary="Load polls",
-    tags=["feeds"],
-    status_code=200,
-    opt={"scope": "write"},
-    request_max_body_size=None,
-    operation_class=_operation("polls", _JSON),
-    responses=_DOCUMENTED,
-)
-async def post_polls(
-    request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
-) -> Ingested:
-    """Load up to 10,000 polls of JSON. The same path takes CSV, as `/polls/csv` does.
-
-    All rows are stored, or none. A poll of a store and a millisecond that are known replaces the
-    one that was, so sending the same again changes nothing.
-    """
-    return await _load("polls", request, pool, workers, settings)
-
-
-@post(
-    "/business-hours",
-    operation_id="postBusinessHours",
-    summary="Load business hours",
-    tags=["feeds"],
-    status_code=200,
-    opt={"scope": "write"},
-    request_max_body_size=None,
-    operation_class=_operation("business_hours", _JSON),
-    responses=_DOCUMENTED,
-)
-async def post_business_hours(
-    request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
-) -> Ingested:
-    """Load up to 10,000 rows of JSON. The same path takes CSV, as `/business-hours/csv` does.
-
-    All rows are stored, or none. A store that they name gets these hours instead of all that it
-    had. `new`, `replaced` and `unchanged` count stores.
-    """
-    return await _load("business_hours", request, pool, workers, settings)
-
-
-@post(
-    "/timezones",
-    operation_id="postTimezones",
-    summary="Load time zones",
-    tags=["feeds"],
-    status_code=200,
-    opt={"scope": "write"},
-    request_max_body_size=None,
-    operation_class=_operation("timezones", _JSON),
-    responses=_DOCUMENTED,
-)
-async def post_timezones(
-    request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
-) -> Ingested:
-    """Load up to 10,000 rows of JSON. The same path takes CSV, as `/timezones/csv` does.
-
-    All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.
-    """
-    return await _load("timezones", request, pool, workers, settings)
-
-
-def _csv_route(feed: Feed, path: str, operation_id: str, noun: str) -> HTTPRouteHandler:
+def _route(
+    feed: Feed,
+    path: str,
+    operation_id: str,
+    summary: str,
+    description: str,
+    taken: Sequence[str] = (_CSV, _JSON),
+) -> HTTPRouteHandler:
     @post(
         path,
         operation_id=operation_id,
-        summary=f"Load {noun} of CSV",
-        description=f"Load {noun}: CSV, plain or gzip, of any number of rows. All are stored, or "
-        f"none; see `{path.removesuffix('/csv')}` for what they replace.",
+        summary=summary,
+        description=description,
         tags=["feeds"],
         status_code=200,
         opt={"scope": "write"},
         request_max_body_size=None,
-        operation_class=_operation(feed, _CSV),
-        responses=_DOCUMENTED,
+        operation_class=_operation(feed, taken[-1]),
+        responses=documented(413, 415, 422),
     )
-    async def post_csv(
+    async def post_feed(
         request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
     ) -> Ingested:
-        return await _load(feed, request, pool, workers, settings, taken=(_CSV,))
+        return await _load(feed, request, pool, workers, settings, taken)
 
-    return post_csv
+    return post_feed
+
+
+def _csv_route(feed: Feed, path: str, operation_id: str, noun: str) -> HTTPRouteHandler:
+    description = (
+        f"Load {noun}: CSV, plain or gzip, of any number of rows. All are stored, or none; see "
+        f"`{path.removesuffix('/csv')}` for what they replace."
+    )
+    return _route(feed, path, operation_id, f"Load {noun} of CSV", description, (_CSV,))
 
 
 ROUTES = [
-    post_polls,
-    post_business_hours,
-    post_timezones,
+    _route(
+        "polls",
+        "/polls",
+        "postPolls",
+        "Load polls",
+        "Load up to 10,000 polls of JSON. The same path takes CSV, as `/polls/csv` does.\n\n"
+        "All rows are stored, or none. A poll of a store and a millisecond that are known replaces "
+        "the one that was, so sending the same again changes nothing.",
+    ),
+    _route(
+        "business_hours",
+        "/business-hours",
+        "postBusinessHours",
+        "Load business hours",
+        "Load up to 10,000 rows of JSON. The same path takes CSV, as `/business-hours/csv` does."
+        "\n\nAll rows are stored, or none. A store that they name gets these hours instead of all "
+        "that it had. `new`, `replaced` and `unchanged` count stores.",
+    ),
+    _route(
+        "timezones",
+        "/timezones",
+        "postTimezones",
+        "Load time zones",
+        "Load up to 10,000 rows of JSON. The same path takes CSV, as `/timezones/csv` does.\n\n"
+        "All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.",
+    ),
     _csv_route("polls", "/polls/csv", "postPollsCsv", "polls"),
     _csv_route("business_hours", "/business-hours/csv", "postBusinessHoursCsv", "business hours"),
     _csv_route("timezones", "/timezones/csv", "postTimezonesCsv", "time zones"),
@@ -231,7 +200,7 @@ async def _load(
     pool: asyncpg.Pool,
     workers: Workers,
     settings: Settings,
-    taken: Sequence[str] = (_CSV, _JSON),
+    taken: Sequence[str],
 ) -> Ingested:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
