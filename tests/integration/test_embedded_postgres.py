@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import psutil
 import pytest
 
@@ -25,7 +26,7 @@ needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become anothe
 # Prints the DSN, then answers each line of SQL with one value, over a new connection each time.
 # It changes its account after the imports: another account might not reach this Python.
 PROCESS = """
-import asyncio, concurrent.futures.thread, os, pwd, sys
+import asyncio, concurrent.futures.thread, faulthandler, os, pwd, sys
 from pathlib import Path
 import asyncpg
 from service import embedded
@@ -47,6 +48,7 @@ async def main():
             print(await connection.fetchval(sql), flush=True)
             await connection.close()
 
+faulthandler.dump_traceback_later(100)
 asyncio.run(main())
 """
 
@@ -55,7 +57,7 @@ class Process:
     """One process that uses the private PostgreSQL of a home."""
 
     def __init__(self, installation: "Installation", own: bool, **environment: str) -> None:
-        self.errors = ""
+        self._installation = installation
         arguments = [installation.home, "own" if own else "", installation.account]
         self._popen = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", PROCESS, *arguments, installation.system_folder],
@@ -90,7 +92,11 @@ class Process:
 
     def end(self) -> str:
         """Let it leave, wait until it did, and hand over what it wrote to standard error."""
-        _, errors = self._popen.communicate(timeout=60)
+        try:
+            _, errors = self._popen.communicate(timeout=120)
+        except subprocess.TimeoutExpired as hangs:
+            log = (self._installation.place / "postgresql.log").read_text()
+            pytest.fail(f"It does not end. It wrote: {hangs.stderr!r}; its PostgreSQL: {log}")
         return errors
 
     def kill(self, sent: signal.Signals) -> None:
@@ -321,6 +327,33 @@ def test_a_command_that_is_interrupted_does_not_wait_for_others_when_told_twice(
     assert "waiting for them" in owner.warning()
     owner.kill(signal.SIGINT)
     eventually(lambda: not installation.server_processes())
+
+
+def test_a_server_that_does_not_stop_is_ended_and_starts_again(
+    public_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(embedded, "_STOP_SECONDS", 1)
+
+    async def freeze_a_part() -> psutil.Process:
+        async with embedded_postgres(public_folder, own=True) as dsn:
+            connection = await asyncpg.connect(dsn)
+            await connection.execute("create table kept as select 7 as number")
+            part = "select pid from pg_stat_activity where backend_type = 'checkpointer'"
+            checkpointer = psutil.Process(await connection.fetchval(part))
+            await connection.close()
+            checkpointer.suspend()
+        return checkpointer
+
+    async def read() -> int:
+        async with embedded_postgres(public_folder, own=True) as dsn:
+            connection = await asyncpg.connect(dsn)
+            number: int = await connection.fetchval("select number from kept")
+            await connection.close()
+            return number
+
+    assert not asyncio.run(freeze_a_part()).is_running()
+    assert "does not stop" in caplog.text
+    assert asyncio.run(read()) == 7
 
 
 def test_the_service_stops_its_server_whoever_uses_it(installation: Installation) -> None:
