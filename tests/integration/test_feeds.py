@@ -288,6 +288,32 @@ def test_of_two_polls_in_one_millisecond_the_later_arrival_counts_across_files(
     ]
 
 
+def test_the_files_of_a_command_are_stored_in_their_order_and_a_bad_one_is_left_out(
+    store: Store, tmp_path: Path
+) -> None:
+    texts = {
+        "first": f"{POLLS}s,active,{NOON}\n",
+        "bad": f"{POLLS}t,shut,{NOON}\n",
+        "last": f"{POLLS}s,inactive,{NOON}\n",
+    }
+    arguments = []
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        arguments += ["--polls", name]
+    (tmp_path / "zones").write_text("store_id,timezone_str\nz,Asia/Tokyo\n")
+    arguments += ["--timezones", "zones"]
+    done = storewatch("ingest", *arguments, database_url=store.database_url, home=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "zones: 1 rows of timezones: 1 new, 0 replaced, 0 unchanged",
+        "first: 1 rows of polls: 1 new, 0 replaced, 0 unchanged",
+        "last: 1 rows of polls: 0 new, 1 replaced, 0 unchanged",
+        "Error: bad: line 2, column status, value 'shut': is neither active nor inactive",
+        "bad: 1 bad; nothing of it was stored",
+    ]
+    assert [(name, status) for name, _, status in store.polls()] == [("s", "inactive")]
+
+
 def test_hours_replace_the_whole_week_of_each_store_they_name_and_no_other(store: Store) -> None:
     store.load("business_hours", f"{HOURS}s,0,09:00,17:00\ns,1,09:00,17:00\nt,0,08:00,12:00\n")
     done = store.load("business_hours", f"{HOURS}s,4,10:00,11:00\nu,5,10:00,11:00\n")
