@@ -49,8 +49,6 @@ _SETTINGS = {
     "max_logical_replication_workers": "0",
     "log_checkpoints": "off",
 }
-#: A disk that takes its time needs some of it; nobody waits for ever.
-_STOP_SECONDS = 30
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 # A shell that becomes the command it is given. It leaves a process behind which interrupts the
@@ -136,7 +134,8 @@ async def embedded_postgres(home: Path, *, own: bool) -> AsyncIterator[str]:
                 if not own:
                     await _until_unused(place, users)
         finally:
-            _stop(server)
+            server.send_signal(signal.SIGINT)  # a "fast" shutdown: ends connections, writes, leaves
+            server.communicate(b"\n")
 
 
 @contextmanager
@@ -375,16 +374,6 @@ async def _until_ready(server: subprocess.Popen[bytes], place: _Place) -> None:
                 "\n".join([f"PostgreSQL does not start on {place.data}:", *log[-10:]])
             )
         await asyncio.sleep(0.02)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.send_signal(signal.SIGINT)  # a "fast" shutdown: ends connections, writes, leaves
-    try:
-        server.communicate(b"\n", timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        logger.warning("PostgreSQL does not stop: ending it; its next start replays its log.")
-        server.send_signal(signal.SIGQUIT)  # an "immediate" one, which waits for no process
-        server.communicate()
 
 
 async def _answers(place: _Place) -> bool:
