@@ -2,6 +2,8 @@
 
 import re
 
+#: A span, for schemas too, which know no word for a text that is all left out.
+SPAN_PATTERN = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 
 
@@ -11,7 +13,7 @@ def parse_span(text: str) -> int:
     Raises:
         ValueError: it is no span; reads on after the text itself
     """
-    if not re.fullmatch(r"(\d+d)?(\d+h)?(\d+m)?(\d+s)?", text, re.ASCII) or not text:
+    if not re.fullmatch(SPAN_PATTERN, text) or not text:
         raise ValueError("is not a span of time such as 24h, 90m or 1d12h")
     return sum(int(part[:-1]) * _UNITS[part[-1]] for part in re.findall(r"\d+\D", text))
 

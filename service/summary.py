@@ -12,8 +12,9 @@ from compute.axis import PER_MS
 from compute.roll_up import RANGES, RollUp
 
 Seconds = Annotated[float, Meta(ge=0, description="Exact seconds.")]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
 Availability = Annotated[
-    Annotated[float, Meta(ge=0, le=1)] | None,
+    Fraction | None,
     Meta(description="uptime / (uptime + downtime); null where both are 0."),
 ]
 
@@ -108,7 +109,7 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
                 uptime=exact_seconds(up),
                 downtime=exact_seconds(down),
                 unknown=exact_seconds(unknown),
-                availability=_availability(up, down),
+                availability=availability_of(up, down),
             )
             for name, (up, down, unknown) in zip(names, kept.sums, strict=True)
         ],
@@ -120,7 +121,7 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
                 uptime=exact_seconds(up),
                 downtime=exact_seconds(down),
                 unknown=exact_seconds(unknown),
-                availability=_availability(up, down),
+                availability=availability_of(up, down),
             )
             for store_id, up, down, unknown in kept.most_downtime
         ],
@@ -132,5 +133,11 @@ def exact_seconds(half_milliseconds: int) -> float:
     return half_milliseconds / (1000 * PER_MS)
 
 
-def _availability(up: int, down: int) -> float | None:
-    return up / (up + down) if up + down else None
+def share_of(part: int, whole: int) -> float | None:
+    """A part of a whole; None where there is no whole."""
+    return part / whole if whole else None
+
+
+def availability_of(up: int, down: int) -> float | None:
+    """Uptime of the time of which something is known; None where nothing is."""
+    return share_of(up, up + down)

@@ -29,8 +29,16 @@ from service.api.stores import (
     poll_of,
 )
 from service.pipeline import NoPolls, parse_max_gap
+from service.spans import SPAN_PATTERN
 from service.store import EPOCH, KnownStore, newest_poll, read_batch
-from service.summary import Seconds, exact_seconds
+from service.summary import (
+    Availability,
+    Fraction,
+    Seconds,
+    availability_of,
+    exact_seconds,
+    share_of,
+)
 
 #: The longest window of one request: a leap year.
 LONGEST_WINDOW = timedelta(days=366)
@@ -39,9 +47,8 @@ MOST_POLLS = 50_000
 _DEFAULT_WINDOW = timedelta(days=7)
 _MILLISECOND = timedelta(milliseconds=1)
 
-_Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Share: TypeAlias = Annotated[
-    _Fraction | None, Meta(description="Share of business time; null where there is none.")
+    Fraction | None, Meta(description="Share of business time; null where there is none.")
 ]
 
 
@@ -63,10 +70,7 @@ class StoreAvailability(msgspec.Struct, frozen=True):
     uptime_share: Share
     downtime_share: Share
     unknown_share: Share
-    availability: Annotated[
-        _Fraction | None,
-        Meta(description="uptime / (uptime + downtime); null where both are 0."),
-    ]
+    availability: Availability
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -124,7 +128,7 @@ MaxGap: TypeAlias = Annotated[
     str,
     Parameter(
         description="For how long an observation speaks to either side, 1m to 31d.",
-        pattern=r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+        pattern=SPAN_PATTERN,
         min_length=2,
         max_length=20,
     ),
@@ -200,10 +204,10 @@ async def get_availability(
         uptime=exact_seconds(up),
         downtime=exact_seconds(down),
         unknown=exact_seconds(unknown),
-        uptime_share=_share(up, business),
-        downtime_share=_share(down, business),
-        unknown_share=_share(unknown, business),
-        availability=_share(up, up + down),
+        uptime_share=share_of(up, business),
+        downtime_share=share_of(down, business),
+        unknown_share=share_of(unknown, business),
+        availability=availability_of(up, down),
     )
 
 
@@ -273,7 +277,3 @@ def _segments(parts: Timeline) -> list[Segment]:
 
 def _of_half_milliseconds(position: int) -> datetime:
     return EPOCH + timedelta(microseconds=position * (1000 // PER_MS))
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

@@ -88,8 +88,10 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, method: str)
         parameter["schema"] = _without_null(parameter["schema"])
         parameter["schema"].pop("description", None)  # the parameter itself says it
     for content in (body := operation.get("requestBody", {})).get("content", {}).values():
-        if _NULL in content["schema"].get("oneOf", ()):
-            body["required"] = False  # Litestar says that every body is
+        choices = content["schema"].get("oneOf", [])
+        if _NULL in choices:  # Litestar says that every body must be there, and may be null
+            body["required"] = False
+            (content["schema"],) = (choice for choice in choices if choice != _NULL)
     for status, response in operation["responses"].items():
         headers = response.get("headers", {})
         for name, (schema, text) in _HEADERS_OF_STATUS.get(status, {}).items():

@@ -8,7 +8,6 @@ import asyncpg
 import msgspec
 from litestar import Request, delete, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.openapi.spec import Operation
 from litestar.params import Parameter
 from litestar.response import Response
 from msgspec import Meta
@@ -38,6 +37,7 @@ from service.reports import (
     read_report,
 )
 from service.settings import Settings
+from service.spans import SPAN_PATTERN
 from service.store import unknown_stores
 
 #: Stores that one report may be asked for by id.
@@ -77,7 +77,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         str,
         Meta(
             description="For how long an observation speaks to either side, 1m to 31d.",
-            pattern=r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+            pattern=SPAN_PATTERN,
             min_length=2,
             max_length=20,
         ),
@@ -147,25 +147,11 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     return ReportStatus(report_id, _STATUS[report.state if report else None])
 
 
-class _CreateOperation(Operation):
-    """The body may be left out; Litestar says of it that it must be there, and may be null."""
-
-    def to_schema(self) -> dict[str, Any]:
-        schema = super().to_schema()
-        body = {"$ref": f"#/components/schemas/{ReportRequest.__name__}"}
-        schema["requestBody"] = {
-            "required": False,
-            "content": {"application/json": {"schema": body}},
-        }
-        return schema
-
-
 @post(
     "/reports",
     operation_id="createReport",
     summary="Ask for a report",
     tags=_TAGS,
-    operation_class=_CreateOperation,
     status_code=202,
     opt={"scope": "write"},
     responses=documented(413, 422, 429),

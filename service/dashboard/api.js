@@ -1,6 +1,7 @@
 // Asks the service: the one place that knows of keys, problems and streams of events.
 
 const KEY = "storewatch-key";
+const REPORT_PAGE = 100;
 const listeners = new Set();
 let asking = null; // the question for a key that is open now: { reason, promise, answer }
 
@@ -101,33 +102,31 @@ export const startReport = async (options) => {
 const randomKey = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Reports, newest first; all of them if `most` is left out. */
-export async function listReports(most = Infinity) {
-  const reports = [];
+/** The pages of a long list, one after the other. */
+export async function* pages(path, limit, options) {
   let cursor = null;
   do {
-    const query = new URLSearchParams({ limit: String(Math.min(most, 100)) });
+    const query = new URLSearchParams({ limit: String(limit) });
     if (cursor) query.set("cursor", cursor);
-    const page = await getJson(`/reports?${query}`);
-    reports.push(...page.items);
+    const page = await getJson(`${path}?${query}`, options);
+    yield page;
     cursor = page.next_cursor;
-  } while (cursor && reports.length < most);
-  return reports;
+  } while (cursor);
+}
+
+/** The newest reports, or the newest of those that are wanted. */
+export async function newestReports(most, wanted = () => true) {
+  const found = [];
+  for await (const { items } of pages("/reports", REPORT_PAGE)) {
+    found.push(...items.filter(wanted));
+    if (found.length >= most) break;
+  }
+  return found.slice(0, most);
 }
 
 /** The newest completed reports over all stores. */
-export async function completedReports(most = 2) {
-  const found = [];
-  let cursor = null;
-  do {
-    const query = new URLSearchParams({ limit: "100" });
-    if (cursor) query.set("cursor", cursor);
-    const page = await getJson(`/reports?${query}`);
-    found.push(...page.items.filter((report) => report.status === "completed" && !report.options.stores));
-    cursor = page.next_cursor;
-  } while (cursor && found.length < most);
-  return found.slice(0, most);
-}
+export const completedReports = (most) =>
+  newestReports(most, (report) => report.status === "completed" && !report.options.stores);
 
 export const storePath = (id) => `/stores/${encodeURIComponent(id)}`;
 

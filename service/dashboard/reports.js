@@ -1,15 +1,15 @@
 // Reports: start one, see it run, fetch, cancel or delete it.
 
-import { fetched, follow, getJson, key, listReports, save, startReport } from "./api.js";
+import { fetched, follow, getJson, key, newestReports, save, startReport } from "./api.js";
 import { bytes, count, instant, percent, span } from "./format.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
 
-const PAGE = 100;
+const SHOWN = 100;
 const ended = (report) => !["queued", "running"].includes(report.status);
 
 export function Reports() {
-  const { data, error, reload } = useLoaded(() => listReports(PAGE), []);
+  const { data, error, reload } = useLoaded(() => newestReports(SHOWN), []);
   const [reports, setReports] = useState(null);
   const [said, setSaid] = useState("");
   useEffect(() => data && setReports(data), [data]);

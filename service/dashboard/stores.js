@@ -1,6 +1,6 @@
 // All stores of the newest report, in a table of any length: only the rows in sight are drawn.
 
-import { completedReports, getJson, save } from "./api.js";
+import { completedReports, pages, save } from "./api.js";
 import { ago, count, instant, percent } from "./format.js";
 import { Loading, storeLink, useLoaded, Wrong } from "./parts.js";
 import { csvOf, reportTable } from "./report_csv.js";
@@ -68,13 +68,9 @@ async function loadZones(table, signal, tell) {
   let rows = null;
   let row = 0; // both lists have the order of ids, so the next store is mostly the next row
   let done = 0;
-  let cursor = null;
   let told = performance.now();
-  do {
-    const query = new URLSearchParams({ limit: String(ZONE_PAGE) });
-    if (cursor) query.set("cursor", cursor);
-    const page = await getJson(`/stores?${query}`, { signal });
-    for (const { store_id: id, effective_timezone: zone } of page.items) {
+  for await (const { items } of pages("/stores", ZONE_PAGE, { signal })) {
+    for (const { store_id: id, effective_timezone: zone } of items) {
       if (!place.has(zone)) place.set(zone, names.push(zone) - 1);
       if (table.ids[row] !== id) {
         rows ??= new Map(table.ids.map((known, at) => [known, at]));
@@ -84,13 +80,12 @@ async function loadZones(table, signal, tell) {
       of[row] = place.get(zone);
       row += 1;
     }
-    done += page.items.length;
-    cursor = page.next_cursor;
-    if (cursor && performance.now() - told > 500) {
+    done += items.length;
+    if (performance.now() - told > 500) {
       told = performance.now();
       tell({ of, names: [...names], done });
     }
-  } while (cursor && !signal.aborted);
+  }
   table.zones = { of, names, done, complete: true };
   tell(table.zones);
 }
