@@ -28,7 +28,7 @@ async function feedOf(file) {
     .split(/\r?\n/, 1)[0]
     .split(",")
     .map((name) => name.trim().replace(/^"(.*)"$/, "$1").toLowerCase());
-  const given = names.toSorted?.().join() ?? names.slice().sort().join();
+  const given = names.sort().join();
   const found = Object.keys(FEEDS).find((header) => header.split(",").sort().join() === given);
   if (!found) {
     throw new Problem(0, {
