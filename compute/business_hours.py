@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from zoneinfo import ZoneInfo, reset_tzpath
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from compute.axis import DAY_MS, Axis, Ints
-
-# Zone rules come from the tzdata package alone: the same numbers on every machine.
-reset_tzpath(to=())
-
-#: The zone of a store that no feed gave one.
-DEFAULT_TIMEZONE = "America/Chicago"
+from compute.zones import DEFAULT_TIMEZONE
 
 MIDNIGHT_FROM_MS = DAY_MS - 60_000  # 23:59: feeds of this kind cannot write 24:00
 _HOUR_MS = 3_600_000

@@ -1,6 +1,13 @@
 """What is measured, under the names that `/metrics` tells; whoever does the work counts it here."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from importlib.metadata import version
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+from compute.zones import TZ_VERSION
+
+BUILD = Info("storewatch_build", "What runs: version of storewatch, release of the tz database.")
+BUILD.info({"version": version("storewatch"), "tz_version": TZ_VERSION})
 
 REQUEST_SECONDS = Histogram(
     "storewatch_http_request_seconds",

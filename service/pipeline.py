@@ -1,7 +1,7 @@
 """One report, from the store to the CSV: read → compute → write, with progress."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import asyncpg
@@ -14,6 +14,7 @@ from compute.report_rows import Question, StoreBatch, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.uptime import Interpolation
 from compute.workers import Workers
+from compute.zones import ZoneUnknown, zone_names
 from service import metrics
 from service.spans import parse_span
 from service.store import Snapshot, StorePage, snapshot
@@ -105,6 +106,7 @@ async def write_report(
     Raises:
         NoPolls: `as_of` was left out, and there is no poll
         WorkerDied: a batch killed its worker, also alone
+        ZoneUnknown: the tz database lacks the zone of one of the stores
     """
     async with snapshot(pool) as store:
         as_of = options.as_of if options.as_of is not None else await store.newest_poll()
@@ -114,7 +116,10 @@ async def write_report(
         total = await store.count_stores(options.stores)
         progress = Progress(0, total, as_of, no_stores(len(question.windows)))
         on_progress(progress)
-        zones = Zones(await store.zone_names())
+        zones = await store.zone_names()
+        lacking = [number for number, name in zones.items() if name not in zone_names()]
+        if lacking and (lost := await store.stores_in(lacking, options.stores)):
+            raise ZoneUnknown(lost)
 
         async def compute(page: StorePage) -> tuple[bytes, RollUp]:
             with metrics.BATCH_SECONDS.labels("read").time():
@@ -138,27 +143,28 @@ async def write_report(
         return progress
 
 
-class Zones:
-    """Zone names as the kernel takes them, and the place of each of the database's numbers."""
-
-    def __init__(self, names: dict[int, str]) -> None:
-        self.names = tuple(names.values())
-        self.place = np.full(max(names, default=0) + 1, -1, dtype=np.int64)
-        self.place[list(names)] = np.arange(len(names))
-
-
 async def read_batch(
-    store: Snapshot, page: StorePage, zones: Zones, question: Question
+    store: Snapshot, page: StorePage, zones: Mapping[int, str], question: Question
 ) -> StoreBatch:
-    """A page of stores with their polls, as the kernel takes it."""
+    """A page of stores with their polls, as the kernel takes it.
+
+    Args:
+        store: where to read
+        page: the stores
+        zones: names by number; only those of the page's stores go on
+        question: whose days' polls matter
+    """
+    used, zone = np.unique(page.timezone, return_inverse=True)
+    if used[0] == 0:  # none given
+        used, zone = used[1:], zone - 1
     polls = await store.polls(page.id, *question.days)
     return StoreBatch(
         store_ids=page.store_ids,
         id_size=page.id_size,
         hours=page.hours,
         hours_rows=page.hours_size // 8,
-        zone=zones.place[page.timezone],
-        zone_names=zones.names,
+        zone=zone,
+        zone_names=tuple(zones[number] for number in used.tolist()),
         polls=polls.packed,
         poll_store=_places(page.id, polls.store),
         poll_day=polls.day,

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from compute.workers import WorkerDied, Workers
+from compute.zones import ZoneUnknown
 from service import reports
 from service.database import DATABASE_AWAY
 from service.logs import about_report
@@ -143,7 +144,7 @@ class ReportRunner:
         except DATABASE_AWAY:
             raise  # the fault is not the report's: it is run again when its lease has passed
         except Exception as error:
-            known = isinstance(error, (NoPolls, *_DATABASE_FAILED))
+            known = isinstance(error, (NoPolls, ZoneUnknown, *_DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
             await reports.fail_report(self._pool, report, _told(error))
         else:
@@ -235,6 +236,6 @@ async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID)
 
 def _told(error: Exception) -> str:
     """A reason that may be shown to whoever asks: no path, no SQL."""
-    if isinstance(error, NoPolls | WorkerDied):
+    if isinstance(error, NoPolls | WorkerDied | ZoneUnknown):
         return str(error)
     return f"the service could not make it ({type(error).__name__}); its log tells more"

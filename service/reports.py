@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 
 from compute.uptime import Interpolation
+from compute.zones import TZ_VERSION
 from service.pipeline import Progress, ReportOptions
 from service.store import EPOCH, Database
 from service.summary import to_kept
@@ -54,6 +55,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         finished_at: when it ended
         file_size: bytes of its CSV
         file_sha256: of its CSV
+        tz_version: release of the tz database that it was made with; None: not completed, or by an
+            older version
         read_at: when this was read, by the database's clock
     """
 
@@ -76,6 +79,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     file_size: int | None
     file_sha256: bytes | None
+    tz_version: str | None
     read_at: datetime
 
     @property
@@ -259,7 +263,7 @@ async def complete_report(
         """
         update report set state = 'completed', finished_at = now(), leased_until = null,
             stores_done = $3, stores_total = $4, as_of = $5, file_size = $6, file_sha256 = $7,
-            summary = $8
+            summary = $8, tz_version = $9
         where id = $1 and run = $2 and state = 'running'
         """,
         report.id,
@@ -270,6 +274,7 @@ async def complete_report(
         size,
         sha256,
         to_kept(progress.roll_up),
+        TZ_VERSION,
     )
 
 

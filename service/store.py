@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
-from compute.business_hours import DEFAULT_TIMEZONE
 from compute.feed_rows import LONGEST_STORE_ID
 from compute.polls import PollDays
 from compute.report_rows import Question, StoreBatch
+from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
 
 #: Whatever takes a statement.
 Database: TypeAlias = "asyncpg.Connection | asyncpg.Pool"
@@ -136,7 +136,13 @@ async def read_store(connection: Database, store_id: str) -> KnownStore | None:
 
 
 async def read_batch(connection: Database, store: KnownStore, question: Question) -> StoreBatch:
-    """One store as the kernel takes it, with the polls that matter to a question."""
+    """One store as the kernel takes it, with the polls that matter to a question.
+
+    Raises:
+        ZoneUnknown: the tz database lacks its zone
+    """
+    if store.timezone is not None and store.timezone not in zone_names():
+        raise ZoneUnknown([StoresInZone(store.timezone, 1, store.store_id)])
     polls = await read_polls(connection, [store.number], *question.days)
     return StoreBatch(
         store_ids=store.store_id.encode(),
@@ -279,8 +285,30 @@ class Snapshot:
         return int(await self._lead.fetchval(count, named))
 
     async def zone_names(self) -> dict[int, str]:
-        """The zones' IANA names by their number in the database."""
+        """The zones' IANA names by their number in the database, also of zones without a store."""
         return dict(await self._lead.fetch("select id, name from timezone"))
+
+    async def stores_in(
+        self, zones: Sequence[int], named: Sequence[str] | None = None
+    ) -> list[StoresInZone]:
+        """Those of some zones that have stores, in the order of their names.
+
+        Args:
+            zones: their numbers in the database
+            named: ids of the stores that count; None: all
+        """
+        rows = await self._lead.fetch(
+            """
+            select timezone.name, count(*), min(store_id)
+            from store join timezone on timezone.id = store.timezone
+            where store.timezone = any ($1::smallint[])
+                and ($2::text[] is null or store_id = any ($2))
+            group by timezone.name order by timezone.name
+            """,
+            zones,
+            named,
+        )
+        return [StoresInZone(*row) for row in rows]
 
     async def pages(self, named: Sequence[str] | None = None) -> AsyncIterator[StorePage]:
         """Stores in byte order of their ids, in pages of about as many polls each.

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import asyncpg
 import msgspec
 from litestar import MediaType, Response, get
+from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from compute.workers import WorkerDied, Workers
+from compute.zones import TZ_VERSION
 from service import metrics
 from service.api.problems import Problem, documented
 
@@ -32,6 +34,9 @@ class Ready(msgspec.Struct, frozen=True):
     status: Literal["ok"]
     database: Literal["ok"]
     workers: Literal["ok"]
+    tz_version: Annotated[
+        str, Meta(description="Release of the tz database that reports are made with.")
+    ]
 
 
 @get(
@@ -71,7 +76,7 @@ async def ready(pool: asyncpg.Pool, workers: Workers) -> Ready:
             headers={"Retry-After": "1"},
             **parts,
         )
-    return Ready("ok", "ok", "ok")
+    return Ready("ok", "ok", "ok", TZ_VERSION)
 
 
 async def _asks(pool: asyncpg.Pool) -> bool:

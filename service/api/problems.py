@@ -20,6 +20,7 @@ from litestar.params import ParameterKwarg
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import FeedRefused
+from compute.zones import ZoneUnknown
 from service.database import DATABASE_AWAY
 
 log = logging.getLogger("storewatch.api")
@@ -193,6 +194,8 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return _of_litestar(error)
     if isinstance(error, FeedRefused):
         return _of_feed(error)
+    if isinstance(error, ZoneUnknown):
+        return Problem(409, f"{str(error)[0].upper()}{str(error)[1:]}.", slug="zone-unknown")
     if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
         return Problem(400, "The body is not UTF-8.")
     if isinstance(error, DATABASE_AWAY):

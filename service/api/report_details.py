@@ -58,6 +58,13 @@ class ReportDetails(msgspec.Struct, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     seconds: Annotated[float | None, Meta(description="How long it ran, or runs so far.")]
+    tz_version: Annotated[
+        str | None,
+        Meta(
+            description="Release of the tz database it was made with, such as 2026f; null: not "
+            "completed, or made by a version that did not keep it."
+        ),
+    ]
     file_size: Annotated[int | None, Meta(description="Bytes of its CSV.")]
     error: Annotated[str | None, Meta(description="Why it failed.")]
     links: ReportLinks
@@ -103,6 +110,7 @@ def details_of(report: Report) -> ReportDetails:
         started_at=report.started_at,
         finished_at=report.finished_at,
         seconds=seconds,
+        tz_version=report.tz_version,
         file_size=report.file_size,
         error=report.error,
         links=ReportLinks(place, f"{place}/csv", f"{place}/events"),

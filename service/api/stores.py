@@ -14,7 +14,7 @@ from litestar.params import Body, Parameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
-from compute.business_hours import DEFAULT_TIMEZONE, unpack_hours
+from compute.business_hours import unpack_hours
 from compute.feed_rows import (
     LONGEST_STORE_ID,
     Feed,
@@ -23,6 +23,7 @@ from compute.feed_rows import (
     store_id_problem,
     zone_names,
 )
+from compute.zones import DEFAULT_TIMEZONE
 from service.api.feeds import END_CLOCK, START_CLOCK
 from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused

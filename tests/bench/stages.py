@@ -15,7 +15,7 @@ from compute.csv_rows import WINDOWS_MS, csv_rows
 from compute.polls import observed_positions
 from compute.report_rows import Question, StoreBatch
 from compute.uptime import observe, runs, totals
-from service.pipeline import Zones, read_batch
+from service.pipeline import read_batch
 from service.store import snapshot
 from tests.bench.measure import console
 
@@ -87,7 +87,7 @@ async def _report(pool: asyncpg.Pool, stages: Stages) -> tuple[int, int]:
     async with snapshot(pool) as store:
         as_of = await store.newest_poll()
         question = Question(as_of or 0, "nearest", 86_400_000, include_unknown=False)
-        zones = Zones(await store.zone_names())
+        zones = await store.zone_names()
         pages = store.pages()
         with tempfile.TemporaryFile() as file:
             while True:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from compute.zones import TZ_VERSION
 from tests.integration.service import (
     Service,
     ask,
@@ -43,7 +44,12 @@ def measures(service: Service) -> dict[str, float]:
 def test_it_is_alive_and_ready(service: Service) -> None:
     assert service.get("/health/live").json() == {"status": "ok"}
     ready = service.get("/health/ready")
-    assert ready.json() == {"status": "ok", "database": "ok", "workers": "ok"}
+    assert ready.json() == {
+        "status": "ok",
+        "database": "ok",
+        "workers": "ok",
+        "tz_version": TZ_VERSION,
+    }
 
 
 def test_measures_follow_what_is_done(service: Service) -> None:
