@@ -174,6 +174,19 @@ def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
     )
 
 
+def polls_outside(days: PollDays, first: int, end: int) -> PollDays:
+    """The polls that do not lie in a stretch of time; rows without one are left out.
+
+    Args:
+        days: rows of polls
+        first: milliseconds since 1970-01-01 UTC
+        end: the same, not included
+    """
+    store, poll = unpack_polls(days)
+    outside = (poll >> 1 < first) | (poll >> 1 >= end)
+    return _rows(store[outside], poll[outside])
+
+
 def unpack_polls(days: PollDays) -> tuple[Ints, Ints]:
     """Store and poll (int64[n] each, as `pack_polls` takes them) of each poll."""
     count = days.size // WORD.itemsize

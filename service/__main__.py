@@ -44,6 +44,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
     def run(*args: object, **kwargs: object) -> None:
         from compute.feed_rows import FeedRefused
         from compute.workers import WorkerDied
+        from compute.zones import ZoneUnknown
         from service.database import DatabaseUnavailable
         from service.keys import KeyRefused
         from service.pipeline import NoPolls
@@ -55,7 +56,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             raise _Refused(str(error)) from error
         except BrokenPipeError:  # who reads our output has had enough; click knows what to do
             raise
-        except (DatabaseUnavailable, NoPolls, WorkerDied, OSError) as error:
+        except (DatabaseUnavailable, NoPolls, WorkerDied, ZoneUnknown, OSError) as error:
             raise _Failed(str(error)) from error
 
     return run
@@ -218,6 +219,36 @@ async def report(
         include_unknown=unknown,
     )
     await _report(_settings(), options, None if out == "-" else Path(out))
+
+
+@main.command("delete-polls")
+@click.option("--from", "first", required=True, help="The first instant whose polls go, ISO 8601.")
+@click.option("--to", "end", required=True, help="The first instant after it whose polls stay.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_command
+async def delete_polls(first: str, end: str, yes: bool) -> None:
+    """Delete the polls of all stores in a stretch of time, for good.
+
+    The way back when a poller's clock was wrong: polls of the future move the end of every default
+    report there.
+    """
+    from compute.feed_rows import parse_instant
+    from service import poll_removal
+
+    begin, until = _parsed("--from", parse_instant, first), _parsed("--to", parse_instant, end)
+    if begin >= until:
+        raise click.BadParameter("is not after --from", param_hint="--to")
+    async with _database() as pool:
+        if not yes:
+            most = await poll_removal.count_polls(pool, begin, until)
+            click.confirm(f"Delete up to {most} polls, for good?", abort=True, err=True)
+        removed = await poll_removal.delete_polls(pool, begin, until)
+    newest = removed.newest_poll
+    click.echo(
+        f"{removed.polls} polls deleted; "
+        + ("none is left" if newest is None else f"the newest left is of {newest.isoformat()}"),
+        err=True,
+    )
 
 
 @main.command()

@@ -14,6 +14,7 @@ from service.api import (
     access,
     availability,
     dashboard,
+    delete_polls,
     document,
     feeds,
     operations,
@@ -127,6 +128,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
         *stores.ROUTES,
         *availability.ROUTES,
         *feeds.ROUTES,
+        *delete_polls.ROUTES,
         *operations.ROUTES,
         *dashboard.ROUTES,
     ]

@@ -148,7 +148,7 @@ async def _check(workers: Workers, feed: Feed, source: str, text: AsyncIterator[
 
 async def _store(pool: asyncpg.Pool, checked: _Checked) -> Ingested:
     try:
-        async with _turn(pool) as connection:
+        async with turn(pool) as connection:
             done = await _write(connection, *checked)
     finally:
         checked.spool.close()
@@ -174,13 +174,13 @@ async def forget(
         "business_hours": "update store set business_hours = null where id = $1",
         "timezones": "update store set timezone = null where id = $1",
     }
-    async with _turn(pool) as connection:
+    async with turn(pool) as connection:
         [number] = (await _store_numbers(connection, [store_id])).tolist()
         await connection.execute(forgetting[feed], number)
 
 
 @contextlib.asynccontextmanager
-async def _turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     """A transaction that no other ingest writes beside."""
     while True:
         async with pool.acquire() as connection, connection.transaction():

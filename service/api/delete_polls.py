@@ -1,0 +1,60 @@
+"""Deleting the polls of a stretch of time over HTTP."""
+
+from typing import Annotated
+
+import asyncpg
+from litestar import delete
+from litestar.params import Parameter
+
+from compute.feed_rows import parse_instant
+from service.api.problems import documented, refused
+from service.poll_removal import RemovedPolls, delete_polls
+
+
+@delete(
+    "/polls",
+    operation_id="deletePolls",
+    summary="Delete the polls of a stretch of time",
+    tags=["feeds"],
+    status_code=200,
+    opt={"scope": "write"},
+    responses=documented(422),
+)
+async def delete_polls_between(
+    pool: asyncpg.Pool,
+    first: Annotated[
+        str,
+        Parameter(
+            query="from",
+            schema_extra={"format": "date-time"},
+            description="The first instant whose polls go; without an offset it is UTC.",
+        ),
+    ],
+    end: Annotated[
+        str,
+        Parameter(
+            query="to",
+            schema_extra={"format": "date-time"},
+            description="The first instant after it whose polls stay.",
+        ),
+    ],
+) -> RemovedPolls:
+    """Delete the polls of all stores from one instant to before another, for good.
+
+    It is the way back when a poller's clock was wrong: polls of the future move the default `as_of`
+    of reports there. Doing it twice deletes nothing more. Completed reports stay as they are.
+    """
+    begin, until = _instant("from", first), _instant("to", end)
+    if begin >= until:
+        raise refused("to", "is not after `from`")
+    return await delete_polls(pool, begin, until)
+
+
+ROUTES = [delete_polls_between]
+
+
+def _instant(name: str, text: str) -> int:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise refused(name, str(error)) from None
