@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 #: How often a batch is tried alone, after it was in flight when a worker died.
 _TRIES_ALONE = 2
+#: Busy workers that finish nothing for so long are taken for dead, seconds.
+_LONGEST_BATCH = 30.0
 
 
 #: Batches in flight per core to begin with: of several, one is being read, one computed, and some
@@ -58,6 +60,8 @@ class Workers:
         )
         self._adapt = adapt
         self._taken = 0
+        self._running = 0
+        self._last_result = time.monotonic()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._alone = asyncio.Lock()
         # NumPy's own threads would fight with the processes for the cores.
@@ -119,6 +123,16 @@ class Workers:
         Raises:
             WorkerDied: the batch's worker died also when it ran alone
         """
+        if not self._running:
+            self._last_result = time.monotonic()
+        self._running += 1
+        try:
+            return await self._run(task, *args, **kwargs)
+        finally:
+            self._running -= 1
+            self._last_result = time.monotonic()
+
+    async def _run(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         while True:
             pool = self._pool
             try:
@@ -148,6 +162,18 @@ class Workers:
     def processes(self) -> list[int]:
         """Process ids of the live workers."""
         return list(self._pool._processes or ())  # the executor has no public way to ask
+
+    async def answer(self) -> bool:
+        """Whether the workers do their work, as far as can be told without starting another.
+
+        An idle one is asked; while all are busy, the last batch must not be long ago.
+        """
+        if not self.processes():
+            return True
+        if self._running:
+            return time.monotonic() - self._last_result < _LONGEST_BATCH
+        await self.run(os.getpid)
+        return True
 
     def close(self) -> None:
         """End the workers; batches that have not begun are dropped."""

@@ -26,7 +26,8 @@ from service.api import (
     stores,
 )
 from service.api.options import options
-from service.database import open_pool
+from service.api.readiness import Readiness
+from service.database import REQUESTS, WORK, pool_of, prepared_database
 from service.keys import KeyRing
 from service.logs import RequestLog
 from service.report_events import ReportEvents
@@ -36,8 +37,10 @@ from service.settings import Settings
 
 log = logging.getLogger("storewatch")
 
-# A running report reads on three connections and renews its lease on another.
-_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_REQUESTS, _CONNECTIONS_TO_LISTEN = 4, 8, 1
+# A running report reads on three connections and renews its lease on another. Feeds are stored one
+# after the other; beside them the queue is looked at and tidied, and one connection listens.
+_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 5
+_CONNECTIONS_FOR_REQUESTS = 12
 
 
 class KeyNeeded(Exception):  # noqa: N818 - read by a person as a sentence
@@ -66,31 +69,38 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        connections = (
-            _CONNECTIONS_PER_REPORT * settings.concurrent_reports
-            + _CONNECTIONS_FOR_REQUESTS
-            + _CONNECTIONS_TO_LISTEN
+        for_work = (
+            _CONNECTIONS_PER_REPORT * settings.concurrent_reports + _CONNECTIONS_FOR_FEEDS_AND_QUEUE
         )
         workers = Workers(settings.workers)
         try:
-            async with open_pool(
-                settings.database_url, settings.home, own=True, max_size=connections
-            ) as pool:
+            async with (
+                prepared_database(
+                    settings.database_url,
+                    settings.home,
+                    own=True,
+                    connections=for_work + _CONNECTIONS_FOR_REQUESTS,
+                ) as url,
+                pool_of(url, REQUESTS, _CONNECTIONS_FOR_REQUESTS) as pool,
+                pool_of(url, WORK, for_work) as work_pool,
+            ):
                 keys = KeyRing(pool)
                 await _say_who_is_served(keys, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
                 runner = ReportRunner(
-                    pool, workers, files, settings.concurrent_reports, settings.report_ttl
+                    work_pool, workers, files, settings.concurrent_reports, settings.report_ttl
                 )
-                events = ReportEvents(pool, runner.wake, runner.cancelled)
+                events = ReportEvents(work_pool, runner.wake, runner.cancelled)
                 app.state.update(
                     {
                         "access": access.Access(keys, local=local, insecure=insecure),
                         "pool": pool,
+                        "work_pool": work_pool,
                         "workers": workers,
                         "files": files,
                         "events": events,
                         "runner": runner,
+                        "readiness": Readiness(pool, workers),
                     }
                 )
                 async with events.listening(), runner.running():
@@ -100,6 +110,9 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     async def pool(state: State) -> asyncpg.Pool:
         return state.pool
+
+    async def work_pool(state: State) -> asyncpg.Pool:
+        return state.work_pool
 
     async def workers(state: State) -> Workers:
         given: Workers = state.workers
@@ -115,6 +128,10 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     async def events(state: State) -> ReportEvents:
         given: ReportEvents = state.events
+        return given
+
+    async def readiness(state: State) -> Readiness:
+        given: Readiness = state.readiness
         return given
 
     async def given_settings() -> Settings:
@@ -137,10 +154,12 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
         lifespan=[lifespan],
         dependencies={
             "pool": Provide(pool),
+            "work_pool": Provide(work_pool),
             "workers": Provide(workers),
             "files": Provide(files),
             "events": Provide(events),
             "runner": Provide(runner),
+            "readiness": Provide(readiness),
             "settings": Provide(given_settings),
         },
         guards=[access.guard],

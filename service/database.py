@@ -1,5 +1,8 @@
 """The way into the database: find it, bring its tables up to date, hand out connections.
 
+Every wait for the database ends: for a connection of the pool, for a new one, for a statement, for
+a lock. asyncpg itself waits without a bound for all but a new connection.
+
 DatabaseUnavailable is defined beside the private PostgreSQL; import it from here.
 """
 
@@ -8,15 +11,27 @@ import hashlib
 import logging
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 
 from service.embedded import DatabaseUnavailable, embedded_postgres
 
-__all__ = ["DatabaseUnavailable", "migrate", "open_pool"]
+__all__ = [
+    "REQUESTS",
+    "WORK",
+    "DatabaseUnavailable",
+    "Waits",
+    "migrate",
+    "open_pool",
+    "pool_of",
+    "prepared_database",
+    "transaction",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +42,9 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 _SESSION = {"application_name": "storewatch", "timezone": "UTC", "jit": "off"}
 _MIGRATION_LOCK = int.from_bytes(b"storewat")  # any number that others do not use
+# A pool that closes waits so long for its connections to be given back, then drops them.
+_CLOSE_SECONDS = 1.0
+_CONNECT_SECONDS = 5.0
 # What passes when a server is only starting, or is on its way into the network.
 _MAY_PASS = (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
 #: How a statement fails when the server stops, restarts or is cut off; what it asked may be fine.
@@ -40,6 +58,9 @@ DATABASE_AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,  # by `statement_timeout`
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 _UNREADABLE = (
     "DATABASE_URL cannot be read. It is written postgresql://user:password@host:5432/database, "
@@ -47,46 +68,175 @@ _UNREADABLE = (
 )
 
 
+@dataclass(frozen=True)
+class Waits:
+    """How long to wait for the database, seconds; 0: as long as it takes.
+
+    Attributes:
+        connection: for a connection of the pool
+        answer: for the answer to one statement; then the connection is dropped
+        lock: for a lock, by the server
+        statement: for one statement, by the server: a client that is cut off does not end it
+        idle: for the next statement of a transaction, by the server: an instance that is frozen in
+            the middle keeps its locks no longer
+    """
+
+    connection: float
+    answer: float
+    lock: float
+    statement: float
+    idle: float
+
+    @property
+    def of_session(self) -> dict[str, str]:
+        """The server's part, as settings of a session."""
+        return {
+            "lock_timeout": f"{self.lock:g}s",
+            "statement_timeout": f"{self.statement:g}s",
+            "idle_in_transaction_session_timeout": f"{self.idle:g}s",
+        }
+
+
+#: Small statements, for somebody who waits for the answer.
+REQUESTS = Waits(connection=5, answer=10, lock=5, statement=12, idle=20)
+#: Feeds and reports: one statement may store or read millions of rows.
+WORK = Waits(connection=30, answer=600, lock=30, statement=0, idle=60)
+
+
+class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
+    """A pool in which no wait for a connection is without end."""
+
+    def __init__(self, url: str, waits: Waits, size: int) -> None:
+        super().__init__(
+            url,
+            min_size=1,
+            init_size=1,
+            max_size=size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            loop=None,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=waits.answer,
+            server_settings=_SESSION | waits.of_session,
+        )
+        self._wait = waits.connection
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        """A connection; TimeoutError when none is free in time. Giving it back takes no longer."""
+        return super().acquire(timeout=self._wait if timeout is None else timeout)
+
+
+@asynccontextmanager
+async def pool_of(url: str, waits: Waits, size: int) -> AsyncIterator[asyncpg.Pool]:
+    """Connections to a database that is prepared, at most `size` of them."""
+    pool = await _Pool(url, waits, size)
+    try:
+        yield pool
+    finally:
+        with suppress(TimeoutError):  # whom we wait for in vain is dropped
+            await asyncio.wait_for(pool.close(), _CLOSE_SECONDS)
+
+
+@asynccontextmanager
+async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[asyncpg.Connection]:
+    """A connection in a transaction, committed when the block ends well.
+
+    asyncpg's own rolls back when it does not, and so waits once more for a server that does not
+    answer. Here the connection is dropped instead, unless it was the server that refused something.
+
+    Args:
+        pool: of connections
+        options: as `asyncpg.Connection.transaction` takes them
+    """
+    async with pool.acquire() as connection:
+        begun = connection.transaction(**options)
+        await begun.start()
+        try:
+            yield connection
+        except asyncpg.PostgresError:
+            await begun.rollback()
+            raise
+        except BaseException:
+            connection.terminate()
+            raise
+        else:
+            await begun.commit()
+
+
+@asynccontextmanager
+async def prepared_database(
+    database_url: str | None, home: Path, *, own: bool, connections: int, patience: float = 30
+) -> AsyncIterator[str]:
+    """The database, migrated, and with room for so many connections; yields where it is.
+
+    Args:
+        database_url: of a PostgreSQL; None for the private one with its data in `home`
+        home: the service's folder
+        own: as in `embedded_postgres`: True for the service, False for a command
+        connections: how many this process opens at the most
+        patience: seconds to try again while nobody answers at `database_url`
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached or used
+    """
+    if database_url is None:
+        async with embedded_postgres(home, own=own, connections=connections) as url:
+            await _prepare(url, connections, patience)
+            yield url
+    else:
+        await _prepare(database_url, connections, patience)
+        yield database_url
+
+
 @asynccontextmanager
 async def open_pool(
-    database_url: str | None,
-    home: Path,
-    *,
-    own: bool,
-    max_size: int = 10,
-    patience: float = 30,
+    database_url: str | None, home: Path, *, own: bool, max_size: int = 10, patience: float = 30
 ) -> AsyncIterator[asyncpg.Pool]:
-    """Connect to the database, migrated, with at most `max_size` connections.
+    """Connections of one kind, for a command: `prepared_database` and `pool_of` in one."""
+    async with (
+        prepared_database(
+            database_url, home, own=own, connections=max_size, patience=patience
+        ) as url,
+        pool_of(url, WORK, max_size) as pool,
+    ):
+        yield pool
 
-    database_url: of a PostgreSQL; None for the private one with its data in `home`.
-    own: as in `embedded_postgres`: True for the service, False for a command.
-    patience: seconds to try again while nobody answers at `database_url`.
 
-    Raises DatabaseUnavailable.
-    """
-    async with AsyncExitStack() as stack:
-        url = database_url
-        if url is None:
-            url = await stack.enter_async_context(embedded_postgres(home, own=own))
-        address = _address(url)
-        connection = await _connect(url, address, patience)
-        try:
-            server = connection.get_server_version()
-            if server.major < OLDEST_POSTGRESQL:
-                raise DatabaseUnavailable(
-                    f"{address} is PostgreSQL {server.major}: "
-                    f"storewatch needs {OLDEST_POSTGRESQL} or newer."
-                )
-            await migrate(connection)
-        except asyncpg.InsufficientPrivilegeError as error:
+async def _prepare(url: str, connections: int, patience: float) -> None:
+    address = _address(url)
+    connection = await _connect(url, address, patience)
+    try:
+        server = connection.get_server_version()
+        if server.major < OLDEST_POSTGRESQL:
             raise DatabaseUnavailable(
-                f"{address}: {error}. The user of DATABASE_URL makes its own tables: "
-                "let it own the database (alter database ... owner to ...)."
-            ) from error
-        finally:
-            await connection.close()
-        yield await stack.enter_async_context(
-            asyncpg.create_pool(url, min_size=1, max_size=max_size, server_settings=_SESSION)
+                f"{address} is PostgreSQL {server.major}: "
+                f"storewatch needs {OLDEST_POSTGRESQL} or newer."
+            )
+        await _check_room(connection, address, connections)
+        await migrate(connection)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseUnavailable(
+            f"{address}: {error}. The user of DATABASE_URL makes its own tables: "
+            "let it own the database (alter database ... owner to ...)."
+        ) from error
+    finally:
+        await connection.close(timeout=_CLOSE_SECONDS)
+
+
+async def _check_room(connection: asyncpg.Connection, address: str, connections: int) -> None:
+    """Refuse a server that never has so many connections: reports would wait for each other."""
+    room = await connection.fetchval(
+        """
+        select current_setting('max_connections')::integer
+            - current_setting('superuser_reserved_connections')::integer
+        """
+    )
+    if connections > room:
+        raise DatabaseUnavailable(
+            f"{address} takes {room} connections, and this instance may need {connections}: give "
+            "it more (max_connections), or set STOREWATCH_CONCURRENT_REPORTS to fewer."
         )
 
 
@@ -95,7 +245,7 @@ async def _connect(url: str, address: str, patience: float) -> asyncpg.Connectio
     deadline = asyncio.get_running_loop().time() + patience
     while True:
         try:
-            return await asyncpg.connect(url, timeout=10, server_settings=_SESSION)
+            return await asyncpg.connect(url, timeout=_CONNECT_SECONDS, server_settings=_SESSION)
         except _MAY_PASS as error:
             reason = str(error) or "it does not answer"
             if asyncio.get_running_loop().time() > deadline:

@@ -20,7 +20,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -38,7 +38,6 @@ _SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
     "unix_socket_permissions": "0700",
-    "max_connections": "50",
     "shared_buffers": "128MB",
     "max_wal_size": "4GB",
     "timezone": "UTC",
@@ -49,6 +48,13 @@ _SETTINGS = {
     "max_logical_replication_workers": "0",
     "log_checkpoints": "off",
 }
+#: Connections of the server beside those of the process that starts it: commands, psql.
+_CONNECTIONS_OF_OTHERS = 40
+#: A server that ended is started again after so long, and then after twice as long, seconds.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_LOOK_SECONDS = 0.2
+#: It writes what it holds before it ends, 128 MB at the most.
+_STOP_SECONDS = 60.0
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 # A shell that becomes the command it is given. It leaves a process behind which interrupts the
@@ -106,12 +112,15 @@ class _Place(NamedTuple):
 
 
 @asynccontextmanager
-async def embedded_postgres(home: Path, *, own: bool) -> AsyncIterator[str]:
+async def embedded_postgres(home: Path, *, own: bool, connections: int = 10) -> AsyncIterator[str]:
     """Run a PostgreSQL on the data in `home`, or use the one that runs; yield its DSN.
+
+    A server that ends by itself, killed or on a full disk, is started again.
 
     own: True for the service: the server is this process's, which waits for its turn if another
         process has one, and stops it at the end whoever uses it. False for a command: it uses the
         server that runs, or else starts one and stops it when no other process uses it any more.
+    connections: how many this process needs; a server that it starts has some more, for commands.
 
     Raises DatabaseUnavailable.
     """
@@ -125,17 +134,19 @@ async def embedded_postgres(home: Path, *, own: bool) -> AsyncIterator[str]:
         with _errors_explained(home):
             binaries = _find_binaries(place.account)
             _create_data(binaries, place, lock)
-            server = _start(binaries, place, lock)
+            server = _Server(lambda: _start(binaries, place, lock, connections), place)
         try:
-            await _until_ready(server, place)
+            await server.until_ready()
+            keeping = asyncio.create_task(server.keep())
             try:
                 yield place.dsn
             finally:
                 if not own:
                     await _until_unused(place, users)
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
         finally:
-            server.send_signal(signal.SIGINT)  # a "fast" shutdown: ends connections, writes, leaves
-            server.communicate(b"\n")
+            server.stop()
 
 
 @contextmanager
@@ -332,7 +343,84 @@ def _create_data(binaries: Path, place: _Place, lock: IO[str]) -> None:
     unfinished.rename(place.data)
 
 
-def _start(binaries: Path, place: _Place, lock: IO[str]) -> subprocess.Popen[bytes]:
+class _Server:
+    """The server's process, and those that take its place when it ends by itself.
+
+    Args:
+        start: starts one
+        place: where
+    """
+
+    def __init__(self, start: Callable[[], "subprocess.Popen[bytes]"], place: _Place) -> None:
+        self._start, self._place = start, place
+        self._process = start()
+
+    async def until_ready(self) -> None:
+        """Wait for the server. After a crash it first replays its log, which takes what it takes.
+
+        Raises:
+            DatabaseUnavailable: it has ended instead
+        """
+        while True:
+            with suppress(FileNotFoundError):
+                words = (self._place.data / "postmaster.pid").read_text().split()
+                if words and words[0] == str(self._process.pid) and words[-1] == "ready":
+                    return
+            if self._process.poll() is not None:
+                raise DatabaseUnavailable(
+                    f"PostgreSQL does not start on {self._place.data}:\n{self._last_words()}"
+                )
+            await asyncio.sleep(0.02)
+
+    async def keep(self) -> None:
+        """Start it again whenever it has ended, after pauses that grow while it does not start."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            while self._process.poll() is None:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(_LOOK_SECONDS)
+            logger.error(
+                "PostgreSQL in %s ended by itself, status %d; it is started again in %g s. "
+                "Its last words:\n%s",
+                self._place.folder,
+                self._process.returncode,
+                pause,
+                self._last_words(),
+            )
+            await asyncio.sleep(pause)
+            try:
+                self._close_pipe()
+                self._process = self._start()
+                await self.until_ready()
+            except (OSError, DatabaseUnavailable) as error:
+                logger.error("%s", error)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                logger.warning("PostgreSQL in %s runs again", self._place.folder)
+                pause = _SHORTEST_PAUSE
+
+    def stop(self) -> None:
+        """A "fast" shutdown: it ends connections, writes what it holds, and leaves."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.communicate(b"\n", timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            logger.error("PostgreSQL in %s does not stop: it is left to itself", self._place.folder)
+
+    def _close_pipe(self) -> None:
+        """Let the process go that would interrupt the server when we die: it has ended."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def _last_words(self) -> str:
+        with suppress(OSError):
+            return "\n".join(self._place.log.read_text(errors="replace").splitlines()[-10:])
+        return "(its log cannot be read)"
+
+
+def _start(
+    binaries: Path, place: _Place, lock: IO[str], connections: int
+) -> subprocess.Popen[bytes]:
     # A crash leaves files that name the server's process, and that number may be another one's by
     # now. Told that it is its grandparent's, as pg_ctl tells its own, PostgreSQL does not stop at
     # it, and looks whether anybody still uses the old server's memory.
@@ -344,7 +432,10 @@ def _start(binaries: Path, place: _Place, lock: IO[str]) -> subprocess.Popen[byt
 
     if place.log.exists():
         place.log.replace(place.log.with_suffix(".log.1"))
-    settings = _SETTINGS | {"unix_socket_directories": str(place.socket_folder)}
+    settings = _SETTINGS | {
+        "unix_socket_directories": str(place.socket_folder),
+        "max_connections": str(connections + _CONNECTIONS_OF_OTHERS),
+    }
     command = [str(binaries / "postgres"), "-D", str(place.data)]
     command += [f"--{name}={value}" for name, value in settings.items()]
     with open(place.log, "wb", opener=_no_link) as log:
@@ -359,21 +450,6 @@ def _start(binaries: Path, place: _Place, lock: IO[str]) -> subprocess.Popen[byt
             pass_fds=(lock.fileno(),),
             **place.account.popen(),
         )
-
-
-async def _until_ready(server: subprocess.Popen[bytes], place: _Place) -> None:
-    """Wait for the server. After a crash it first replays its log, which takes what it takes."""
-    while True:
-        with suppress(FileNotFoundError):
-            words = (place.data / "postmaster.pid").read_text().split()
-            if words and words[0] == str(server.pid) and words[-1] == "ready":
-                return
-        if server.poll() is not None:
-            log = place.log.read_text(errors="replace").splitlines()
-            raise DatabaseUnavailable(
-                "\n".join([f"PostgreSQL does not start on {place.data}:", *log[-10:]])
-            )
-        await asyncio.sleep(0.02)
 
 
 async def _answers(place: _Place) -> bool:

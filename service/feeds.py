@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import msgspec
@@ -30,6 +31,7 @@ from compute.feed_rows import (
 from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
 from service import metrics
+from service.database import WORK, transaction
 from service.spool import Spool
 from service.store import EPOCH, from_array_send, poll_days
 from service.stream import stream
@@ -39,7 +41,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 #: Ingests take turns: taken for the transaction that writes.
 _INGEST_LOCK = 7_305_001
-_TURN_SECONDS = 0.02
+# After so long a waiter looks whether the one whose turn it is still lives.
+_TURN_SECONDS = 30
 
 
 class Ingested(msgspec.Struct, frozen=True):
@@ -179,16 +182,50 @@ async def forget(
         await connection.execute(forgetting[feed], number)
 
 
+#: One line in each process: who waits for the lock itself keeps a connection from others.
+_lines: "WeakKeyDictionary[asyncpg.Pool, asyncio.Lock]" = WeakKeyDictionary()
+
+
 @contextlib.asynccontextmanager
 async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
-    """A transaction that no other ingest writes beside."""
-    while True:
-        async with pool.acquire() as connection, connection.transaction():
-            # Tried again and again: who waits for the lock itself keeps a connection from others.
-            if await connection.fetchval("select pg_try_advisory_xact_lock($1)", _INGEST_LOCK):
-                yield connection
-                return
-        await asyncio.sleep(_TURN_SECONDS)
+    """A transaction that no other ingest writes beside; first come, first served.
+
+    If turns were drawn by lot, an older request could replace a newer poll of the same instant
+    that was acknowledged already.
+    """
+    async with _lines.setdefault(pool, asyncio.Lock()), transaction(pool) as connection:
+        while not await _lock_within(connection, _TURN_SECONDS):
+            await _end_frozen(connection)
+        yield connection
+
+
+async def _lock_within(connection: asyncpg.Connection, seconds: int) -> bool:
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local lock_timeout = {1000 * seconds:d}")
+            await connection.execute("select pg_advisory_xact_lock($1)", _INGEST_LOCK)
+    except asyncpg.LockNotAvailableError:
+        return False
+    return True
+
+
+async def _end_frozen(connection: asyncpg.Connection) -> None:
+    """End the session whose turn it is, if it has said nothing for so long that it must be frozen.
+
+    `idle_in_transaction_session_timeout` does not see who is frozen in the middle of a COPY.
+    """
+    await connection.execute(
+        """
+        select pg_terminate_backend(activity.pid)
+        from pg_locks join pg_stat_activity as activity using (pid)
+        where locktype = 'advisory' and granted and objid = $1 and classid = 0 and objsubid = 1
+            and database = (select oid from pg_database where datname = current_database())
+            and wait_event = 'ClientRead'
+            and greatest(query_start, state_change) < now() - $2::interval
+        """,
+        _INGEST_LOCK,
+        timedelta(seconds=WORK.idle),
+    )
 
 
 class _Places(dict[str, int]):

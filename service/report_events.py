@@ -1,9 +1,9 @@
 """What changes about reports, heard from the database by every instance.
 
 A trigger of the table `report` notifies the channel. A notification only wakes who waits for that
-report: they read the row themselves, so that nothing is lost between two of them, when many come at
-once, or while the connection is away. (Litestar's channels lose events and subscribers with
-asyncpg: its issues 4110, 4871, 4894 and 5011.)
+report: the row is read anew, once for all of them, so that nothing is lost between two of them,
+when many come at once, or while the connection is away. (Litestar's channels lose events and
+subscribers with asyncpg: its issues 4110, 4871, 4894 and 5011.)
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from uuid import UUID
 
 import asyncpg
+
+from service.reports import Report, read_report
 
 log = logging.getLogger("storewatch.reports")
 
@@ -40,6 +42,7 @@ class ReportEvents:
         self._pool = pool
         self._on_queued, self._on_cancelled = on_queued, on_cancelled
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._reads: dict[UUID, asyncio.Task[Report | None]] = {}
         self.closing = False
 
     @contextlib.contextmanager
@@ -53,6 +56,14 @@ class ReportEvents:
             self._waiting[report_id].discard(event)
             if not self._waiting[report_id]:
                 del self._waiting[report_id]
+                self._reads.pop(report_id, None)
+
+    async def read(self, report_id: UUID) -> Report | None:
+        """The report as it is since its last change: read once for all who wait for its changes."""
+        task = self._reads.get(report_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = self._reads[report_id] = asyncio.create_task(read_report(self._pool, report_id))
+        return await asyncio.shield(task)
 
     async def wait(self, changed: asyncio.Event, seconds: float) -> bool:
         """Wait for an event of `changes`; false: it did not come in time."""
@@ -115,10 +126,12 @@ class ReportEvents:
             self._on_queued()
         elif told["state"] == "cancelled":
             self._on_cancelled(report_id)
+        self._reads.pop(report_id, None)
         for event in self._waiting.get(report_id, ()):
             event.set()
 
     def _wake_all(self) -> None:
+        self._reads.clear()
         for events in self._waiting.values():
             for event in events:
                 event.set()

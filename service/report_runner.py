@@ -12,7 +12,7 @@ import asyncpg
 from compute.workers import WorkerDied, Workers
 from compute.zones import ZoneUnknown
 from service import reports
-from service.database import DATABASE_AWAY
+from service.database import DATABASE_AWAY, transaction
 from service.logs import about_report
 from service.pipeline import NoPolls, Progress, write_report
 from service.report_files import HashedFile, ReportFiles, unfinished_file, unfinished_files
@@ -26,6 +26,12 @@ _TIDY_SECONDS = 5.0
 #: A report that was running each time that its service died is not run again.
 _MOST_ATTEMPTS = 3
 _DIED_EACH_TIME = "the service died, or lost its database, each time it ran this report"
+#: So often a report is handed back, as if it had not been tried, when the database was lost.
+_MOST_RUNS = 20
+#: An instance that ends waits so long for the database to take a report back.
+_LET_GO_SECONDS = 1.0
+#: What is asked of the database about a report that runs is answered within so long, or it is lost.
+_ANSWER_SECONDS = 5.0
 
 _DATABASE_FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -111,8 +117,9 @@ class ReportRunner:
         except asyncio.CancelledError:
             # This instance ends: what it takes just now would wait for its lease to pass.
             with contextlib.suppress(*_DATABASE_FAILED):
-                if report := await claim:
-                    await reports.hand_back_report(self._pool, report)
+                async with asyncio.timeout(_LET_GO_SECONDS):
+                    if report := await claim:
+                        await reports.hand_back_report(self._pool, report)
             raise
 
     def _done(self, ended: asyncio.Task[None]) -> None:
@@ -123,8 +130,25 @@ class ReportRunner:
         try:
             await self._try(report)
         except _DATABASE_FAILED as error:
-            # Its lease will pass, and then it is run again.
-            log.warning("lost the database while running the report: %s", error)
+            log.warning(
+                "lost the database while running the report: %s", error or type(error).__name__
+            )
+            await self._hand_back_when_possible(report)
+
+    async def _hand_back_when_possible(self, report: Report) -> None:
+        """This instance lives: the report need not wait until its lease has passed.
+
+        It counts as a try once it was handed back often: maybe it is what ends the database.
+        """
+        for _ in range(round(reports.LEASE.total_seconds() / _LOOK_SECONDS)):
+            if report.run >= _MOST_RUNS:
+                return
+            with contextlib.suppress(*_DATABASE_FAILED):
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    if await reports.hand_back_report(self._pool, report):
+                        log.info("report handed back to the queue")
+                    return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _try(self, report: Report) -> None:
         if report.run > 1:
@@ -137,12 +161,14 @@ class ReportRunner:
         try:
             progress = await self._write(report)
         except asyncio.CancelledError:
-            await asyncio.shield(self._let_go(report))
+            with contextlib.suppress(*_DATABASE_FAILED):  # then its lease will pass
+                async with asyncio.timeout(_LET_GO_SECONDS):
+                    await asyncio.shield(self._let_go(report))
             raise
         except LeaseLost:
             log.warning("report was taken over by another instance, or cancelled")
         except DATABASE_AWAY:
-            raise  # the fault is not the report's: it is run again when its lease has passed
+            raise  # the fault is not the report's: it is run again
         except Exception as error:
             known = isinstance(error, (NoPolls, ZoneUnknown, *_DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
@@ -168,7 +194,9 @@ class ReportRunner:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(_RENEW_SECONDS)
-                if not await reports.renew_lease(self._pool, report, progress):
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    kept = await reports.renew_lease(self._pool, report, progress)
+                if not kept:
                     raise LeaseLost
 
         with unfinished_file(self._files, report.id, report.run) as file:
@@ -187,7 +215,7 @@ class ReportRunner:
     async def _publish(self, report: Report, progress: Progress, file: HashedFile) -> None:
         """The file and the row that tells of it, while nobody else can take the report."""
         file.flush()
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             if not await reports.hold_report(connection, report):
                 raise LeaseLost
             await self._files.publish(file.path, report.id)
@@ -206,7 +234,7 @@ class ReportRunner:
             await asyncio.sleep(_TIDY_SECONDS)
 
     async def _expire(self, report_id: UUID) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             if await reports.take_finished(connection, report_id, ["completed"]):
                 await self._files.delete(report_id)
                 await reports.expire_report(connection, report_id)
@@ -225,7 +253,7 @@ async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID)
     """Cancel a report that waits or runs, delete one that has ended; false: there is none."""
     if await reports.cancel_report(pool, report_id):
         return True
-    async with pool.acquire() as connection, connection.transaction():
+    async with transaction(pool) as connection:
         report = await reports.take_finished(connection, report_id)
         if report is None:
             return False

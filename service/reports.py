@@ -18,6 +18,7 @@ import msgspec
 
 from compute.uptime import Interpolation
 from compute.zones import TZ_VERSION
+from service.database import transaction
 from service.pipeline import Progress, ReportOptions
 from service.store import EPOCH, Database
 from service.summary import to_kept
@@ -122,7 +123,7 @@ async def create_report(
         QueueFull: too many wait
     """
     asked = hashlib.sha256(msgspec.json.encode(options)).digest()
-    async with pool.acquire() as connection, connection.transaction():
+    async with transaction(pool) as connection:
         await connection.execute("select pg_advisory_xact_lock($1)", _ADD_LOCK)
         if idempotency_key is not None:
             first = await connection.fetchrow(

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
 import socket
+import threading
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -27,6 +30,9 @@ _STOPPING = problems.Problem(
 
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
+# After so many seconds the process is gone, whatever it waits for: a database that is frozen, say.
+# What it leaves is cleaned up as after a kill: by the next start, or another instance.
+_END = 4.7
 
 
 def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
@@ -63,10 +69,22 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            end = threading.Timer(_END, _end_at_once)
+            end.daemon = True
+            end.start()
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if "events" in self._app.state:
             self._app.state.events.close()
         await super().shutdown(sockets)
+
+
+def _end_at_once() -> None:
+    log.error("did not end within %g s, and ends at once: something does not answer", _END)
+    os._exit(1)
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:

@@ -19,6 +19,7 @@ from compute.feed_rows import LONGEST_STORE_ID
 from compute.polls import PollDays
 from compute.report_rows import Question, StoreBatch
 from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
+from service.database import transaction
 
 #: Whatever takes a statement.
 Database: TypeAlias = "asyncpg.Connection | asyncpg.Pool"
@@ -387,16 +388,12 @@ async def _opened(pool: asyncpg.Pool, stack: AsyncExitStack) -> Snapshot | None:
     All connections lock the tables before any reads. A connection that came later would wait for
     whoever waits for one that came before, as that does for the end of the report, for ever.
     """
-    lead = await stack.enter_async_context(pool.acquire())
-    await stack.enter_async_context(lead.transaction(isolation="repeatable_read", readonly=True))
+    lead = await stack.enter_async_context(_reading(pool))
     await lead.execute(f"lock table {_TABLES} in access share mode")
     exported = await lead.fetchval("select pg_export_snapshot()")
     readers: Connections = asyncio.Queue()
     for _ in range(_READERS):
-        reader = await stack.enter_async_context(pool.acquire())
-        await stack.enter_async_context(
-            reader.transaction(isolation="repeatable_read", readonly=True)
-        )
+        reader = await stack.enter_async_context(_reading(pool))
         # The statement takes no parameter; the name is the server's own.
         await reader.execute(f"set transaction snapshot '{exported}'")
         try:
@@ -405,3 +402,11 @@ async def _opened(pool: asyncpg.Pool, stack: AsyncExitStack) -> Snapshot | None:
             return None
         readers.put_nowait(reader)
     return Snapshot(lead, readers)
+
+
+@asynccontextmanager
+async def _reading(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    async with transaction(pool, isolation="repeatable_read", readonly=True) as connection:
+        # Between two pages a report may wait for its workers, and they for those of other reports.
+        await connection.execute("set local idle_in_transaction_session_timeout = '10min'")
+        yield connection

@@ -21,7 +21,7 @@ from service.poll_removal import RemovedPolls, delete_polls
     responses=documented(422),
 )
 async def delete_polls_between(
-    pool: asyncpg.Pool,
+    work_pool: asyncpg.Pool,
     first: Annotated[
         str,
         Parameter(
@@ -47,7 +47,7 @@ async def delete_polls_between(
     begin, until = _instant("from", first), _instant("to", end)
     if begin >= until:
         raise refused("to", "is not after `from`")
-    return await delete_polls(pool, begin, until)
+    return await delete_polls(work_pool, begin, until)
 
 
 ROUTES = [delete_polls_between]

@@ -146,9 +146,12 @@ def _route(
         responses=documented(413, 415, 422),
     )
     async def post_feed(
-        request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
+        request: Request[Any, Any, Any],
+        work_pool: asyncpg.Pool,
+        workers: Workers,
+        settings: Settings,
     ) -> Ingested:
-        return await _load(feed, request, pool, workers, settings, taken)
+        return await _load(feed, request, work_pool, workers, settings, taken)
 
     return post_feed
 
@@ -197,7 +200,7 @@ ROUTES = [
 async def _load(
     feed: Feed,
     request: Request[Any, Any, Any],
-    pool: asyncpg.Pool,
+    work_pool: asyncpg.Pool,
     workers: Workers,
     settings: Settings,
     taken: Sequence[str],
@@ -223,9 +226,9 @@ async def _load(
     # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
     text = _up_to(most, unpacked(_up_to(most, _body(request))))
     if media_type == _CSV:
-        return await ingest(pool, workers, feed, "the body", text)
+        return await ingest(work_pool, workers, feed, "the body", text)
     rows = await asyncio.to_thread(_rows, feed, b"".join([piece async for piece in text]))
-    return await ingest_rows(pool, feed, "the body", rows)
+    return await ingest_rows(work_pool, feed, "the body", rows)
 
 
 async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:

@@ -1,7 +1,6 @@
 """What those who run the service ask it: does it live, can it work, what does it do now."""
 
 import asyncio
-import os
 from typing import Annotated, Literal
 
 import asyncpg
@@ -10,10 +9,11 @@ from litestar import MediaType, Response, get
 from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from compute.workers import WorkerDied, Workers
+from compute.workers import Workers
 from compute.zones import TZ_VERSION
 from service import metrics
 from service.api.problems import Problem, documented
+from service.api.readiness import Readiness
 
 TAGS = ["operations"]
 
@@ -60,41 +60,20 @@ async def live() -> Live:
     opt={"scope": "none"},
     responses=documented(public=True, but=(400,)),
 )
-async def ready(pool: asyncpg.Pool, workers: Workers) -> Ready:
+async def ready(readiness: Readiness) -> Ready:
     """Tell whether the database and the worker processes answer; 503 says which does not."""
-    database, computing = await asyncio.gather(_asks(pool), _computes(workers))
-    if not (database and computing):
-        parts = {
-            "database": "ok" if database else "does not answer",
-            "workers": "ok" if computing else "do not answer",
-        }
-        away = " and ".join(name for name, state in parts.items() if state != "ok")
-        raise Problem(
-            503,
-            f"Not ready: no answer in time from the {away}.",
-            slug="not-ready",
-            headers={"Retry-After": "1"},
-            **parts,
-        )
-    return Ready("ok", "ok", "ok", TZ_VERSION)
-
-
-async def _asks(pool: asyncpg.Pool) -> bool:
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await pool.fetchval("select 1")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # a timeout is an OSError
-        return False
-    return True
-
-
-async def _computes(workers: Workers) -> bool:
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await workers.run(os.getpid)
-    except (TimeoutError, WorkerDied):
-        return False
-    return True
+    parts = await readiness.parts()
+    if parts.ready:
+        return Ready("ok", "ok", "ok", TZ_VERSION)
+    told = msgspec.structs.asdict(parts)
+    away = " and ".join(name for name, state in told.items() if state != "ok")
+    raise Problem(
+        503,
+        f"Not ready: no answer in time from the {away}.",
+        slug="not-ready",
+        headers={"Retry-After": "1"},
+        **told,
+    )
 
 
 @get(

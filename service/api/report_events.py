@@ -15,7 +15,7 @@ from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 from service.api.problems import documented
 from service.api.report_details import ReportId, details_of, known_report
 from service.report_events import ReportEvents
-from service.reports import FINAL, read_report
+from service.reports import FINAL
 
 _KEEP_ALIVE_SECONDS = 15.0
 
@@ -62,20 +62,20 @@ async def get_report_events(
     if report.state in FINAL and last_event_id == str(report.version):
         return Response(None, status_code=204)
     return ServerSentEvent(
-        _events(pool, events, report_id, last_event_id),
+        _events(events, report_id, last_event_id),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _events(
-    pool: asyncpg.Pool, events: ReportEvents, report_id: UUID, told: str | None
+    events: ReportEvents, report_id: UUID, told: str | None
 ) -> AsyncIterator[ServerSentEventMessage]:
     with events.changes(report_id) as changed:
         # Headers go with the first piece: they must not wait for something to happen.
         yield ServerSentEventMessage(data=None, comment="progress of a report")
         while True:
             changed.clear()
-            report = await read_report(pool, report_id)
+            report = await events.read(report_id)
             if report is None:
                 yield ServerSentEventMessage(event="deleted", data="{}")
                 return

@@ -199,7 +199,7 @@ async def get_store(pool: asyncpg.Pool, store_id: EncodedId) -> StoreDetails:
 )
 async def put_business_hours(
     request: Request[Any, Any, Any],
-    pool: asyncpg.Pool,
+    work_pool: asyncpg.Pool,
     store_id: EncodedId,
     data: Annotated[
         list[HoursRow], Body(max_items=MOST_HOURS, description="The whole week of the store.")
@@ -219,10 +219,10 @@ async def put_business_hours(
             [row.start for row in data],
             [row.end for row in data],
         ]
-        await _change(pool, "business_hours", columns)
+        await _change(work_pool, "business_hours", columns)
     else:
-        await forget(pool, "business_hours", known_id)
-    return _details(await known_store(pool, known_id))
+        await forget(work_pool, "business_hours", known_id)
+    return _details(await known_store(work_pool, known_id))
 
 
 @put(
@@ -234,7 +234,10 @@ async def put_business_hours(
     responses=documented(413, 422),
 )
 async def put_timezone(
-    request: Request[Any, Any, Any], pool: asyncpg.Pool, store_id: EncodedId, data: TimezoneChange
+    request: Request[Any, Any, Any],
+    work_pool: asyncpg.Pool,
+    store_id: EncodedId,
+    data: TimezoneChange,
 ) -> StoreDetails:
     """Give a store its time zone, instead of the one that it had.
 
@@ -243,10 +246,10 @@ async def put_timezone(
     await check_body(request, TimezoneChange)
     known_id = decoded_id(store_id)
     if data.timezone is None:
-        await forget(pool, "timezones", known_id)
+        await forget(work_pool, "timezones", known_id)
     else:
-        await _change(pool, "timezones", [[known_id], [data.timezone]])
-    return _details(await known_store(pool, known_id))
+        await _change(work_pool, "timezones", [[known_id], [data.timezone]])
+    return _details(await known_store(work_pool, known_id))
 
 
 ROUTES = [

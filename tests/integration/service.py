@@ -189,7 +189,11 @@ def _base_url(popen: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def storewatch(
-    *arguments: str | Path, database_url: str | None, home: Path, stdin: bytes = b""
+    *arguments: str | Path,
+    database_url: str | None,
+    home: Path,
+    stdin: bytes = b"",
+    **environment: str,
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run a command to its end."""
     return subprocess.run(
@@ -197,7 +201,7 @@ def storewatch(
         input=stdin,
         capture_output=True,
         cwd=home,
-        env=_environment(database_url, home, {}),
+        env=_environment(database_url, home, environment),
         timeout=2 * PATIENCE,
     )
 

@@ -1,0 +1,81 @@
+"""Whether the service can do its work: one look at a time, and its answer is good for a second.
+
+Nobody needs a key to ask. However many do, the database is asked once a second, and no worker
+process is started for it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import msgspec
+
+from compute.workers import WorkerDied, Workers
+
+#: A part of the service that answers no sooner than this is not well, seconds.
+_PATIENCE = 3.0
+_GOOD_SECONDS = 1.0
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What the service is made of: "ok", or what is wrong.
+
+    Attributes:
+        database: answers a query
+        workers: compute, or are idle
+    """
+
+    database: str
+    workers: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of them are well."""
+        return all(state == "ok" for state in msgspec.structs.astuple(self))
+
+
+class Readiness:
+    """Looks at the parts of the service.
+
+    Args:
+        pool: the database
+        workers: the worker processes
+    """
+
+    def __init__(self, pool: asyncpg.Pool, workers: Workers) -> None:
+        self._pool, self._workers = pool, workers
+        self._parts: Parts | None = None
+        self._looked_at = -float("inf")
+        self._looking = asyncio.Lock()
+
+    async def parts(self) -> Parts:
+        """How the parts are, or were a second ago."""
+        async with self._looking:
+            if self._parts is None or time.monotonic() - self._looked_at > _GOOD_SECONDS:
+                database, workers = await asyncio.gather(
+                    _well(self._asks), _well(self._workers.answer)
+                )
+                self._parts = Parts(
+                    database="ok" if database else "does not answer",
+                    workers="ok" if workers else "do not answer",
+                )
+                self._looked_at = time.monotonic()
+            return self._parts
+
+    async def _asks(self) -> bool:
+        await self._pool.fetchval("select 1")
+        return True
+
+
+async def _well(look: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await look()
+    except (
+        OSError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        WorkerDied,
+    ):  # or a TimeoutError
+        return False

@@ -1,0 +1,179 @@
+"""A database that is frozen, locked or gone: every request ends, and so does the service."""
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.integration.service import (
+    Service,
+    ask,
+    eventually,
+    polls_locked,
+    problem,
+    running_service,
+    storewatch,
+)
+
+POLLS = "store_id,status,timestamp_utc\ns1,active,2023-01-22 12:09:39.388884 UTC\n"
+CSV = {"Content-Type": "text/csv"}
+#: What needs the database, and may change nothing.
+PATHS = ("/stores", "/stores/s1", "/stores/s1/availability", "/reports", "/health/ready")
+
+
+@contextmanager
+def frozen(processes: list[psutil.Process]) -> Iterator[None]:
+    """Stop processes until the block ends; those that end meanwhile are left out."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def postgres(service: Service) -> list[psutil.Process]:
+    """The processes of a service's own PostgreSQL, the first that was started first."""
+    return [process for process in service.processes() if process.name() == "postgres"]
+
+
+@pytest.fixture
+def own_database(public_folder: Path) -> Iterator[Service]:
+    """A service with a private PostgreSQL, and a poll."""
+    with running_service(None, public_folder) as service:
+        assert service.ask("POST", "/polls", content=POLLS, headers=CSV).status_code == 200
+        yield service
+
+
+def test_a_frozen_database_is_told_by_503_and_the_service_goes_on_when_it_does(
+    own_database: Service,
+) -> None:
+    def status(path: str) -> int:
+        answer = own_database.get(path)
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"]
+            problem(answer)
+        return answer.status_code
+
+    with ThreadPoolExecutor(40) as threads, frozen(postgres(own_database)):
+        # More requests than connections: who waits for one is answered too.
+        assert set(threads.map(status, PATHS * 8)) == {503}
+        assert own_database.get("/health/live").status_code == 200
+    eventually(lambda: own_database.get("/health/ready").status_code == 200)
+    assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_ends_when_it_is_told_to_although_the_database_is_frozen(
+    own_database: Service, busy: bool
+) -> None:
+    with ThreadPoolExecutor() as threads, frozen(postgres(own_database)):
+        if busy:
+            threads.submit(lambda: suppressed(own_database, "/stores"))
+            threads.submit(lambda: suppressed(own_database, "/trigger_report"))
+        own_database.send(signal.SIGTERM)
+        own_database.wait(within=8)  # five seconds, and what a busy machine adds
+
+
+def suppressed(service: Service, path: str) -> None:
+    with suppress(httpx.HTTPError):
+        service.get(path)
+
+
+def test_a_table_that_somebody_locked_holds_up_only_what_needs_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path) as service:
+        service.ask("POST", "/polls", content=POLLS, headers=CSV)
+        with polls_locked(database_url), ThreadPoolExecutor() as threads:
+            blocked = threads.submit(service.get, "/stores/s1/availability")
+            assert service.get("/stores?limit=1").status_code == 200
+            answer = blocked.result()
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
+        assert service.get("/stores/s1/availability").status_code == 200
+
+
+def test_a_private_postgresql_that_is_killed_is_started_again(own_database: Service) -> None:
+    first = postgres(own_database)[0]
+    first.kill()
+    eventually(lambda: "runs again" in own_database.log)
+    eventually(lambda: own_database.get("/health/ready").status_code == 200)
+    assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
+    assert own_database.report()
+    own_database.stop()
+    assert not left_over(own_database)
+
+
+def left_over(service: Service) -> list[int]:
+    """Processes of PostgreSQL that outlived their service."""
+    home = str(service.reports.parent)
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(home in part for part in process.info["cmdline"] or ())
+    ]
+
+
+def test_a_report_that_loses_its_connections_is_taken_up_again_at_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path) as service:
+        service.ask("POST", "/polls", content=POLLS, headers=CSV)
+        with polls_locked(database_url):
+            report_id = service.trigger_report()
+            running = "select true from report where state = 'running'"
+            eventually(lambda: bool(ask(database_url, running)))
+            ask(
+                database_url,
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name = 'storewatch'",
+            )
+            again = "select true from report where run = 2"
+            eventually(lambda: bool(ask(database_url, again)))
+            # It was not its lease that brought it back.
+            ((waited, attempts),) = ask(
+                database_url,
+                "select started_at - created_at < interval '9 seconds', attempts from report",
+            )
+            assert (waited, attempts) == (True, 1)
+        assert service.wait_for(report_id) == "Completed", service.log
+
+
+def test_more_connections_than_a_server_has_are_refused_at_the_start(
+    database_url: str, tmp_path: Path
+) -> None:
+    (room,) = ask(database_url, "select current_setting('max_connections')::integer")[0]
+    done = storewatch(
+        *("serve", "--port", "0"),
+        database_url=database_url,
+        home=tmp_path,
+        STOREWATCH_CONCURRENT_REPORTS=str(min(room, 100)),
+    )
+    assert done.returncode == 3
+    assert b"STOREWATCH_CONCURRENT_REPORTS to fewer" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_private_postgresql_has_as_many_connections_as_its_service_needs(
+    public_folder: Path,
+) -> None:
+    with running_service(None, public_folder, STOREWATCH_CONCURRENT_REPORTS="30") as service:
+        assert service.get("/health/ready").status_code == 200
+
+
+def test_readiness_is_looked_at_once_for_all_who_ask_and_starts_no_worker(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path) as service, ThreadPoolExecutor(30) as threads:
+        answers = threads.map(lambda _: service.get("/health/ready").status_code, range(120))
+        assert set(answers) == {200}
+        assert not service.workers()
