@@ -2,7 +2,9 @@
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +12,7 @@ from uuid import uuid4
 import httpx
 
 from tests.integration.service import (
+    PATIENCE,
     Service,
     add_many_stores,
     ask,
@@ -122,3 +125,49 @@ def test_told_to_stop_the_service_ends_streams_of_events_and_hands_the_report_ba
             list(stream)  # ends without an error
             service.wait(within=5)
         assert ask(database_url, "select state from report") == [("queued",)]
+
+
+def test_a_change_is_read_once_for_all_who_follow_a_report(
+    database_url: str, tmp_path: Path
+) -> None:
+    followers = 60
+    add_many_stores(database_url, 10)
+    with (
+        running_service(database_url, tmp_path) as service,
+        polls_locked(database_url),
+        ThreadPoolExecutor(followers) as threads,
+    ):
+        report_id = service.trigger_report()
+        eventually(lambda: service.get(f"/reports/{report_id}").json()["status"] == "running")
+        told = threading.Barrier(followers + 1)
+
+        def follow() -> int:
+            seen = 0
+            with httpx.stream(
+                "GET", f"{service.base_url}/reports/{report_id}/events", timeout=PATIENCE
+            ) as answer:
+                for line in answer.iter_lines():
+                    if line.startswith("event: report"):
+                        seen += 1
+                        if seen == 1:
+                            told.wait()
+            return seen
+
+        following = [threads.submit(follow) for _ in range(followers)]
+        told.wait()
+        before = reads(database_url)
+        ask(database_url, "update report set stores_done = 5 where id = $1", report_id)
+        ask(database_url, "update report set state = 'cancelled' where id = $1", report_id)
+        assert min(one.result() for one in following) >= 2
+        # Some are the runner's, which looks once a second.
+        assert reads(database_url) - before < followers
+
+
+def reads(database_url: str) -> int:
+    """How often reports were looked up by their id so far."""
+    ask(database_url, "select pg_sleep(1.5)")  # the server counts a second late
+    ((count,),) = ask(
+        database_url,
+        "select idx_scan::bigint from pg_stat_user_indexes where indexrelname = 'report_pkey'",
+    )
+    return int(count)

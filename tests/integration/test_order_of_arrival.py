@@ -1,0 +1,57 @@
+"""Of two polls of one store and instant the one that arrived later counts, also when many wait."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from tests.integration.service import PATIENCE, Service, ask, running_service
+
+INGEST_LOCK = 7_305_001
+STORES = 12
+
+
+@contextmanager
+def turn_taken(database_url: str) -> Iterator[None]:
+    """Have the turn to store something until the block ends, as another instance may."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(database_url))
+        try:
+            runner.run(connection.execute("select pg_advisory_lock($1)", INGEST_LOCK))
+            yield
+        finally:
+            runner.run(connection.close())
+
+
+def begin_to_post(service: Service, store: int, status: str) -> HTTPConnection:
+    """Send a poll, all of it, without waiting for the answer."""
+    poll = {"store_id": f"s{store}", "status": status, "timestamp_utc": "2023-01-22T12:00:00Z"}
+    address = urlsplit(service.base_url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+    connection.request(
+        "POST", "/polls", json.dumps([poll]).encode(), {"Content-Type": "application/json"}
+    )
+    return connection
+
+
+def status_of(connection: HTTPConnection) -> int:
+    with closing(connection):
+        return connection.getresponse().status
+
+
+def test_who_came_first_is_stored_first(database_url: str, tmp_path: Path) -> None:
+    with running_service(database_url, tmp_path) as service:
+        with turn_taken(database_url):
+            waiting = []
+            for number in range(2 * STORES):
+                status = "active" if number < STORES else "inactive"
+                waiting.append(begin_to_post(service, number % STORES, status))
+                # Of each store, the second comes when the first has stood in line for long.
+                assert service.get("/health/live").status_code == 200
+        assert {status_of(one) for one in waiting} == {200}
+        assert ask(database_url, "select distinct status from poll") == [("inactive",)]
