@@ -4,7 +4,7 @@ PYTHON = $(VENV)/bin/python
 CONSTRAINTS = constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench serve setup chromium screenshots clean
+.PHONY: help demo test lint bench serve setup audit chromium screenshots clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,12 @@ chromium:
 		echo "Installing the Debian package chromium, for the tests of the dashboard"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	fi
+
+# In an environment of its own: what it needs is no part of what is tested.
+audit: $(VENV)/bin/pip ## Look up the tested versions in the database of known weaknesses
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/pip-audit --progress-spinner off --no-deps --disable-pip --requirement $(CONSTRAINTS)
 
 screenshots: $(VENV)/with-embedded,dev chromium ## Renew the pictures of the dashboard in tests/browser/screenshots
 	$(PYTHON) -m tests.browser.take_screenshots
