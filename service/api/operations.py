@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import asyncpg
 import msgspec
 from litestar import MediaType, Response, get
+from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from compute.workers import WorkerDied, Workers
@@ -19,19 +20,21 @@ TAGS = ["operations"]
 _PATIENCE = 3.0
 _REPORT_STATES = ("queued", "running", "completed", "failed", "cancelled", "expired")
 
+HealthStatus = Literal["ok"]
+
 
 class Live(msgspec.Struct, frozen=True):
     """The process answers."""
 
-    status: Literal["ok"]
+    status: Annotated[HealthStatus, Meta(description="`ok`: it does.")]
 
 
 class Ready(msgspec.Struct, frozen=True):
     """Reports can be made and read."""
 
-    status: Literal["ok"]
-    database: Literal["ok"]
-    workers: Literal["ok"]
+    status: Annotated[HealthStatus, Meta(description="`ok`: all parts are.")]
+    database: Annotated[HealthStatus, Meta(description="`ok`: it answers.")]
+    workers: Annotated[HealthStatus, Meta(description="`ok`: they answer.")]
 
 
 @get(
