@@ -46,9 +46,9 @@ _PAGE_HEADERS = {
 
 _DESCRIPTION = """\
 Feed the service polls, business hours and time zones; ask for a report over all stores, or for one
-store's availability and timeline. Every instant is RFC 3339 in UTC, every duration that is measured
-a number of seconds, and every one that is chosen a text such as `24h`. `availability = uptime / (uptime + downtime)`, null where both are 0; what no poll speaks
-for is `unknown`, never guessed.
+store's availability and timeline. Every instant is RFC 3339 in UTC. A duration that was measured is
+a number of seconds, one that is asked for a text such as `24h`. `availability = uptime / (uptime +
+downtime)`, null where both are 0; what no poll speaks for is `unknown`, never guessed.
 
 Every error is `application/problem+json` (RFC 9457); its `type` tells its kind to programs.
 """

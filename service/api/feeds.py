@@ -80,8 +80,8 @@ class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timestamp_utc: Annotated[
         str,
         Meta(
-            description="When it was asked: RFC 3339, or as feeds write it: 2023-01-22 12:09:39.388884 UTC. Without "
-            "an offset it is UTC.",
+            description="When it was asked: RFC 3339, or as feeds write it, 2023-01-22 "
+            "12:09:39.388884 UTC. Without an offset it is UTC.",
             extra_json_schema={"format": "date-time"},
         ),
     ]
