@@ -44,7 +44,7 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
     },
     "timezones": {
         "store_id": ("store_id",),
-        "timezone_str": ("timezone_str",),
+        "timezone": ("timezone", "timezone_str"),
     },
 }
 

@@ -161,7 +161,7 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
 @main.command()
-@click.option("--timezones", "timezones", type=_FEED, multiple=True, help="store_id,timezone_str")
+@click.option("--timezones", "timezones", type=_FEED, multiple=True, help="store_id,timezone")
 @click.option(
     "--business-hours",
     "business_hours",

@@ -9,11 +9,12 @@ import contextlib
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import asyncpg
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from compute.axis import Ints
 from compute.business_hours import pack_weeks
@@ -43,19 +44,20 @@ _TURN_SECONDS = 0.02
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """What became of a feed.
+    """What became of a feed."""
 
-    Attributes:
-        rows: rows read
-        new: polls of an instant that had none; stores that had no hours, no zone
-        replaced: polls whose status, stores whose hours or zone are now others
-        unchanged: polls and stores of which the feed said what was known
-    """
-
-    rows: int
-    new: int
-    replaced: int
-    unchanged: int
+    rows: Annotated[int, Meta(description="Rows read.")]
+    new: Annotated[
+        int,
+        Meta(description="Polls of an instant that had none; stores that had no hours, no zone."),
+    ]
+    replaced: Annotated[
+        int,
+        Meta(description="Polls whose status, stores whose hours or zone are now others."),
+    ]
+    unchanged: Annotated[
+        int, Meta(description="Polls and stores of which the feed said what was known.")
+    ]
 
 
 async def ingest(

@@ -9,7 +9,7 @@ openapi-python-client 0.29 then makes a module that cannot be imported (its issu
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import asyncpg
 import msgspec
@@ -17,7 +17,7 @@ from litestar import Request, post
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import (
     COLUMNS,
@@ -29,7 +29,7 @@ from compute.feed_rows import (
     parse_columns,
 )
 from compute.workers import Workers
-from service.api.problems import Problem, documented
+from service.api.problems import Problem, documented, with_members
 from service.feeds import Ingested, ingest, ingest_rows, unpacked
 from service.settings import Settings
 
@@ -41,23 +41,47 @@ MOST_JSON_BYTES = 10_000_000
 # What these say of values is for readers and generated clients; it is `parse_columns` that checks,
 # for JSON as for CSV, and tells of every row what is wrong.
 StoreId: TypeAlias = Annotated[
-    str, Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID})
+    str,
+    Meta(
+        description="The store's id: any text.",
+        extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID},
+    ),
 ]
 _TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
-START_CLOCK = {"pattern": f"^{_TIME_OF_DAY}$"}
-END_CLOCK = {"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"}
+StartTime: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Local time such as 09:00 or 09:00:00.",
+        examples=["09:00:00"],
+        extra_json_schema={"pattern": f"^{_TIME_OF_DAY}$"},
+    ),
+]
+EndTime: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Local time, 24:00:00 at the most.",
+        examples=["17:30:00"],
+        extra_json_schema={"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"},
+    ),
+]
+PollStatus = Literal["active", "inactive"]
 
 
 class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A poll: what a store answered when it was asked."""
 
     store_id: StoreId
-    status: Annotated[str, Meta(extra_json_schema={"enum": ["active", "inactive"]})]
+    status: Annotated[
+        str,
+        Meta(
+            description="What it answered.", extra_json_schema={"enum": list(get_args(PollStatus))}
+        ),
+    ]
     timestamp_utc: Annotated[
         str,
         Meta(
-            description="RFC 3339, or as feeds write it: 2023-01-22 12:09:39.388884 UTC. Without "
-            "an offset it is UTC.",
+            description="When it was asked: RFC 3339, or as feeds write it, 2023-01-22 "
+            "12:09:39.388884 UTC. Without an offset it is UTC.",
             extra_json_schema={"format": "date-time"},
         ),
     ]
@@ -77,15 +101,25 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra_json_schema={"minimum": 0, "maximum": 6},
         ),
     ]
-    start_time_local: Annotated[str, Meta(extra_json_schema=START_CLOCK, examples=["09:00:00"])]
-    end_time_local: Annotated[str, Meta(extra_json_schema=END_CLOCK, examples=["17:30:00"])]
+    start_time_local: StartTime
+    end_time_local: EndTime
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time zone of a store."""
+    """The time zone of a store: `timezone`, or by its former name `timezone_str`; one of them."""
 
     store_id: StoreId
-    timezone_str: Annotated[str, Meta(description="Its IANA name.", examples=["America/Chicago"])]
+    timezone: Annotated[
+        str | UnsetType, Meta(description="Its IANA name.", examples=["America/Chicago"])
+    ] = UNSET
+    timezone_str: Annotated[
+        str | UnsetType,
+        Meta(description="The former name of `timezone`.", extra_json_schema={"deprecated": True}),
+    ] = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.timezone is UNSET) is (self.timezone_str is UNSET):
+            raise ValueError("A row has either `timezone` or, its former name, `timezone_str`")
 
 
 _ROWS: dict[Feed, type[msgspec.Struct]] = {
@@ -116,7 +150,7 @@ def _operation(feed: Feed, media_type: str) -> type[Operation]:
                 schema = {"type": "array", "maxItems": MOST_JSON_ROWS, "items": items}
                 content: dict[str, Any] = {_JSON: {"schema": schema}}
             else:
-                header = ",".join(row.__struct_fields__)
+                header = ",".join(COLUMNS[feed])
                 text = f"CSV in UTF-8, plain or gzip, with a header: {header}."
                 schema = {"type": "string", "format": "binary", "description": text}
                 content = {_CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed]}\n"}}
@@ -267,15 +301,17 @@ def _rows(feed: Feed, body: bytes) -> FeedRows:
             413, f"An array has {MOST_JSON_ROWS} rows at the most: send it in parts, or as CSV."
         )
     row_type = _ROWS[feed]
-    read: list[tuple[Any, ...]] = []
+    read: list[list[Any]] = []
     place: list[int] = []
     faults: list[Fault] = []
     for number, raw in enumerate(given, 1):
         try:
-            read.append(msgspec.structs.astuple(msgspec.json.decode(raw, type=row_type)))
+            row = msgspec.json.decode(raw, type=row_type)
+            read.append([value for value in msgspec.structs.astuple(row) if value is not UNSET])
             place.append(number)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             problem, _, column = str(error).partition(" - at `$")
+            problem = with_members(problem, row_type)
             faults.append(Fault(number, column.strip(".`"), "", problem))
     columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
     rows = parse_columns(feed, columns)

@@ -235,11 +235,28 @@ def _of_part(request: Request[object, object, State], told: Mapping[str, object]
     problem = str(told.get("message") or "it is not valid")
     if source == "body" and problem == "'data'":  # so Litestar tells that there is none
         problem = "a body is needed"
+    for struct in _structs_of_body(request):
+        problem = with_members(problem, struct)
     return ProblemError(
         problem=problem,
         source=UNSET if source is None else str(getattr(source, "value", source)),
         field=UNSET if field in (None, "data") else str(field),
     )
+
+
+def _structs_of_body(request: Request[object, object, State]) -> list[type[msgspec.Struct]]:
+    """The Struct of the handler's body, or of the rows in it; none where it has no such body."""
+    handler = request.scope.get("route_handler")
+    data = handler.parsed_fn_signature.parameters.get("data") if handler else None
+    types = [] if data is None else [data, *data.inner_types]
+    return [each.annotation for each in types if each.is_subclass_of(msgspec.Struct)]
+
+
+def with_members(problem: str, struct: type[msgspec.Struct]) -> str:
+    """What msgspec says of a member that a Struct lacks, with the members that it has."""
+    if not problem.startswith("Object contains unknown field"):
+        return problem
+    return f"{problem}; it has {', '.join(struct.__struct_encode_fields__)}"
 
 
 def _name_in_request(request: Request[object, object, State], name: object) -> object:

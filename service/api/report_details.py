@@ -20,43 +20,56 @@ ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
 class GivenOptions(msgspec.Struct, frozen=True):
     """What a report was asked for."""
 
-    as_of: datetime | None
-    interpolation: Interpolation
-    max_gap: str
-    include_unknown: bool
-    stores: list[str] | None
+    as_of: Annotated[
+        datetime | None, Meta(description="End of every window; null: the newest poll.")
+    ]
+    interpolation: Annotated[
+        Interpolation, Meta(description="The status between two observations.")
+    ]
+    max_gap: Annotated[
+        str, Meta(description="For how long an observation speaks to either side, such as 24h.")
+    ]
+    include_unknown: Annotated[
+        bool, Meta(description="Whether three columns of unknown time follow.")
+    ]
+    stores: Annotated[list[str] | None, Meta(description="Ids of the stores; null: all.")]
 
 
 class ReportProgress(msgspec.Struct, frozen=True):
     """How far a report is."""
 
-    stores_done: int
-    stores_total: Annotated[int | None, Meta(description="Null until it runs.")]
-    percent: Annotated[Annotated[float, Meta(ge=0, le=100)] | None, Meta(description="Of stores.")]
-    seconds_left: Annotated[float | None, Meta(description="Estimated, while it runs.")]
+    stores_done: Annotated[int, Meta(description="Stores of which all is computed.")]
+    stores_total: Annotated[
+        int | None, Meta(description="Stores of the report; null until it runs.")
+    ]
+    percent: Annotated[
+        Annotated[float, Meta(ge=0, le=100)] | None,
+        Meta(description="Share of the stores that are done; null until it runs."),
+    ]
+    seconds_left: Annotated[float | None, Meta(description="Estimated, while it runs; else null.")]
 
 
 class ReportLinks(msgspec.Struct, frozen=True):
     """Where to go on."""
 
-    self: str
-    csv: str
-    events: str
+    self: Annotated[str, Meta(description="Path of the report.")]
+    csv: Annotated[str, Meta(description="Path of its file.")]
+    events: Annotated[str, Meta(description="Path of its progress, as server-sent events.")]
 
 
 class ReportDetails(msgspec.Struct, frozen=True):
     """A report that somebody asked for."""
 
-    id: UUID
-    status: State
+    id: Annotated[UUID, Meta(description="The report's id.")]
+    status: Annotated[State, Meta(description="Where it is.")]
     as_of: Annotated[
         datetime | None, Meta(description="End of every window; null while it is not known.")
     ]
-    options: GivenOptions
-    progress: ReportProgress
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    options: Annotated[GivenOptions, Meta(description="What was asked for.")]
+    progress: Annotated[ReportProgress, Meta(description="How far it is.")]
+    created_at: Annotated[datetime, Meta(description="When it was asked for.")]
+    started_at: Annotated[datetime | None, Meta(description="When it began to run.")]
+    finished_at: Annotated[datetime | None, Meta(description="When it ended, however it did.")]
     seconds: Annotated[float | None, Meta(description="How long it ran, or runs so far.")]
     tz_version: Annotated[
         str | None,
@@ -67,7 +80,7 @@ class ReportDetails(msgspec.Struct, frozen=True):
     ]
     file_size: Annotated[int | None, Meta(description="Bytes of its CSV.")]
     error: Annotated[str | None, Meta(description="Why it failed.")]
-    links: ReportLinks
+    links: Annotated[ReportLinks, Meta(description="Where to go on.")]
 
 
 async def known_report(pool: asyncpg.Pool, report_id: UUID) -> Report:

@@ -52,14 +52,17 @@ _SHOWN = 20
 class Triggered(msgspec.Struct, frozen=True):
     """A report was asked for."""
 
-    report_id: UUID
+    report_id: Annotated[UUID, Meta(description="The report's id.")]
 
 
-class ReportStatus(msgspec.Struct, frozen=True):
-    """Where a report is."""
+LegacyStatus = Literal["Started", "Completed", "Failed", "Not Found"]
 
-    report_id: str
-    status: Literal["Started", "Completed", "Failed", "Not Found"]
+
+class LegacyReport(msgspec.Struct, frozen=True):
+    """Where a report is, in the words of the first version."""
+
+    report_id: Annotated[str, Meta(description="The id that was asked for.")]
+    status: Annotated[LegacyStatus, Meta(description="Where it is.")]
 
 
 class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,13 +97,13 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ReportPage(msgspec.Struct, frozen=True):
     """Some reports, the newest first."""
 
-    items: list[ReportDetails]
+    items: Annotated[list[ReportDetails], Meta(description="The reports of this page.")]
     next_cursor: Annotated[
         str | None, Meta(description="`cursor` of the next page; null on the last.")
     ]
 
 
-_STATUS: dict[str | None, Literal["Started", "Completed", "Failed", "Not Found"]] = {
+_STATUS: dict[str | None, LegacyStatus] = {
     "queued": "Started",
     "running": "Started",
     "completed": "Completed",
@@ -134,7 +137,10 @@ async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner, settings: Set
     deprecated=True,
     responses=documented(),
 )
-async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
+async def get_report_status(
+    pool: asyncpg.Pool,
+    report_id: Annotated[str, Parameter(description="The id that `/trigger_report` answered.")],
+) -> LegacyReport:
     """Tell where a report is, always with HTTP 200.
 
     One that there is not, or whose file is no longer kept, is `Not Found`; one that was cancelled
@@ -144,7 +150,7 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
         report = await read_report(pool, UUID(report_id))
     except ValueError:
         report = None
-    return ReportStatus(report_id, _STATUS[report.state if report else None])
+    return LegacyReport(report_id, _STATUS[report.state if report else None])
 
 
 @post(

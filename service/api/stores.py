@@ -4,7 +4,7 @@ A store's id is any text, so in a path it is percent-encoded as a whole, slashes
 """
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import unquote
 
 import asyncpg
@@ -24,7 +24,7 @@ from compute.feed_rows import (
     zone_names,
 )
 from compute.zones import DEFAULT_TIMEZONE
-from service.api.feeds import END_CLOCK, START_CLOCK
+from service.api.feeds import EndTime, PollStatus, StartTime
 from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.strict import check_body
@@ -36,14 +36,8 @@ from service.store import (
     read_store,
 )
 
-#: The longest window of one request: a leap year.
+#: Rows of one store's week.
 MOST_HOURS = 1000
-#: What requests about one store call a feed's columns.
-_FIELD_OF_COLUMN = {
-    "start_time_local": "start",
-    "end_time_local": "end",
-    "timezone_str": "timezone",
-}
 StoreId: TypeAlias = Annotated[str, Meta(description="The id that feeds give the store.")]
 Timezone: TypeAlias = Annotated[
     str | None, Meta(description="IANA name of its time zone; null: none was given.")
@@ -64,7 +58,7 @@ class StoreSummary(msgspec.Struct, frozen=True):
 class StorePage(msgspec.Struct, frozen=True):
     """Some stores, in byte order of their ids."""
 
-    items: list[StoreSummary]
+    items: Annotated[list[StoreSummary], Meta(description="The stores of this page.")]
     next_cursor: Annotated[
         str | None, Meta(description="`cursor` of the next page; null on the last.")
     ]
@@ -73,33 +67,19 @@ class StorePage(msgspec.Struct, frozen=True):
 class HoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Business hours on one day of every week, in the store's local time.
 
-    `end` at or before `start` lies on the next day; 23:59 or later means midnight.
+    An end at or before the start lies on the next day; 23:59 or later means midnight.
     """
 
-    weekday: Annotated[int, Meta(ge=0, le=6, description="0 is Monday, 6 is Sunday.")]
-    start: Annotated[
-        str,
-        Meta(
-            description="Local time such as 09:00 or 09:00:00.",
-            examples=["09:00:00"],
-            extra_json_schema=START_CLOCK,
-        ),
-    ]
-    end: Annotated[
-        str,
-        Meta(
-            description="Local time, 24:00:00 at the most.",
-            examples=["17:30:00"],
-            extra_json_schema=END_CLOCK,
-        ),
-    ]
+    day: Annotated[int, Meta(ge=0, le=6, description="0 is Monday, 6 is Sunday.")]
+    start_time_local: StartTime
+    end_time_local: EndTime
 
 
 class Poll(msgspec.Struct, frozen=True):
     """What a store answered when it was asked."""
 
-    instant: datetime
-    status: Literal["active", "inactive"]
+    timestamp_utc: Annotated[datetime, Meta(description="When it was asked.")]
+    status: Annotated[PollStatus, Meta(description="What it answered.")]
 
 
 class StoreDetails(msgspec.Struct, frozen=True):
@@ -111,7 +91,7 @@ class StoreDetails(msgspec.Struct, frozen=True):
     business_hours: Annotated[
         list[HoursRow], Meta(description="Its week; without a row it is always open.")
     ]
-    newest_poll: Poll | None
+    newest_poll: Annotated[Poll | None, Meta(description="Null: it was never polled.")]
 
 
 class TimezoneChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -215,9 +195,9 @@ async def put_business_hours(
     if data:
         columns = [
             [known_id] * len(data),
-            [str(row.weekday) for row in data],
-            [row.start for row in data],
-            [row.end for row in data],
+            [str(row.day) for row in data],
+            [row.start_time_local for row in data],
+            [row.end_time_local for row in data],
         ]
         await _change(pool, "business_hours", columns)
     else:
@@ -302,7 +282,7 @@ async def _change(pool: asyncpg.Pool, feed: Feed, columns: list[list[str]]) -> N
             ProblemError(
                 problem=fault.problem,
                 source="body",
-                field=_FIELD_OF_COLUMN.get(fault.column, fault.column),
+                field=fault.column,
                 line=fault.line,
                 value=fault.value,
             )
@@ -318,7 +298,7 @@ async def _change(pool: asyncpg.Pool, feed: Feed, columns: list[list[str]]) -> N
 
 
 def _details(store: KnownStore) -> StoreDetails:
-    weekday, start, end = unpack_hours(store.business_hours)
+    day, start, end = unpack_hours(store.business_hours)
     return StoreDetails(
         store_id=store.store_id,
         timezone=store.timezone,
@@ -326,7 +306,7 @@ def _details(store: KnownStore) -> StoreDetails:
         business_hours=[
             HoursRow(*row)
             for row in zip(
-                weekday.tolist(),
+                day.tolist(),
                 map(_clock, start.tolist()),
                 map(_clock, end.tolist()),
                 strict=True,

@@ -7,6 +7,7 @@ import { html, useRef, useState } from "./htm_preact.js";
 const FEEDS = {
   "store_id,status,timestamp_utc": ["polls", "/polls", "polls"],
   "store_id,day,start_time_local,end_time_local": ["business hours", "/business-hours", "stores"],
+  "store_id,timezone": ["time zones", "/timezones", "stores"],
   "store_id,timezone_str": ["time zones", "/timezones", "stores"],
 };
 

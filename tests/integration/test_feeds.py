@@ -349,6 +349,12 @@ def test_a_store_exists_as_soon_as_any_feed_names_it(store: Store, tmp_path: Pat
     assert [row.split(",")[0] for row in rows] == ["polled", "with hours", "zoned"]
 
 
+@pytest.mark.parametrize("column", ["timezone", "timezone_str"])
+def test_the_time_zone_has_two_names(store: Store, column: str) -> None:
+    store.load("timezones", f"store_id,{column}\ns,Asia/Tokyo\n")
+    assert store.zones() == [("s", "Asia/Tokyo")]
+
+
 # What is refused, and how it is said.
 
 GOOD: dict[Feed, str] = {
@@ -455,7 +461,7 @@ def test_the_first_twenty_faults_are_named_and_all_are_counted(store: Store) -> 
             "store_id,day,dayOfWeek,start_time_local,end_time_local\n",
             "the header names it twice: column day or dayOfWeek",
         ),
-        ("timezones", POLLS, "a file of timezones begins with 'store_id,timezone_str'"),
+        ("timezones", POLLS, "a file of timezones begins with 'store_id,timezone or timezone_str'"),
         ("polls", b"store_id,status,timestamp_utc\xff\n", "the header is not a line of CSV"),
         ("polls", '"store_id,status\n', "line 1: the header is not a line of CSV"),
         ("polls", f"{POLLS}s,active\n", "line 2: 2 fields, the header has 3"),
