@@ -10,8 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver, resource_tracker
 from typing import ParamSpec, TypeVar
 
 from compute.in_flight import InFlightLimit
@@ -31,6 +32,9 @@ _BEGIN_PER_CORE = 6
 #: What a worker may keep of memory that it no longer uses, and glibc's names for that.
 _KEPT_BYTES = 64 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: What a terminal sends to all processes that it started: Ctrl-C, and when it is closed.
+_OF_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 
 
 class WorkerDied(Exception):  # noqa: N818
@@ -63,7 +67,9 @@ class Workers:
         # NumPy's own threads would fight with the processes for the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["compute.report_rows", "compute.feed_rows"])
+        self._context.set_forkserver_preload(
+            ["compute.workers", "compute.report_rows", "compute.feed_rows"]
+        )
         self._pool = self._new_pool(most)
 
     @property
@@ -122,7 +128,7 @@ class Workers:
         while True:
             pool = self._pool
             try:
-                future = pool.submit(task, *args, **kwargs)
+                future = self._submit(pool, task, *args, **kwargs)
             except BrokenProcessPool:
                 self._replace(pool)
                 continue
@@ -135,7 +141,7 @@ class Workers:
             for _ in range(_TRIES_ALONE):
                 lone = self._new_pool(1)
                 try:
-                    return await asyncio.wrap_future(lone.submit(task, *args, **kwargs))
+                    return await asyncio.wrap_future(self._submit(lone, task, *args, **kwargs))
                 except BrokenProcessPool:
                     continue
                 finally:
@@ -153,6 +159,12 @@ class Workers:
         """End the workers; batches that have not begun are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _submit(
+        self, pool: ProcessPoolExecutor, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[R]:
+        _start_fork_server()
+        return pool.submit(task, *args, **kwargs)
+
     def _new_pool(self, most: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
 
@@ -168,9 +180,22 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _start_fork_server() -> None:
+    """Start what starts the workers, unless it runs, deaf to the terminal, as they then are too.
+
+    Ctrl-C reaches the whole process group, but only the process that has the workers acts on it. A
+    signal that is blocked stays so in all that is started meanwhile, from its first moment on;
+    whatever a worker does about signals itself, it would do too late.
+    """
+    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_worker() -> None:
-    # Ctrl-C reaches the whole process group; only the service itself acts on it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Parsing makes many small objects and no cycles: collecting as often as usual doubles its time.
     gc.set_threshold(200_000, 50, 50)
     _keep_freed_memory()

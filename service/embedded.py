@@ -72,10 +72,15 @@ class _Account(NamedTuple):
     gid: int
 
     def popen(self) -> dict[str, Any]:
-        """What `subprocess` has to be told to run something as this account."""
+        """What `subprocess` has to be told to run something as this account.
+
+        It is out of reach of our terminal's Ctrl-C: what a program that it ended did not do would
+        be taken for something that the account cannot do.
+        """
         if os.geteuid() != 0:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+            return {"start_new_session": True}
+        ours = {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return {"start_new_session": True} | ours
 
     def can(self, *command: str | Path) -> bool:
         """Whether this account can run a command that succeeds."""
@@ -355,7 +360,6 @@ def _start(binaries: Path, place: _Place, lock: IO[str]) -> subprocess.Popen[byt
             stderr=log,
             cwd=place.folder,
             env=environment,
-            start_new_session=True,  # out of reach of our terminal's Ctrl-C: we stop it ourselves
             pass_fds=(lock.fileno(),),
             **place.account.popen(),
         )
