@@ -7,6 +7,8 @@ signal's number, and a shell's loop over files ends with it.
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import FrameType
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TIDY_SECONDS = 1
 
 
 class Ending:
@@ -64,9 +67,22 @@ class Ending:
 
 
 def _end_by(told: signal.Signals) -> NoReturn:
+    if "multiprocessing.util" in sys.modules:
+        tidying = threading.Thread(target=_tidy, daemon=True)
+        tidying.start()
+        tidying.join(_TIDY_SECONDS)
     if told is signal.SIGINT:
         with suppress(OSError):  # the terminal may be gone
             os.write(2, b"\rInterrupted.\n" if os.isatty(2) else b"Interrupted.\n")
     signal.signal(told, signal.SIG_DFL)
     signal.raise_signal(told)
     os._exit(128 + told)  # the first process of a container does not die of it
+
+
+def _tidy() -> None:
+    # What `multiprocessing` does when Python ends: its semaphores and its socket have names.
+    from multiprocessing import active_children, util
+
+    for hanging in active_children():
+        hanging.kill()
+    util._exit_function()  # type: ignore[attr-defined]
