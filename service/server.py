@@ -1,8 +1,11 @@
 """The HTTP server around the application."""
 
 import asyncio
+import contextlib
 import logging
+import signal
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
@@ -13,7 +16,6 @@ from service.api import problems
 from service.api.access import is_loopback
 from service.app import KeyNeeded, create_app
 from service.database import DatabaseUnavailable
-from service.logs import start_logging
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
@@ -30,7 +32,9 @@ _GRACE = 3
 
 
 def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
-    """Serve until a signal; ends the process, with status 3, if the service cannot start.
+    """Serve until a signal, and end by it.
+
+    If the service cannot start, it ends the process, with status 3.
 
     Args:
         settings: from the environment
@@ -38,7 +42,6 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
         port: 0 for any that is free
         insecure: whether everybody is served as long as there is no key
     """
-    start_logging()
     app = create_app(settings, local=is_loopback(host), insecure=insecure)
     _Server(
         app,
@@ -62,6 +65,18 @@ class _Server(uvicorn.Server):
     def __init__(self, app: Litestar, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._app = app
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End in order by SIGHUP too, when a terminal closes, unless it is ignored."""
+        with super().capture_signals():
+            before = signal.getsignal(signal.SIGHUP)
+            if before is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, before)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if "events" in self._app.state:
