@@ -231,9 +231,19 @@ async def ingest(**files: tuple[str, ...]) -> None:
     help="For how long an observation speaks to either side: 1m to 31d.",
 )
 @click.option("--unknown", is_flag=True, help="Add three columns of unknown time.")
+@click.option(
+    "--escape-formulas",
+    is_flag=True,
+    help="Put an apostrophe before a store id that a spreadsheet would take for a formula.",
+)
 @_command
 async def report(
-    out: str, as_of: str | None, interpolation: Any, max_gap: str, unknown: bool
+    out: str,
+    as_of: str | None,
+    interpolation: Any,
+    max_gap: str,
+    unknown: bool,
+    escape_formulas: bool,
 ) -> None:
     """Compute a report over all stores and write its CSV."""
     from compute.feed_rows import parse_instant
@@ -246,6 +256,7 @@ async def report(
         interpolation=interpolation,
         max_gap=_parsed("--max-gap", parse_max_gap, max_gap),
         include_unknown=unknown,
+        escape_formulas=escape_formulas,
     )
     await _report(_settings(), options, out)
 

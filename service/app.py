@@ -24,6 +24,7 @@ from service.api import (
     report_summary,
     reports,
     stores,
+    strict,
 )
 from service.api.options import options
 from service.database import open_pool
@@ -80,7 +81,12 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 await _say_who_is_served(keys, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
                 runner = ReportRunner(
-                    pool, workers, files, settings.concurrent_reports, settings.report_ttl
+                    pool,
+                    workers,
+                    files,
+                    settings.concurrent_reports,
+                    settings.report_ttl,
+                    settings.report_history,
                 )
                 events = ReportEvents(pool, runner.wake, runner.cancelled)
                 app.state.update(
@@ -143,7 +149,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
             "runner": Provide(runner),
             "settings": Provide(given_settings),
         },
-        guards=[access.guard],
+        guards=[access.guard, strict.check_query],
         exception_handlers={Exception: problems.answer},
         openapi_config=document.openapi_config(),
         logging_config=None,  # Litestar's own would take the place of ours

@@ -70,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reports: ReportsPlace | None = None
     #: How long a finished report's file is kept, such as 30d or 12 hours; 0: until it is deleted.
     report_ttl: Lifetime = Lifetime(days=30)
+    #: How long after its end a report without a file (failed, cancelled or expired) is remembered;
+    #: 0: for ever.
+    report_history: Lifetime = Lifetime(days=90)
     #: Most worker processes, and so most batches in flight; how many really run is measured.
     workers: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 60
     #: Most reports that one instance runs at the same time.

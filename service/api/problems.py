@@ -150,7 +150,7 @@ _DESCRIPTIONS = {
     503: "The service cannot do this now; `Retry-After` tells when to ask again.",
 }
 #: What any operation may answer.
-_ALWAYS = (400, 401, 403, 500, 503)
+_ALWAYS = (400, 401, 403, 422, 500, 503)
 
 
 def documented(
@@ -159,7 +159,7 @@ def documented(
     """The `responses=` of a route handler: which problems it may answer with.
 
     Args:
-        statuses: besides those that any operation may answer (400, 401, 403, 500, 503)
+        statuses: besides those that any operation may answer (400, 401, 403, 422, 500, 503)
         public: the operation needs no key, so no 401 and 403
         but: statuses to leave out
     """

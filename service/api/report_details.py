@@ -1,17 +1,17 @@
 """A report as the API shows it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import msgspec
 from litestar.params import Parameter
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from compute.uptime import Interpolation
 from service.api.problems import Problem
-from service.reports import Report, State, read_report
+from service.reports import Report, State, read_report, read_stores
 from service.spans import format_span
 
 ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
@@ -32,7 +32,16 @@ class GivenOptions(msgspec.Struct, frozen=True):
     include_unknown: Annotated[
         bool, Meta(description="Whether three columns of unknown time follow.")
     ]
-    stores: Annotated[list[str] | None, Meta(description="Ids of the stores; null: all.")]
+    escape_formulas: Annotated[
+        bool, Meta(description="Whether ids that a spreadsheet would compute are escaped.")
+    ]
+    named_stores: Annotated[
+        int | None, Meta(description="How many stores it names; null: it is about all.")
+    ]
+    stores: Annotated[
+        list[str] | UnsetType | None,
+        Meta(description="Ids of the stores that it names. Left out in lists and in events."),
+    ] = UNSET
 
 
 class ReportProgress(msgspec.Struct, frozen=True):
@@ -44,13 +53,15 @@ class ReportProgress(msgspec.Struct, frozen=True):
     ]
     percent: Annotated[
         Annotated[float, Meta(ge=0, le=100)] | None,
-        Meta(description="Share of the stores that are done; null until it runs."),
+        Meta(description="`stores_done` of `stores_total`; null until it runs."),
     ]
-    seconds_left: Annotated[float | None, Meta(description="Estimated, while it runs; else null.")]
+    seconds_left: Annotated[
+        float | None, Meta(description="Estimated; null while there is nothing to go by.")
+    ]
 
 
 class ReportLinks(msgspec.Struct, frozen=True):
-    """Where to go on."""
+    """Where there is more about it."""
 
     self: Annotated[str, Meta(description="Path of the report.")]
     csv: Annotated[str, Meta(description="Path of its file.")]
@@ -68,9 +79,15 @@ class ReportDetails(msgspec.Struct, frozen=True):
     options: Annotated[GivenOptions, Meta(description="What was asked for.")]
     progress: Annotated[ReportProgress, Meta(description="How far it is.")]
     created_at: Annotated[datetime, Meta(description="When it was asked for.")]
-    started_at: Annotated[datetime | None, Meta(description="When it began to run.")]
-    finished_at: Annotated[datetime | None, Meta(description="When it ended, however it did.")]
-    seconds: Annotated[float | None, Meta(description="How long it ran, or runs so far.")]
+    started_at: Annotated[
+        datetime | None, Meta(description="When it was last begun; null until it runs.")
+    ]
+    finished_at: Annotated[
+        datetime | None, Meta(description="When it ended, however it did; null until then.")
+    ]
+    seconds: Annotated[
+        float | None, Meta(description="How long it ran, or has been running; null until it runs.")
+    ]
     tz_version: Annotated[
         str | None,
         Meta(
@@ -78,9 +95,11 @@ class ReportDetails(msgspec.Struct, frozen=True):
             "completed, or made by a version that did not keep it."
         ),
     ]
-    file_size: Annotated[int | None, Meta(description="Bytes of its CSV.")]
-    error: Annotated[str | None, Meta(description="Why it failed.")]
-    links: Annotated[ReportLinks, Meta(description="Where to go on.")]
+    file_size: Annotated[
+        int | None, Meta(description="Bytes of its CSV; null until it is completed.")
+    ]
+    error: Annotated[str | None, Meta(description="Why it failed; null if it did not.")]
+    links: Annotated[ReportLinks, Meta(description="Where there is more about it.")]
 
 
 async def known_report(pool: asyncpg.Pool, report_id: UUID) -> Report:
@@ -100,8 +119,13 @@ def no_such_report() -> Problem:
     return Problem(404, "There is no report with this id.", slug="report-not-found")
 
 
-def details_of(report: Report) -> ReportDetails:
-    """What the API shows of a report."""
+async def full_details(pool: asyncpg.Pool, report: Report) -> ReportDetails:
+    """What the API shows of a report by itself: the ids of the stores that it names, too."""
+    return details_of(report, await read_stores(pool, report))
+
+
+def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> ReportDetails:
+    """What the API shows of a report; `stores`: the ids that it names, if they are shown."""
     seconds = None
     if report.started_at is not None and report.state != "queued":
         seconds = ((report.finished_at or report.read_at) - report.started_at).total_seconds()
@@ -114,9 +138,11 @@ def details_of(report: Report) -> ReportDetails:
         options=GivenOptions(
             report.asked_as_of,
             report.interpolation,
-            format_span(report.options.max_gap),
+            format_span(report.max_gap // timedelta(milliseconds=1)),
             report.include_unknown,
-            report.stores,
+            report.escape_formulas,
+            report.named_stores,
+            stores,
         ),
         progress=_progress(report, seconds),
         created_at=report.created_at,
