@@ -1,11 +1,14 @@
 """What can be set, from the environment, each with its meaning; a wrong value stops the start."""
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,9 +17,15 @@ from service.spans import parse_span
 #: Schemes of URLs of places in object stores.
 OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 
+#: What a path prefix is made of: nothing that a link or a header would have to escape.
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_LONGEST_PREFIX = 200
+
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+
 
 class SettingsInvalid(Exception):  # noqa: N818 - read by a person as a sentence
-    """An environment variable has a value that cannot be."""
+    """An environment variable has a value that is not allowed."""
 
 
 def _default_home() -> Path:
@@ -32,6 +41,24 @@ class Lifetime(timedelta):
 
 class ReportsPlace(str):
     """A folder, or the URL of a place in an object store."""
+
+    __slots__ = ()
+
+
+class PathPrefix(str):
+    """A path that the service is served below, without a slash at its end; may be empty."""
+
+    __slots__ = ()
+
+
+class Networks(tuple[Network, ...]):
+    """Networks of addresses."""
+
+    __slots__ = ()
+
+
+class Origins(frozenset[str]):
+    """Origins of web pages, such as https://example.com; `*` among them: any."""
 
     __slots__ = ()
 
@@ -56,6 +83,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
     #: Most bytes of a feed of CSV over HTTP, unpacked.
     feed_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30
+    #: Path that a proxy serves the service below, such as /storewatch; links carry it.
+    root_path: PathPrefix = PathPrefix()
+    #: Addresses and networks of proxies whose `X-Forwarded-Prefix` counts instead of `root_path`.
+    trusted_proxies: Networks = Networks()
+    #: Origins of web pages that browsers let read the answers, such as https://example.com; *: any.
+    cors_origins: Origins = Origins()
 
     @property
     def reports_place(self) -> str:
@@ -67,7 +100,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment.
 
     Raises:
-        SettingsInvalid: a value cannot be; says which, and what is allowed
+        SettingsInvalid: a value is not allowed; says which, and what is allowed
     """
     environment = os.environ if environment is None else environment
     values: dict[str, str] = {}
@@ -95,7 +128,49 @@ def _decode(wanted: type, value: str) -> object:
         return Lifetime(milliseconds=0 if value in ("0", "none") else parse_span(value))
     if wanted is ReportsPlace:
         return ReportsPlace(_checked_place(value))
+    if wanted is PathPrefix:
+        return PathPrefix(checked_prefix(value))
+    if wanted is Networks:
+        return Networks(ipaddress.ip_network(one) for one in _listed(value))
+    if wanted is Origins:
+        return Origins(map(_checked_origin, _listed(value)))
     raise NotImplementedError(wanted)
+
+
+def _listed(value: str) -> list[str]:
+    return [one.strip() for one in value.split(",") if one.strip()]
+
+
+def checked_prefix(text: str) -> str:
+    """A path prefix, without a slash at its end; "/" is the empty one.
+
+    Raises:
+        ValueError: it is none, or holds what a link could not carry as it is
+    """
+    path = text.removesuffix("/")
+    dots = {".", ".."} & set(path.split("/"))
+    if path and (not _PREFIX.fullmatch(path) or dots or len(path) > _LONGEST_PREFIX):
+        raise ValueError(
+            "is not a path such as /storewatch, of letters, digits and . _ ~ - between its slashes"
+        )
+    return path
+
+
+def _checked_origin(text: str) -> str:
+    if text == "*":
+        return text
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # checked when it is asked for
+    except ValueError as error:
+        raise ValueError(f"{text} is not an origin: {error}") from None
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if text.lower() != origin.lower() or not parts.scheme or not parts.hostname or "@" in text:
+        raise ValueError(
+            f"{text} is not an origin such as https://example.com: scheme, host and, where it is "
+            "not the usual one, port, without a slash at the end"
+        )
+    return origin.lower()
 
 
 def _checked_place(value: str) -> str:

@@ -1,6 +1,6 @@
 """Reports over HTTP: ask for one, list them, tell how far one is, cancel or delete it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,9 +13,19 @@ from litestar.response import Response
 from msgspec import Meta
 
 from compute.uptime import Interpolation
+from service.api.deprecation import DEPRECATION_HEADERS, deprecation
 from service.api.feeds import StoreId
 from service.api.instants import to_milliseconds
-from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
+from service.api.pages import (
+    NEXT_LINK,
+    PAGE_SIZE,
+    Cursor,
+    Limit,
+    from_cursor,
+    next_link,
+    not_ours,
+    to_cursor,
+)
 from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.report_details import (
     ReportDetails,
@@ -119,11 +129,14 @@ _STATUS: dict[str | None, Literal["Started", "Completed", "Failed", "Not Found"]
     deprecated=True,
     opt={"scope": "write"},
     responses=documented(429),
+    response_headers=DEPRECATION_HEADERS,
 )
-async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner, settings: Settings) -> Triggered:
+async def trigger_report(
+    pool: asyncpg.Pool, runner: ReportRunner, settings: Settings
+) -> Response[Triggered]:
     """Start a report over all stores. New clients use [POST /reports](#/reports/createReport)."""
     report = await _create(pool, runner, settings, ReportOptions(), None)
-    return Triggered(report.id)
+    return Response(Triggered(report.id), headers=deprecation("reports", "triggerReport"))
 
 
 @get(
@@ -133,8 +146,9 @@ async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner, settings: Set
     tags=_TAGS,
     deprecated=True,
     responses=documented(),
+    response_headers=DEPRECATION_HEADERS,
 )
-async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
+async def get_report_status(pool: asyncpg.Pool, report_id: str) -> Response[ReportStatus]:
     """Tell where a report is, always with HTTP 200.
 
     One that there is not, or whose file is no longer kept, is `Not Found`; one that was cancelled
@@ -144,7 +158,10 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
         report = await read_report(pool, UUID(report_id))
     except ValueError:
         report = None
-    return ReportStatus(report_id, _STATUS[report.state if report else None])
+    return Response(
+        ReportStatus(report_id, _STATUS[report.state if report else None]),
+        headers=deprecation("reports", "getReportStatus"),
+    )
 
 
 @post(
@@ -207,11 +224,11 @@ async def get_reports(
     cursor: Cursor = None,
 ) -> Response[ReportPage]:
     """List reports, the newest first."""
-    found = await list_reports(pool, limit + 1, _place(cursor))
+    found = await list_reports(pool, limit + 1, _place(cursor, request))
     page = found[:limit]
     next_cursor = None
     if len(found) > limit:
-        next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}")
+        next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}", request)
     return Response(
         ReportPage([details_of(report) for report in page], next_cursor),
         headers=next_link(request, next_cursor),
@@ -318,8 +335,8 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
     )
 
 
-def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
-    place = from_cursor(cursor)
+def _place(cursor: str | None, request: Request[Any, Any, Any]) -> tuple[datetime, UUID] | None:
+    place = from_cursor(cursor, request)
     if place is None:
         return None
     try:
@@ -327,6 +344,6 @@ def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
         instant = datetime.fromisoformat(created_at)
         if instant.tzinfo is None:
             raise ValueError
-        return instant, UUID(report_id)
-    except ValueError:
-        raise refused("cursor", "is not a cursor that a page gave: begin without one") from None
+        return instant.astimezone(UTC), UUID(report_id)
+    except (ValueError, OverflowError):
+        raise not_ours() from None
