@@ -10,7 +10,7 @@ export class Problem extends Error {
   constructor(status, told) {
     super(told.detail || told.title || `The service answered ${status}.`);
     this.status = status;
-    this.type = (told.type || "").split(":").pop();
+    this.type = (told.type || "").split("/").pop();
     this.errors = told.errors || [];
     this.count = told.count ?? this.errors.length;
   }
@@ -90,7 +90,7 @@ export async function fetched(path, options = {}) {
 export const getJson = async (path, options) => (await fetched(path, options)).json();
 
 export const startReport = async (options) => {
-  const response = await fetched("/reports", {
+  const response = await fetched("reports", {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": randomKey() },
     body: JSON.stringify(options),
@@ -117,7 +117,7 @@ export async function* pages(path, limit, options) {
 /** The newest reports, or the newest of those that are wanted. */
 export async function newestReports(most, wanted = () => true) {
   const found = [];
-  for await (const { items } of pages("/reports", REPORT_PAGE)) {
+  for await (const { items } of pages("reports", REPORT_PAGE)) {
     found.push(...items.filter(wanted));
     if (found.length >= most) break;
   }
@@ -128,7 +128,7 @@ export async function newestReports(most, wanted = () => true) {
 export const completedReports = (most) =>
   newestReports(most, (report) => report.status === "completed" && !report.options.stores);
 
-export const storePath = (id) => `/stores/${encodeURIComponent(id)}`;
+export const storePath = (id) => `stores/${encodeURIComponent(id)}`;
 
 /**
  * Follow a stream of server-sent events until it ends for good, reconnecting with Last-Event-ID.

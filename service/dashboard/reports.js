@@ -102,14 +102,14 @@ function useLive(report, onChange, onSay) {
     if (over) return undefined;
     const abort = new AbortController();
     const look = async () => {
-      const now = await getJson(`/reports/${report.id}`, { signal: abort.signal });
+      const now = await getJson(`reports/${report.id}`, { signal: abort.signal });
       onChange(now);
       if (ended(now)) {
         onSay(`Report ${now.status}.`);
         abort.abort();
       }
     };
-    follow(`/reports/${report.id}/events`, {
+    follow(`reports/${report.id}/events`, {
       signal: abort.signal,
       onState: setState,
       onEvent: ({ data }) => {
@@ -153,13 +153,13 @@ function Report({ report, onChange, onRemove, onSay }) {
     const over = ended(report);
     setError(null);
     try {
-      await fetched(report.links.self, { method: "DELETE" });
+      await fetched(`reports/${report.id}`, { method: "DELETE" });
       onSay(over ? "Report deleted." : "Report cancelled.");
       if (over) {
         onRemove(report.id);
         return;
       }
-      onChange(await getJson(report.links.self));
+      onChange(await getJson(`reports/${report.id}`));
     } catch (problem) {
       if (problem.status === 404) onRemove(report.id);
       else setError(problem);
@@ -204,13 +204,13 @@ function Download({ report }) {
     event.preventDefault();
     setBusy(true);
     try {
-      save(`${report.id}.csv`, await (await fetched(report.links.csv)).blob());
+      save(`${report.id}.csv`, await (await fetched(`reports/${report.id}/csv`)).blob());
     } finally {
       setBusy(false);
     }
   };
   return html`
-    <a ref=${link} href=${report.links.csv} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
+    <a ref=${link} href=${`reports/${report.id}/csv`} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
     <span class="sub"> ${busy ? "loading…" : bytes(report.file_size ?? 0)}</span>
   `;
 }
