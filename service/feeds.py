@@ -7,9 +7,9 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 import asyncpg
 import msgspec
@@ -32,7 +32,7 @@ from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
 from service import metrics
 from service.spool import Spool
-from service.store import EPOCH, from_array_send, poll_days
+from service.store import EPOCH, KnownStore, from_array_send, poll_days, read_store
 from service.stream import stream
 
 _BLOCK = 4 << 20  # bytes of text that one worker parses at a time
@@ -168,17 +168,59 @@ def _counted(feed: Feed) -> Iterator[None]:
         raise
 
 
-async def forget(
-    pool: asyncpg.Pool, feed: Literal["business_hours", "timezones"], store_id: str
+async def set_of_store(
+    pool: asyncpg.Pool,
+    feed: Literal["business_hours", "timezones"],
+    store_id: str,
+    rows: FeedRows | None,
+    check: Callable[[KnownStore | None], None],
+) -> KnownStore:
+    """Set what feeds say of one store's hours or zone, if what is known of it allows.
+
+    What is checked, written and returned is of one transaction: nobody writes between.
+
+    Args:
+        pool: the database
+        feed: what is set
+        store_id: the store; a new one is made
+        rows: of this store alone; None: what feeds said is taken away
+        check: gets what is known of the store, None: nothing; what it raises goes on
+
+    Returns:
+        what is known of the store then
+
+    Raises:
+        FeedRefused: something is wrong with the rows
+    """
+    spool = Spool()
+    try:
+        if rows is not None:
+            with _counted(feed):
+                if rows.fault_count:
+                    raise FeedRefused("the body", rows.faults, rows.fault_count)
+            spool.append(rows.store, rows.value)
+        async with turn(pool) as connection:
+            check(await read_store(connection, store_id))
+            if rows is None:
+                await _forget(connection, feed, store_id)
+            else:
+                await _write(connection, feed, rows.store_ids, spool)
+            written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
+    finally:
+        spool.close()
+    metrics.INGEST_ROWS.labels(feed).inc(spool.rows)
+    return written
+
+
+async def _forget(
+    connection: asyncpg.Connection, feed: Literal["business_hours", "timezones"], store_id: str
 ) -> None:
-    """Take from a store what feeds said of its hours or its zone; a new store has neither."""
     forgetting = {
         "business_hours": "update store set business_hours = null where id = $1",
         "timezones": "update store set timezone = null where id = $1",
     }
-    async with turn(pool) as connection:
-        [number] = (await _store_numbers(connection, [store_id])).tolist()
-        await connection.execute(forgetting[feed], number)
+    [number] = (await _store_numbers(connection, [store_id])).tolist()
+    await connection.execute(forgetting[feed], number)
 
 
 @contextlib.asynccontextmanager

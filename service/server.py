@@ -1,6 +1,5 @@
 """The HTTP server around the application."""
 
-import asyncio
 import contextlib
 import logging
 import signal
@@ -10,22 +9,14 @@ from typing import Any
 
 import uvicorn
 from litestar import Litestar
-from litestar.types import ASGIApp, Message, Receive, Send
+from litestar.types import ASGIApp, Receive, Send
 
-from service.api import problems
 from service.api.access import is_loopback
 from service.app import KeyNeeded, create_app
 from service.database import DatabaseUnavailable
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
-
-_STOPPING = problems.Problem(
-    503,
-    "The service stops. Ask again soon.",
-    slug="stopping",
-    headers={"Retry-After": "2", "Connection": "close"},
-)
 
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
@@ -85,13 +76,13 @@ class _Server(uvicorn.Server):
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:
-    """The application; what cuts its start or a request short is told in words, not a stack."""
+    """The application; what cuts its start short is told in words, not a stack."""
 
     async def run(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(app, scope, receive, send)
         else:
-            await _answer(app, scope, receive, send)
+            await app(scope, receive, send)
 
     return run
 
@@ -109,30 +100,6 @@ async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None
         log.error("%s", _first(known))
     except* Exception as unknown:
         log.error("the service cannot start", exc_info=_first(unknown))
-
-
-async def _answer(app: Litestar, scope: Any, receive: Receive, send: Send) -> None:
-    begun = False
-
-    async def send_and_note(message: Message) -> None:
-        nonlocal begun
-        begun = True
-        await send(message)
-
-    try:
-        await app(scope, receive, send_and_note)
-    except asyncio.CancelledError:  # the service stops, and the request has had its time to end
-        if begun:  # the server closes the connection, and says in the log that it was early
-            return
-        response = _STOPPING.response()
-        headers = {**response.headers, "Content-Type": problems.MEDIA_TYPE}
-        start: Any = {
-            "type": "http.response.start",
-            "status": response.status_code,
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-        }
-        await send(start)
-        await send({"type": "http.response.body", "body": response.content, "more_body": False})
 
 
 def _first(failure: BaseException) -> BaseException:

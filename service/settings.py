@@ -1,5 +1,6 @@
 """What can be set, from the environment, each with its meaning; a wrong value stops the start."""
 
+import ipaddress
 import logging
 import os
 import re
@@ -8,7 +9,8 @@ from datetime import timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, TypeAlias, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -27,10 +29,15 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 # called `storewatch` they look like settings: STOREWATCH_PORT=tcp://10.96.0.7:8000, for one.
 _OF_KUBERNETES = re.compile(r"STOREWATCH_(SERVICE_(HOST|PORT(_.+)?)|PORT_[0-9]+_(TCP|UDP|SCTP).*)")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+#: What a path prefix is made of: nothing that a link or a header would have to escape.
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_LONGEST_PREFIX = 200
+
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 
 class SettingsInvalid(Exception):  # noqa: N818 - read by a person as a sentence
-    """An environment variable has a value that cannot be."""
+    """An environment variable has a value that is not allowed."""
 
 
 def _default_home() -> Path:
@@ -50,6 +57,24 @@ class Size(int):
 
 class ReportsPlace(str):
     """A folder, or the URL of a place in an object store."""
+
+    __slots__ = ()
+
+
+class PathPrefix(str):
+    """A path that the service is served below, without a slash at its end; may be empty."""
+
+    __slots__ = ()
+
+
+class Networks(tuple[Network, ...]):
+    """Networks of addresses."""
+
+    __slots__ = ()
+
+
+class Origins(frozenset[str]):
+    """Origins of web pages, such as https://example.com; `*` among them: any."""
 
     __slots__ = ()
 
@@ -81,6 +106,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
     #: Most bytes of a feed of CSV over HTTP, unpacked, such as 16GB or 512 MiB.
     feed_bytes: Size = Size(16 << 30)
+    #: Path that a proxy serves the service below, such as /storewatch; links carry it.
+    root_path: PathPrefix = PathPrefix()
+    #: Addresses and networks of proxies whose `X-Forwarded-Prefix` counts instead of `root_path`.
+    trusted_proxies: Networks = Networks()
+    #: Origins of web pages that browsers let read the answers, such as https://example.com; *: any.
+    cors_origins: Origins = Origins()
 
     @property
     def reports_place(self) -> str:
@@ -92,7 +123,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment; the log warns of variables that look like one and are none.
 
     Raises:
-        SettingsInvalid: a value cannot be; says which, and what is allowed
+        SettingsInvalid: a value is not allowed; says which, and what is allowed
     """
     environment = os.environ if environment is None else environment
     values: dict[str, str] = {}
@@ -147,6 +178,12 @@ def _decode(wanted: type, value: str) -> object:
         return _size(value)
     if wanted is ReportsPlace:
         return ReportsPlace(_checked_place(value))
+    if wanted is PathPrefix:
+        return PathPrefix(checked_prefix(value))
+    if wanted is Networks:
+        return Networks(ipaddress.ip_network(one) for one in _listed(value))
+    if wanted is Origins:
+        return Origins(map(_checked_origin, _listed(value)))
     raise NotImplementedError(wanted)
 
 
@@ -174,6 +211,42 @@ def _size(value: str) -> Size:
     if not 1 <= size < 1 << 63:
         raise ValueError("is not a size from 1 byte to 8 EiB")
     return size
+
+
+def _listed(value: str) -> list[str]:
+    return [one.strip() for one in value.split(",") if one.strip()]
+
+
+def checked_prefix(text: str) -> str:
+    """A path prefix, without a slash at its end; "/" is the empty one.
+
+    Raises:
+        ValueError: it is none, or holds what a link could not carry as it is
+    """
+    path = text.removesuffix("/")
+    dots = {".", ".."} & set(path.split("/"))
+    if path and (not _PREFIX.fullmatch(path) or dots or len(path) > _LONGEST_PREFIX):
+        raise ValueError(
+            "is not a path such as /storewatch, of letters, digits and . _ ~ - between its slashes"
+        )
+    return path
+
+
+def _checked_origin(text: str) -> str:
+    if text == "*":
+        return text
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # checked when it is asked for
+    except ValueError as error:
+        raise ValueError(f"{text} is not an origin: {error}") from None
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if text.lower() != origin.lower() or not parts.scheme or not parts.hostname or "@" in text:
+        raise ValueError(
+            f"{text} is not an origin such as https://example.com: scheme, host and, where it is "
+            "not the usual one, port, without a slash at the end"
+        )
+    return origin.lower()
 
 
 def _checked_place(value: str) -> str:

@@ -15,6 +15,7 @@ from litestar.openapi.spec import SecurityScheme
 
 from service.api.problems import Problem
 from service.keys import Key, KeyRing
+from service.settings import Origins
 
 Needed = Literal["none", "read", "write"]
 
@@ -48,10 +49,12 @@ class Access:
         keys: those that were made
         local: whether the service listens on a loopback address only
         insecure: whether it was told to serve anybody as long as there is no key
+        origins: of web pages of other sites that may ask too; `*` is not one
     """
 
-    def __init__(self, keys: KeyRing, *, local: bool, insecure: bool) -> None:
+    def __init__(self, keys: KeyRing, *, local: bool, insecure: bool, origins: Origins) -> None:
         self.keys, self.local, self.insecure = keys, local, insecure
+        self.origins = origins - {"*"}
 
     async def check(
         self, needed: Needed, client: str | None, headers: Mapping[str, str]
@@ -112,8 +115,9 @@ class Access:
             reason = "nothing that comes through a proxy is served"
         elif not is_loopback(_host_name(f"//{host}")):
             reason = "only a Host such as localhost or 127.0.0.1 is served"
-        elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or (
-            origin is not None and origin.partition("://")[2] != host
+        elif origin not in self.origins and (
+            headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+            or (origin is not None and origin.partition("://")[2] != host)
         ):
             reason = "no request of another site's page is served"
         else:

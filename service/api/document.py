@@ -18,6 +18,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, License, Server, Tag
+from litestar.response import Redirect
 
 from compute import timeline
 from compute.uptime import Interpolation
@@ -25,6 +26,7 @@ from service import reports
 from service.api import feeds
 from service.api.access import SECURITY_SCHEMES, needed_scope
 from service.api.feeds import PollStatus
+from service.api.links import link
 from service.api.operations import HealthStatus
 from service.api.problems import Problem
 from service.api.reports import LegacyStatus
@@ -62,6 +64,7 @@ _TAGS = [
 
 #: Headers that go with a status, whatever the operation.
 _HEADERS_OF_STATUS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
+    "412": {"ETag": ({"type": "string"}, "What it is now; absent where there is none.")},
     "401": {"WWW-Authenticate": ({"type": "string"}, "How to send a key (RFC 6750).")},
     "429": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
     "503": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
@@ -253,17 +256,19 @@ class _Document(JsonRenderPlugin):
 
     def __init__(self) -> None:
         super().__init__(path="/openapi.json", media_type=MediaType.JSON)
-        self._whole: bytes | None = None
+        self._whole: dict[str, Any] = {}
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        if self._whole is None:
+        if not self._whole:
             handlers = [
                 handler
                 for route in request.app.routes
                 for handler in getattr(route, "route_handlers", ())
             ]
-            self._whole = self.render_json(request, document(openapi_schema, handlers))
-        return self._whole
+            self._whole = document(openapi_schema, handlers)
+        # Below which prefix the service is, each request tells anew.
+        servers = [{**server, "url": link("") or "/"} for server in self._whole["servers"]]
+        return self.render_json(request, {**self._whole, "servers": servers})
 
 
 class _Page(OpenAPIRenderPlugin):
@@ -305,10 +310,13 @@ def _gzipped_asset(name: str) -> bytes:
     return gzip.compress(_asset(name))
 
 
-async def _refuse_other_paths(request: Request[Any, Any, Any]) -> None:
-    # Litestar answers what it does not know below /schema with a page of HTML.
+async def _answer_other_paths(request: Request[Any, Any, Any]) -> Redirect | None:
     if "path" in request.path_params:
+        # Litestar answers what it does not know below /schema with a page of HTML.
         raise Problem(404, "There is nothing at this path.")
+    if request.scope["raw_path"].endswith(b"/"):  # the page's references are relative to /schema
+        return Redirect(link("/schema"), status_code=308)
+    return None
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -327,7 +335,7 @@ def openapi_config() -> OpenAPIConfig:
         openapi_router=Router(
             "/schema",
             route_handlers=[_get_asset],
-            before_request=_refuse_other_paths,
+            before_request=_answer_other_paths,
             response_headers=_PAGE_HEADERS,
             include_in_schema=False,
             opt={"scope": "none"},

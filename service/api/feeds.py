@@ -293,7 +293,8 @@ def _rows(feed: Feed, body: bytes) -> FeedRows:
     try:
         given = msgspec.json.decode(body, type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        raise Problem(422, "The body is not a JSON array of rows.") from None
+        text = "The body is not a JSON array of rows."
+        raise Problem(422, text, slug="invalid-request") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     if len(given) > MOST_JSON_ROWS:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response
@@ -21,7 +22,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import FeedRefused
 from compute.zones import ZoneUnknown
+from service.api.problem_types import OF_STATUS, TYPES, place_of
 from service.database import DATABASE_AWAY
+from service.logs import request_id
 
 log = logging.getLogger("storewatch.api")
 
@@ -54,13 +57,21 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     type: Annotated[
         str,
         Meta(
-            description="The kind of problem, to tell it from others by program: "
-            "`urn:problem-type:storewatch:` and a short name."
+            description="The kind of problem, to tell it from others by program: `/problems/` and "
+            "a short name, after the path prefix of the service where it has one. A page that "
+            "explains it is there."
         ),
     ]
     title: Annotated[str, Meta(description="The kind of problem, for people.")]
     status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
     detail: Annotated[str, Meta(description="What is wrong this time, and what to do.")]
+    instance: Annotated[
+        str | UnsetType,
+        Meta(
+            description="This one time: `urn:storewatch:request:` and the percent-encoded "
+            "`X-Request-ID`, under which the log tells of it."
+        ),
+    ] = UNSET
     errors: Annotated[
         list[ProblemError] | UnsetType,
         Meta(description="What is wrong, one by one; of many, the first."),
@@ -76,8 +87,7 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
     Attributes:
         status: HTTP status, 400 to 599
         detail: for the person who asked: what is wrong, what to do
-        slug: the kind of problem, for programs; by default the status's own name
-        title: the kind of problem, for people; by default the status's own phrase
+        slug: the kind of problem, one of TYPES of its status; some statuses have a default
         headers: go with the response
         extra: further members, of any type that msgspec encodes
     """
@@ -88,27 +98,28 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
         detail: str,
         *,
         slug: str | None = None,
-        title: str | None = None,
         headers: Mapping[str, str] | None = None,
         **extra: object,
     ) -> None:
         super().__init__(detail)
-        phrase = HTTPStatus(status).phrase
         self.status, self.detail = status, detail
-        self.slug = slug or re.sub(r"[^a-z0-9]+", "-", phrase.lower())
-        self.title = title or (slug.replace("-", " ").capitalize() if slug else phrase)
+        self.slug = slug or OF_STATUS[status]
+        if self.slug not in TYPES or TYPES[self.slug].status != status:
+            raise ValueError(f"{self.slug} is not a problem type of status {status}")
         self.headers = dict(headers or {})
         self.extra = extra
 
     def response(self) -> Response[bytes]:
         """The response that tells it."""
         members = {
-            "type": f"urn:problem-type:storewatch:{self.slug}",
-            "title": self.title,
+            "type": place_of(self.slug),
+            "title": TYPES[self.slug].title,
             "status": self.status,
             "detail": self.detail,
             **self.extra,
         }
+        if (asked := request_id()) is not None:
+            members["instance"] = f"urn:storewatch:request:{quote(asked, safe='')}"
         return Response(
             msgspec.json.encode(members),
             status_code=self.status,
@@ -137,14 +148,14 @@ _DESCRIPTIONS = {
     400: "The request cannot be read.",
     401: "No key was given, or not one that is valid.",
     403: "The key does not allow this, or keys are needed and none was made.",
-    404: "There is no such thing.",
+    404: "Nothing is known by this id, or at this path.",
     409: "Not possible in the present state.",
     410: "It was there, and is no more.",
-    412: "A precondition does not hold.",
+    412: "`If-Match` or `If-None-Match` does not hold; nothing was written.",
     413: "The body is too large.",
     415: "The body's type or encoding is not one that is taken here.",
-    416: "The range lies outside.",
-    422: "The request is understood, but a value in it cannot be.",
+    416: "The range lies outside of the file.",
+    422: "The request can be read, but a value in it is not allowed; `errors` says which.",
     429: "Too much at once; `Retry-After` tells when to ask again.",
     500: "The fault is the service's; its log tells more.",
     503: "The service cannot do this now; `Retry-After` tells when to ask again.",
@@ -214,7 +225,7 @@ def _of_validation(request: Request[object, object, State], error: ValidationExc
     errors = [_of_part(request, one) for one in told if isinstance(one, dict)]
     if not errors:  # a parameter that is missing: Litestar tells it in the detail alone
         text = re.sub(r" for (url|path) \S+$", "", error.detail)
-        return Problem(422, text, slug="invalid-request", title="Invalid request")
+        return Problem(422, text, slug="invalid-request")
     detail = "; ".join(
         " ".join(str(part) for part in (one.source, one.field) if part is not UNSET)
         + f": {one.problem}"
@@ -224,7 +235,6 @@ def _of_validation(request: Request[object, object, State], error: ValidationExc
         422,
         detail,
         slug="invalid-request",
-        title="Invalid request",
         errors=errors,
         count=len(errors),
     )
@@ -304,7 +314,6 @@ def _of_feed(error: FeedRefused) -> Problem:
         422,
         f"{error.count} {rows} bad{shown}; nothing of the feed was stored.",
         slug="feed-refused",
-        title="Feed refused",
         errors=errors,
         count=error.count,
     )

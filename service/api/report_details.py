@@ -10,6 +10,7 @@ from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.uptime import Interpolation
+from service.api.links import link
 from service.api.problems import Problem
 from service.reports import Report, State, read_report, read_stores
 from service.spans import format_span
@@ -130,7 +131,7 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
     if report.started_at is not None and report.state != "queued":
         seconds = ((report.finished_at or report.read_at) - report.started_at).total_seconds()
         seconds = round(max(0, seconds), 3)
-    place = f"/reports/{report.id}"
+    place = link(f"/reports/{report.id}")
     return ReportDetails(
         id=report.id,
         status=report.state,

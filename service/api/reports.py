@@ -15,9 +15,19 @@ from msgspec import Meta
 
 from compute.uptime import Interpolation
 from service.api.access import caller_of
+from service.api.deprecation import DEPRECATION_HEADERS, deprecation
 from service.api.feeds import StoreId
 from service.api.instants import parse_instant, to_milliseconds, to_utc
-from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
+from service.api.pages import (
+    NEXT_LINK,
+    PAGE_SIZE,
+    Cursor,
+    Limit,
+    from_cursor,
+    next_link,
+    not_ours,
+    to_cursor,
+)
 from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.report_details import (
     ReportDetails,
@@ -139,11 +149,14 @@ _STATUS: dict[str | None, LegacyStatus] = {
     deprecated=True,
     opt={"scope": "write"},
     responses=documented(429, but=(422,)),
+    response_headers=DEPRECATION_HEADERS,
 )
-async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner, settings: Settings) -> Triggered:
+async def trigger_report(
+    pool: asyncpg.Pool, runner: ReportRunner, settings: Settings
+) -> Response[Triggered]:
     """Start a report over all stores. New clients use [POST /reports](#/reports/createReport)."""
     report = await _create(pool, runner, settings, ReportOptions(), None)
-    return Triggered(report.id)
+    return Response(Triggered(report.id), headers=deprecation("reports", "triggerReport"))
 
 
 @get(
@@ -153,11 +166,12 @@ async def trigger_report(pool: asyncpg.Pool, runner: ReportRunner, settings: Set
     tags=_TAGS,
     deprecated=True,
     responses=documented(but=(422,)),
+    response_headers=DEPRECATION_HEADERS,
 )
 async def get_report_status(
     pool: asyncpg.Pool,
     report_id: Annotated[str, Parameter(description="The id that `/trigger_report` answered.")],
-) -> LegacyReport:
+) -> Response[LegacyReport]:
     """Tell where a report is, always with HTTP 200.
 
     One that there is not, or whose file is no longer kept, is `Not Found`; one that was cancelled
@@ -167,7 +181,10 @@ async def get_report_status(
         report = await read_report(pool, UUID(report_id))
     except ValueError:
         report = None
-    return LegacyReport(report_id, _STATUS[report.state if report else None])
+    return Response(
+        LegacyReport(report_id, _STATUS[report.state if report else None]),
+        headers=deprecation("reports", "getReportStatus"),
+    )
 
 
 @post(
@@ -258,7 +275,7 @@ async def get_reports(
     found = await list_reports(
         pool,
         limit + 1,
-        _place(cursor),
+        _place(cursor, request),
         states=status or (),
         created_from=to_utc(parse_instant(created_from, "created_from"), "created_from"),
         created_to=to_utc(parse_instant(created_to, "created_to"), "created_to"),
@@ -266,7 +283,7 @@ async def get_reports(
     page = found[:limit]
     next_cursor = None
     if len(found) > limit:
-        next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}")
+        next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}", request)
     return Response(
         ReportPage([details_of(report) for report in page], next_cursor),
         headers=next_link(request, next_cursor),
@@ -426,8 +443,8 @@ def _unquoted(key: str) -> str:
     return key
 
 
-def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
-    place = from_cursor(cursor)
+def _place(cursor: str | None, request: Request[Any, Any, Any]) -> tuple[datetime, UUID] | None:
+    place = from_cursor(cursor, request)
     if place is None:
         return None
     try:
@@ -437,4 +454,4 @@ def _place(cursor: str | None) -> tuple[datetime, UUID] | None:
             raise ValueError
         return instant.astimezone(UTC), UUID(report_id)
     except (ValueError, OverflowError):
-        raise refused("cursor", "is not a cursor that a page gave: begin without one") from None
+        raise not_ours() from None

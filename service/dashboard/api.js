@@ -10,7 +10,7 @@ export class Problem extends Error {
   constructor(status, told) {
     super(told.detail || told.title || `The service answered ${status}.`);
     this.status = status;
-    this.type = (told.type || "").split(":").pop();
+    this.type = (told.type || "").split("/").pop();
     this.errors = told.errors || [];
     this.count = told.count ?? this.errors.length;
   }
@@ -90,7 +90,7 @@ export async function fetched(path, options = {}) {
 export const getJson = async (path, options) => (await fetched(path, options)).json();
 
 export const startReport = async (options) => {
-  const response = await fetched("/reports", {
+  const response = await fetched("reports", {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": randomKey() },
     body: JSON.stringify(options),
@@ -117,7 +117,7 @@ export async function* pages(path, limit, options, asked = {}) {
 /** The newest reports, or the newest of those that are asked for and wanted. */
 export async function newestReports(most, asked = {}, wanted = () => true) {
   const found = [];
-  for await (const { items } of pages("/reports", REPORT_PAGE, {}, asked)) {
+  for await (const { items } of pages("reports", REPORT_PAGE, {}, asked)) {
     found.push(...items.filter(wanted));
     if (found.length >= most) break;
   }
@@ -128,7 +128,7 @@ export async function newestReports(most, asked = {}, wanted = () => true) {
 export const completedReports = (most) =>
   newestReports(most, { status: "completed" }, ({ options }) => options.named_stores === null && !options.escape_formulas);
 
-export const storePath = (id) => `/stores/${encodeURIComponent(id)}`;
+export const storePath = (id) => `stores/${encodeURIComponent(id)}`;
 
 /**
  * Follow a stream of server-sent events until it ends for good, reconnecting with Last-Event-ID.

@@ -114,14 +114,14 @@ function useLive(report, onChange, onSay) {
     if (over) return undefined;
     const abort = new AbortController();
     const look = async () => {
-      const now = await getJson(`/reports/${report.id}`, { signal: abort.signal });
+      const now = await getJson(`reports/${report.id}`, { signal: abort.signal });
       onChange(now);
       if (ended(now)) {
         onSay(`Report ${now.status}.`);
         abort.abort();
       }
     };
-    follow(`/reports/${report.id}/events`, {
+    follow(`reports/${report.id}/events`, {
       signal: abort.signal,
       onState: setState,
       onEvent: ({ data }) => {
@@ -172,14 +172,14 @@ function Report({ report, onChange, onDelete, onSay }) {
   const cancel = async () => {
     setError(null);
     try {
-      onChange(await (await fetched(`${report.links.self}/cancel`, { method: "POST" })).json());
+      onChange(await (await fetched(`reports/${report.id}/cancel`, { method: "POST" })).json());
       onSay("Report cancelled.");
     } catch (problem) {
       if (problem.type !== "report-ended") {
         setError(problem);
         return;
       }
-      const now = await getJson(report.links.self).catch(() => null);
+      const now = await getJson(`reports/${report.id}`).catch(() => null);
       if (now) onChange(now);
       onSay(`Not cancelled: the report had ended before${now ? `, ${now.status}` : ""}.`);
     }
@@ -223,7 +223,7 @@ function DeleteDialog({ report, onClose, onRemove, onSay }) {
     setBusy(true);
     setError(null);
     try {
-      await fetched(report.links.self, { method: "DELETE" });
+      await fetched(`reports/${report.id}`, { method: "DELETE" });
       onSay("Report deleted.");
     } catch (problem) {
       if (problem.status !== 404) {
@@ -260,13 +260,13 @@ function Download({ report }) {
     event.preventDefault();
     setBusy(true);
     try {
-      save(`${report.id}.csv`, await (await fetched(report.links.csv)).blob());
+      save(`${report.id}.csv`, await (await fetched(`reports/${report.id}/csv`)).blob());
     } finally {
       setBusy(false);
     }
   };
   return html`
-    <a ref=${link} href=${report.links.csv} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
+    <a ref=${link} href=${`reports/${report.id}/csv`} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
     <span class="sub"> ${busy ? "loading…" : bytes(report.file_size ?? 0)}</span>
   `;
 }

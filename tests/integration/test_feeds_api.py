@@ -128,7 +128,7 @@ def test_bad_rows_are_listed_the_first_twenty_and_counted_and_nothing_is_stored(
     answer = post(service, "/polls", TWO + bad)
     assert answer.status_code == 422
     told = problem(answer)
-    assert told["type"] == "urn:problem-type:storewatch:feed-refused"
+    assert told["type"] == "/problems/feed-refused"
     assert told["detail"] == "30 rows are bad, the first 20 shown; nothing of the feed was stored."
     assert told["count"] == 30
     assert [error["line"] for error in told["errors"]] == list(range(4, 24))

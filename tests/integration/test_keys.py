@@ -63,7 +63,7 @@ def test_without_a_key_nobody_else_is_served_through_this_machine(
     for path in ("/stores", "/trigger_report", "/metrics"):
         answer = service.get(path, headers=headers)
         assert answer.status_code == 403
-        assert problem(answer)["type"] == "urn:problem-type:storewatch:key-needed"
+        assert problem(answer)["type"] == "/problems/key-needed"
     assert service.get("/health/live", headers=headers).status_code == 200
 
 
@@ -118,7 +118,7 @@ def test_a_key_counts_in_a_running_service_and_when_revoked_no_more(
     assert revoked.returncode == 0
     eventually(lambda: service.get("/stores", headers=bearer(key)).status_code == 401)
     answer = service.get("/stores", headers=bearer(key))
-    assert problem(answer)["type"] == "urn:problem-type:storewatch:key-not-valid"
+    assert problem(answer)["type"] == "/problems/key-not-valid"
     # A service that once had a key does not open again.
     assert service.get("/stores").status_code == 401
 
@@ -138,7 +138,7 @@ def test_a_key_of_scope_read_changes_nothing(database_url: str, tmp_path: Path) 
         for method, path, body in changes:
             refused = service.ask(method, path, content=body, headers={**bearer(read), **JSON})
             assert refused.status_code == 403
-            assert problem(refused)["type"] == "urn:problem-type:storewatch:scope-too-small"
+            assert problem(refused)["type"] == "/problems/scope-too-small"
             assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
         assert ask(database_url, "select count(*) from store") == [(0,)]
         for method, path, body in changes:

@@ -15,7 +15,7 @@ from tests.integration.service import (
     running_service,
 )
 
-KIND = "urn:problem-type:storewatch:"
+KIND = "/problems/"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_an_unknown_path_is_not_found(service: Service, path: str) -> None:
     assert answer.status_code == 404
     assert problem(answer) == {
         "type": f"{KIND}not-found",
-        "title": "Not Found",
+        "title": "Not found",
         "status": 404,
         "detail": "There is nothing at this path.",
     }
@@ -55,7 +55,7 @@ def test_an_unknown_path_is_not_found(service: Service, path: str) -> None:
         ("POST", "/stores", "GET"),
         ("GET", "/polls", "POST"),
         ("DELETE", "/stores/a", "GET"),
-        ("GET", "/stores/a/timezone", "PUT"),
+        ("DELETE", "/stores/a/timezone", "PUT"),
         ("POST", "/trigger_report", "GET"),
         ("POST", "/health/live", "GET"),
     ],
@@ -122,7 +122,7 @@ def test_what_nobody_expected_is_told_to_the_log_and_not_to_the_client(
         assert answer.status_code == 500
         assert problem(answer) == {
             "type": f"{KIND}internal-server-error",
-            "title": "Internal Server Error",
+            "title": "Internal server error",
             "status": 500,
             "detail": "The service failed. Its log tells more under the X-Request-ID.",
         }

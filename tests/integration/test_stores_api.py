@@ -20,7 +20,7 @@ from tests.integration.service import (
     running_service,
 )
 
-INVALID = "urn:problem-type:storewatch:invalid-request"
+INVALID = "/problems/invalid-request"
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 #: Seconds of the unit of each window's columns.
 UNITS = {"hour": 60, "day": 3600, "week": 3600}
@@ -179,7 +179,7 @@ def test_without_polls_a_window_needs_an_end(database_url: str, tmp_path: Path) 
         service.ask("PUT", "/stores/s1/timezone", json={"timezone": "UTC"})
         answer = service.get("/stores/s1/availability")
         assert answer.status_code == 409
-        assert problem(answer)["type"] == "urn:problem-type:storewatch:no-polls"
+        assert problem(answer)["type"] == "/problems/no-polls"
         found = answered(service, "/stores/s1/availability", to="2023-01-23T00:00:00Z")
         assert found["unknown"] == 7 * 86_400
 
@@ -188,7 +188,7 @@ def test_a_store_that_no_feed_named_is_not_found(service: Service) -> None:
     for path in ("/stores/nobody", "/stores/nobody/availability", "/stores/nobody/timeline"):
         answer = service.get(path)
         assert answer.status_code == 404
-        assert problem(answer)["type"] == "urn:problem-type:storewatch:store-not-found"
+        assert problem(answer)["type"] == "/problems/store-not-found"
 
 
 # Lists.

@@ -124,7 +124,7 @@ def expect(wanted: type[T], got: object) -> T:
 
 
 def kind(problem: ProblemDetails) -> str:
-    return problem.type_.rpartition(":")[2]
+    return problem.type_.rpartition("/")[2]
 
 
 def poll(row: dict[str, str]) -> PollRow:

@@ -111,7 +111,7 @@ async function refused<T>(status: number, answer: Answer<T>): Promise<storewatch
 }
 
 function kind(problem: storewatch.ProblemDetails): string | undefined {
-  return problem.type.split(':').pop();
+  return problem.type.split('/').pop();
 }
 
 function poll([store_id, status, timestamp]: Row): storewatch.PollRow {
