@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from zoneinfo import ZoneInfo, reset_tzpath
+from zoneinfo import ZoneInfo, available_timezones, reset_tzpath
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,12 @@ _MONDAY = 3  # 1970-01-01 was a Thursday: weekday of day d is (d + 3) % 7
 # Local dates to look at beyond a stretch of UTC: an interval may begin on the day before the local
 # date, last into the next but one, and a local date may differ from the UTC date by one.
 _DATES_BEFORE, _DATES_AFTER = 3, 1
+
+
+@lru_cache(maxsize=1)
+def zone_names() -> frozenset[str]:
+    """The names that a time zone may have: those of the `tzdata` package."""
+    return frozenset(available_timezones())
 
 
 def pack_hours(weekday: Ints, start_ms: Ints, end_ms: Ints) -> bytes:

@@ -66,7 +66,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What to report; all of it may be left out."""
 
     as_of: Annotated[
-        datetime | None,
+        Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None,
         Meta(description="End of every window; without an offset it is UTC. Default: newest poll."),
     ] = None
     interpolation: Annotated[

@@ -14,14 +14,13 @@ from litestar.params import Body, Parameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
-from compute.business_hours import DEFAULT_TIMEZONE, unpack_hours
+from compute.business_hours import DEFAULT_TIMEZONE, unpack_hours, zone_names
 from compute.feed_rows import (
     LONGEST_STORE_ID,
     Feed,
     FeedRefused,
     parse_columns,
     store_id_problem,
-    zone_names,
 )
 from service.api.feeds import END_CLOCK, START_CLOCK
 from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
@@ -210,7 +209,7 @@ async def put_business_hours(
     made.
     """
     await check_body(request, list[HoursRow])
-    known_id = decoded_id(store_id)
+    known_id = _new_id(store_id)
     if data:
         columns = [
             [known_id] * len(data),
@@ -240,7 +239,7 @@ async def put_timezone(
     A store that there is not yet is made.
     """
     await check_body(request, TimezoneChange)
-    known_id = decoded_id(store_id)
+    known_id = _new_id(store_id)
     if data.timezone is None:
         await forget(pool, "timezones", known_id)
     else:
@@ -273,13 +272,20 @@ def keep_ids_encoded(app: ASGIApp) -> ASGIApp:
 
 
 def decoded_id(encoded: str) -> str:
-    """The store's id in a path."""
+    """The store's id in a path; there may be stores with an id that no new one can have."""
     try:
         store_id = unquote(encoded, errors="strict")
-        problem = store_id_problem(store_id)
     except UnicodeDecodeError:
-        problem = "is not percent-encoded UTF-8"
-    if problem:
+        raise refused("store_id", "is not percent-encoded UTF-8", source="path") from None
+    if "\0" in store_id:
+        raise refused("store_id", "no store id holds a NUL character", source="path")
+    return store_id
+
+
+def _new_id(encoded: str) -> str:
+    """The id in a path of a store that there may not be yet."""
+    store_id = decoded_id(encoded)
+    if problem := store_id_problem(store_id):
         raise refused("store_id", problem, source="path")
     return store_id
 
@@ -295,7 +301,7 @@ async def known_store(pool: asyncpg.Pool, store_id: str) -> KnownStore:
 async def _change(pool: asyncpg.Pool, feed: Feed, columns: list[list[str]]) -> None:
     """Load what a request says of one store, as a feed would."""
     try:
-        await ingest_rows(pool, feed, "the body", parse_columns(feed, columns))
+        await ingest_rows(pool, feed, parse_columns(feed, columns))
     except FeedRefused as refused:
         errors = [
             ProblemError(
