@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 #: Bytes of text that one worker parses at a time.
 BLOCK = 4 << 20
-#: Line ends that may follow on each other. Without a bound, a small body that unpacks to nothing
+#: Empty lines that may follow on each other. Without a bound, a small body that unpacks to nothing
 #: else would keep the workers busy for minutes; no program writes as many by accident.
 MOST_EMPTY_LINES = 1_000_000
 
@@ -211,7 +211,7 @@ class _Rows:
     def _look_for_rows(self, line: int, text: bytes) -> None:
         """See to it that not too many line ends follow on each other."""
         lines = self._line - line
-        if self._line_ends + lines <= MOST_EMPTY_LINES:
+        if self._line_ends + lines <= MOST_EMPTY_LINES + 1:  # the first ends a row
             row_end = len(text.rstrip(b"\r\n"))
             before = 0 if row_end else self._line_ends
             self._line_ends = before + text.count(b"\n", row_end)
@@ -222,7 +222,7 @@ class _Rows:
         ends = np.concatenate([[-self._line_ends], ends, [lines]])
         together = np.diff(ends)
         longest = int(together.argmax())
-        if together[longest] > MOST_EMPTY_LINES:
+        if together[longest] > MOST_EMPTY_LINES + 1:
             problem = f"more than {MOST_EMPTY_LINES} empty lines follow on each other from here"
             raise _NoRows(line + int(ends[longest]) + 1, problem)
         self._line_ends = int(together[-1])
