@@ -4,7 +4,7 @@ Worker processes import this module too, so what a command needs is imported by 
 """
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     import asyncpg
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from compute.feed_rows import Feed
+    from service.feeds import Ingested
     from service.pipeline import ReportOptions
     from service.settings import Settings
 
@@ -199,9 +200,12 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
 @click.option("--polls", "polls", type=_FEED, multiple=True, help="store_id,status,timestamp_utc")
 @_command
 async def ingest(**files: tuple[str, ...]) -> None:
-    """Load feeds: CSV files, plain or gzip, or - for standard input. Each option may be repeated.
+    """Load feeds: CSV files, plain, gzip or zstd, or - for standard input.
 
-    A file with anything wrong in it is refused as a whole: exit status 2; the others are loaded.
+    Each option may be repeated: its files, each with a header of its own, are one feed, in their
+    order. Business hours of a store may lie in several of them.
+
+    A feed with anything wrong in it is refused as a whole: exit status 2; the others are loaded.
     """
     if not any(files.values()):
         raise click.UsageError("nothing to load: give --polls, --business-hours or --timezones")
@@ -246,7 +250,7 @@ async def report(
     escape_formulas: bool,
 ) -> None:
     """Compute a report over all stores and write its CSV."""
-    from compute.feed_rows import parse_instant
+    from compute.instants import parse_instant
     from service.pipeline import ReportOptions, parse_max_gap
 
     if not out:
@@ -272,7 +276,7 @@ async def delete_polls(first: str, end: str, yes: bool) -> None:
     The way back when a poller's clock was wrong: polls of the future move the end of every default
     report there.
     """
-    from compute.feed_rows import parse_instant
+    from compute.instants import parse_instant
     from service import poll_removal
 
     begin, until = _parsed("--from", parse_instant, first), _parsed("--to", parse_instant, end)
@@ -366,15 +370,11 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from compute.feed_rows import FeedRefused
     from compute.workers import Workers
     from service.database import open_pool
-    from service.feeds import ingest_each
+    from service.feeds import FeedFile, ingest_each
 
     # Zones and hours first: then a report that runs meanwhile has no new store without.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
-    named = [
-        (feed, "standard input" if file == "-" else file, file)
-        for feed in order
-        for file in files[feed]
-    ]
+    given = [feed for feed in order if files[feed]]
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -389,37 +389,64 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
             with Progress(
                 *columns, console=console, transient=True, disable=not console.is_terminal
             ) as bar:
-                feeds = [(feed, source, _pieces(file, bar)) for feed, source, file in named]
-                told = iter(named)
-                async for done in ingest_each(pool, workers, feeds):
-                    feed, source, _ = next(told)
-                    bar.remove_task(bar.task_ids[0])  # of the file that was begun first
-                    if isinstance(done, FeedRefused):
-                        refused.append(str(done))
-                        continue
-                    console.out(
-                        f"{source}: {done.rows} rows of {feed.replace('_', ' ')}: {done.new} new, "
-                        f"{done.replaced} replaced, {done.unchanged} unchanged",
-                        highlight=False,
+                feeds = [
+                    (
+                        feed,
+                        [FeedFile(_name(file), _pieces(file, bar, task)) for file in files[feed]],
                     )
+                    for feed in given
+                    for task in [bar.add_task(f"Loading {_words(feed)}", total=_size(files[feed]))]
+                ]
+                told = iter(given)
+                async for done in ingest_each(pool, workers, feeds):
+                    feed = next(told)
+                    bar.remove_task(bar.task_ids[0])
+                    if isinstance(done, FeedRefused):
+                        refused += [*map(str, done.faults), f"{_words(feed)}: {done.summary}"]
+                    else:
+                        console.out(_loaded(feed, len(files[feed]), done), highlight=False)
     finally:
         workers.close()
     if refused:
         raise _Refused("\n".join(refused))
 
 
-async def _pieces(file: str, bar: "Progress") -> AsyncIterator[bytes]:
+def _loaded(feed: "Feed", files: int, done: "Ingested") -> str:
+    """What became of a feed, in a line."""
+
+    def count(number: int, noun: str) -> str:
+        return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+    loaded = f"{count(done.rows, 'row')} of {count(done.stores, 'store')}"
+    if files > 1:
+        loaded += f" in {files} files"
+    new = str(done.new) if feed == "polls" else count(done.new, "store")
+    return (
+        f"{_words(feed)}: {loaded}: {new} new, {done.replaced} replaced, {done.unchanged} unchanged"
+    )
+
+
+def _words(feed: "Feed") -> str:
+    return feed.replace("_", " ")
+
+
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _size(files: Sequence[str]) -> int | None:
+    """Bytes of some files; None: nobody knows."""
+    return None if "-" in files else sum(Path(file).stat().st_size for file in files)
+
+
+async def _pieces(file: str, bar: "Progress", task: "TaskID") -> AsyncIterator[bytes]:
     """The file's bytes, with their progress on the bar."""
     import asyncio
 
-    name = "standard input" if file == "-" else Path(file).name
     with click.open_file(file, "rb") as source:
-        size = None if file == "-" else Path(file).stat().st_size
-        task = bar.add_task(f"Loading {name}", total=size)
         while piece := await asyncio.to_thread(source.read, _READ_BYTES):
             yield piece
             bar.advance(task, len(piece))
-        bar.update(task, description=f"Storing {name}")
 
 
 async def _report(settings: "Settings", options: "ReportOptions", out: str) -> None:

@@ -17,7 +17,7 @@ from compute.polls import PollDays, unpack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
-from service.api.instants import parse_instant, to_milliseconds
+from service.api.instants import to_milliseconds
 from service.api.problems import Problem, documented, refused
 from service.api.stores import (
     EncodedId,
@@ -163,8 +163,8 @@ async def _ask(
         gap = parse_max_gap(max_gap)
     except ValueError as error:
         raise refused("max_gap", str(error)) from None
-    last = to_milliseconds(parse_instant(window_end, "to"), "to")
-    first = to_milliseconds(parse_instant(window_start, "from"), "from")
+    last = to_milliseconds(window_end, "to")
+    first = to_milliseconds(window_start, "from")
     store = await known_store(pool, decoded_id(store_id))
     if last is None:
         last = await newest_poll(pool)

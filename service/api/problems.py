@@ -209,6 +209,8 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return Problem(409, f"{str(error)[0].upper()}{str(error)[1:]}.", slug="zone-unknown")
     if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
         return Problem(400, "The body is not UTF-8.")
+    if isinstance(error, RecursionError) and "deserializing" in str(error):  # of JSON, by msgspec
+        return Problem(400, "The body is not JSON that is taken here: it is nested too deeply.")
     if isinstance(error, DATABASE_AWAY):
         return Problem(
             503,
@@ -308,11 +310,9 @@ def _of_feed(error: FeedRefused) -> Problem:
         )
         for fault in error.faults
     ]
-    shown = "" if error.count == len(errors) else f", the first {len(errors)} shown"
-    rows = "row is" if error.count == 1 else "rows are"
     return Problem(
         422,
-        f"{error.count} {rows} bad{shown}; nothing of the feed was stored.",
+        f"{error.summary}.",
         slug="feed-refused",
         errors=errors,
         count=error.count,

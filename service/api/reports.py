@@ -17,7 +17,7 @@ from compute.uptime import Interpolation
 from service.api.access import caller_of
 from service.api.deprecation import DEPRECATION_HEADERS, deprecation
 from service.api.feeds import StoreId
-from service.api.instants import parse_instant, to_milliseconds, to_utc
+from service.api.instants import to_milliseconds, to_utc
 from service.api.pages import (
     NEXT_LINK,
     PAGE_SIZE,
@@ -89,7 +89,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What to report; all of it may be left out."""
 
     as_of: Annotated[
-        datetime | None,
+        Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None,
         Meta(description="End of every window; without an offset it is UTC. Default: newest poll."),
     ] = None
     interpolation: Annotated[
@@ -277,8 +277,8 @@ async def get_reports(
         limit + 1,
         _place(cursor, request),
         states=status or (),
-        created_from=to_utc(parse_instant(created_from, "created_from"), "created_from"),
-        created_to=to_utc(parse_instant(created_to, "created_to"), "created_to"),
+        created_from=to_utc(created_from, "created_from"),
+        created_to=to_utc(created_to, "created_to"),
     )
     page = found[:limit]
     next_cursor = None

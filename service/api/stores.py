@@ -21,9 +21,8 @@ from compute.feed_rows import (
     FeedRefused,
     parse_columns,
     store_id_problem,
-    zone_names,
 )
-from compute.zones import DEFAULT_TIMEZONE
+from compute.zones import DEFAULT_TIMEZONE, zone_names
 from service.api.conditions import (
     ETAG,
     NOT_MODIFIED,
@@ -242,7 +241,7 @@ async def put_business_hours(
     made. Sent with `If-Match`, it undoes nobody else's change.
     """
     await check_body(request, list[HoursRow])
-    known_id = decoded_id(store_id)
+    known_id = _new_id(store_id)
     columns = [
         [known_id] * len(data),
         [str(row.day) for row in data],
@@ -282,7 +281,7 @@ async def put_timezone(
     A store that there is not yet is made. Sent with `If-Match`, it undoes nobody else's change.
     """
     await check_body(request, StoreTimezone)
-    known_id = decoded_id(store_id)
+    known_id = _new_id(store_id)
     columns = None if data.timezone is None else [[known_id], [data.timezone]]
     return await _change(
         pool,
@@ -322,13 +321,20 @@ def keep_ids_encoded(app: ASGIApp) -> ASGIApp:
 
 
 def decoded_id(encoded: str) -> str:
-    """The store's id in a path."""
+    """The store's id in a path; there may be stores with an id that no new one can have."""
     try:
         store_id = unquote(encoded, errors="strict")
-        problem = store_id_problem(store_id)
     except UnicodeDecodeError:
-        problem = "is not percent-encoded UTF-8"
-    if problem:
+        raise refused("store_id", "is not percent-encoded UTF-8", source="path") from None
+    if "\0" in store_id:
+        raise refused("store_id", "no store id holds a NUL character", source="path")
+    return store_id
+
+
+def _new_id(encoded: str) -> str:
+    """The id in a path of a store that there may not be yet."""
+    store_id = decoded_id(encoded)
+    if problem := store_id_problem(store_id):
         raise refused("store_id", problem, source="path")
     return store_id
 

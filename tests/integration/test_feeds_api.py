@@ -129,7 +129,7 @@ def test_bad_rows_are_listed_the_first_twenty_and_counted_and_nothing_is_stored(
     assert answer.status_code == 422
     told = problem(answer)
     assert told["type"] == "/problems/feed-refused"
-    assert told["detail"] == "30 rows are bad, the first 20 shown; nothing of the feed was stored."
+    assert told["detail"] == "30 faults, the first 20 shown; nothing of the feed was stored."
     assert told["count"] == 30
     assert [error["line"] for error in told["errors"]] == list(range(4, 24))
     assert told["errors"][0] == {
@@ -156,6 +156,7 @@ def test_bad_rows_of_json_are_named_by_their_place_and_nothing_is_stored(
     assert answer.status_code == 422
     told = problem(answer)
     assert told["count"] == 4
+    assert told["detail"] == "4 faults; nothing of the feed was stored."
     assert [(error["line"], error.get("column")) for error in told["errors"]] == [
         (3, "status"),
         (4, None),
