@@ -21,6 +21,8 @@ _HUNDREDTH = np.array([60_000, 3_600_000, 3_600_000]) // 100 * PER_MS
 _MEASURES = ("uptime", "downtime", "unknown")
 _PERIODS = ("last_hour", "last_day", "last_week")
 _QUOTED = b'",\r\n'
+#: What a cell begins with that spreadsheets take for a formula.
+_FORMULA = np.frombuffer(b"=+-@\t\r", dtype=np.uint8)
 
 
 def header(include_unknown: bool) -> bytes:
@@ -30,7 +32,14 @@ def header(include_unknown: bool) -> bytes:
     return ",".join(["store_id", *columns]).encode() + b"\n"
 
 
-def csv_rows(store_ids: bytes, id_size: Ints, totals: Totals, include_unknown: bool) -> bytes:
+def csv_rows(
+    store_ids: bytes,
+    id_size: Ints,
+    totals: Totals,
+    include_unknown: bool,
+    *,
+    escape_formulas: bool = False,
+) -> bytes:
     """The rows of a batch of stores.
 
     Args:
@@ -38,7 +47,10 @@ def csv_rows(store_ids: bytes, id_size: Ints, totals: Totals, include_unknown: b
         id_size: int64[stores], bytes of each id
         totals: int64[stores, 3] each, over `WINDOWS_MS`
         include_unknown: whether the three columns of unknown time follow
+        escape_formulas: whether an id that begins with = + - @ TAB or CR gets an apostrophe before
     """
+    if escape_formulas:
+        store_ids, id_size = _escape(store_ids, id_size)
     measures = [totals.up, totals.down] + ([totals.unknown] if include_unknown else [])
     hundredths = (np.concatenate(measures, axis=1) + np.tile(_HUNDREDTH // 2, len(measures))) // (
         np.tile(_HUNDREDTH, len(measures))
@@ -67,6 +79,16 @@ def _join(ids: npt.NDArray[np.uint8], id_size: Ints, hundredths: Ints) -> bytes:
     text[:, -1] = ord("\n")
     used: npt.NDArray[np.uint8] = text[text != 0]
     return used.tobytes()
+
+
+def _escape(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:
+    """Ids as a spreadsheet shows them, not computes them; no id is empty."""
+    ids = np.frombuffer(store_ids, dtype=np.uint8)
+    start = np.cumsum(id_size) - id_size
+    formula = np.isin(ids[start], _FORMULA)
+    if not formula.any():
+        return store_ids, id_size
+    return np.insert(ids, start[formula], ord("'")).tobytes(), id_size + formula
 
 
 def _quote(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:

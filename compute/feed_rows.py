@@ -2,29 +2,26 @@
 
 Every feed says one thing of a store per row, and all three become the same columns: the store's id
 and a number. Polls: milliseconds since 1970-01-01 UTC << 1 | active. Business hours: milliseconds
-since Monday 00:00 << 32 | milliseconds since the start's midnight. Time zones: place in
-`zone_names()`.
+since Monday 00:00 << 32 | milliseconds since the start's midnight. Time zones: place among the
+names that came with the rows.
+
+Text is CSV as RFC 4180 has it: lines end with LF or CRLF, and a field that holds a quote stands in
+quotes. A row means the same whatever rows stand beside it.
 """
 
-import contextlib
 import csv
 import io
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
-from zoneinfo import available_timezones
+from typing import Literal
 
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
-from compute.plain_polls import plain_polls
-
-if TYPE_CHECKING:
-    from _csv import Reader as _Reader
+from compute.instants import LATEST_MS, instant_of, parse_instant
+from compute.plain_polls import plain_instants, plain_polls
+from compute.zones import zone_names
 
 Feed = Literal["polls", "business_hours", "timezones"]
 Column = Sequence[str]
@@ -44,7 +41,7 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
     },
     "timezones": {
         "store_id": ("store_id",),
-        "timezone_str": ("timezone_str",),
+        "timezone": ("timezone", "timezone_str"),
     },
 }
 
@@ -52,60 +49,75 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
 FAULTS_SHOWN = 20
 LONGEST_STORE_ID = 255
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST_MS = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d+))?)?", re.ASCII)
 _WEEKDAYS = {str(day): day for day in range(7)}
+
+# The csv module takes no longer field than this: rows are of any length, as where it is not asked.
+csv.field_size_limit((1 << 31) - 1)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a feed: the line its row begins on, from 1, the column and the value."""
+    """One thing wrong with a feed.
+
+    Attributes:
+        line: that the row begins on, from 1
+        column: as the file's header names it; empty: it is the row as a whole
+        value: what stands there
+        problem: what is wrong with it
+        source: the file, for the reader; empty: there is only one
+    """
 
     line: int
     column: str
     value: str
     problem: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        source = f"{self.source}: " if self.source else ""
+        place = f", column {self.column}, value {self.value!r}" if self.column else ""
+        return f"{source}line {self.line}{place}: {self.problem}"
 
 
 class FeedRefused(Exception):  # noqa: N818 - it is the feed that is wrong, not the program
     """A feed that cannot be loaded.
 
     Attributes:
-        source: the feed's name, for the reader
         faults: the first `FAULTS_SHOWN`
         count: how many there are in all
     """
 
-    def __init__(self, source: str, faults: Sequence[Fault], count: int) -> None:
-        super().__init__(source, faults, count)
-        self.source, self.faults, self.count = source, list(faults), count
+    def __init__(self, faults: Sequence[Fault], count: int) -> None:
+        super().__init__(faults, count)
+        self.faults, self.count = list(faults), count
+
+    @property
+    def summary(self) -> str:
+        """How many faults there are, and what came of it."""
+        faults = "1 fault" if self.count == 1 else f"{self.count} faults"
+        shown = f", the first {len(self.faults)} shown" if self.count > len(self.faults) else ""
+        return f"{faults}{shown}; nothing of the feed was stored"
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.source}: line {fault.line}"
-            + (f", column {fault.column}, value {fault.value!r}" if fault.column else "")
-            + f": {fault.problem}"
-            for fault in self.faults
-        ]
-        more = f", the first {len(lines)} shown" if self.count > len(lines) else ""
-        lines.append(f"{self.source}: {self.count} bad{more}; nothing of it was stored")
-        return "\n".join(lines)
+        return "\n".join([*map(str, self.faults), self.summary])
 
 
 @dataclass(frozen=True)
 class Header:
-    """Where a feed's columns stand.
+    """Where the columns of a file stand.
 
     Attributes:
-        names: the columns, as the file's header names them, in the order of `COLUMNS`
+        names: the feed's columns, as the file's header names them, in the order of `COLUMNS`
         places: their places in a row
         width: fields in a row
+        source: the file, as faults name it
     """
 
     names: tuple[str, ...]
     places: tuple[int, ...]
     width: int
+    source: str
 
 
 @dataclass
@@ -116,6 +128,7 @@ class FeedRows:
         store_ids: the distinct ids
         store: int64[rows], place of each row's id in `store_ids`
         value: int64[rows], what each row says, as the module describes
+        names: the distinct names that values are places of; for time zones only
         faults: the first `FAULTS_SHOWN` faults; where there is one the arrays are of no use
         fault_count: how many faults there are
     """
@@ -123,112 +136,103 @@ class FeedRows:
     store_ids: list[str] = field(default_factory=list)
     store: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     value: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    names: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     fault_count: int = 0
 
 
-@lru_cache(maxsize=1)
-def zone_names() -> tuple[str, ...]:
-    """The names of the tz database, in order."""
-    return tuple(sorted(available_timezones()))
+def refused_rows(faults: Sequence[Fault]) -> FeedRows:
+    """Rows with faults, of which the first are told."""
+    return FeedRows(faults=list(faults[:FAULTS_SHOWN]), fault_count=len(faults))
 
 
-def read_header(feed: Feed, line: bytes) -> Header:
+def read_header(feed: Feed, source: str, line: bytes) -> Header:
     """Find the feed's columns by name.
 
+    Args:
+        feed: which feed
+        source: the file, as faults name it
+        line: the first of the file
+
     Raises:
-        FeedRefused: a column is missing or named twice, or the line is no text; source is empty
+        FeedRefused: a column is missing or named twice, or the line is no text
     """
+
+    def refused(problem: str) -> FeedRefused:
+        return FeedRefused([Fault(1, "", "", problem, source)], 1)
+
+    line = line.rstrip(b"\r\n")
+    if b"\r" in line:
+        raise refused("lines end with CR alone: save the file with line ends of LF or CRLF")
+    if problem := _quote_problem(line):
+        raise refused(problem)
     try:
-        names = [name.strip() for name in next(csv.reader([line.decode()], strict=True), [])]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _refuse_header(f"the header is not a line of CSV in UTF-8: {error}") from error
+        names = [name.strip() for name in next(csv.reader([line.decode()]), [])]
+    except UnicodeDecodeError as error:
+        raise refused(f"the header is not text in UTF-8: {error}") from None
     places = []
-    for column, accepted in COLUMNS[feed].items():
+    wanted = ",".join(" or ".join(accepted) for accepted in COLUMNS[feed].values())
+    for accepted in COLUMNS[feed].values():
         found = [place for place, name in enumerate(names) if name in accepted]
         if len(found) != 1:
-            wanted = ",".join(" or ".join(accepted) for accepted in COLUMNS[feed].values())
-            problem = "names it twice" if found else "lacks it"
+            column = " or ".join(accepted)
             got = ",".join(names)[:200]
-            raise _refuse_header(
-                f"the header {problem}: column {' or '.join(COLUMNS[feed][column])}; "
-                f"it reads {got!r}, a file of {feed.replace('_', ' ')} begins with {wanted!r}"
+            raise refused(
+                (
+                    f"the header names the column {column} twice"
+                    if found
+                    else f"the header lacks the column {column}"
+                )
+                + f"; it reads {got!r}, a file of {feed.replace('_', ' ')} begins with {wanted!r}"
             )
         places += found
-    return Header(tuple(names[place] for place in places), tuple(places), len(names))
+    return Header(tuple(names[place] for place in places), tuple(places), len(names), source)
 
 
-def _refuse_header(problem: str) -> FeedRefused:
-    return FeedRefused("", [Fault(1, "", "", problem)], 1)
-
-
-def parse_csv(feed: Feed, header: Header, block: bytes, first_line: int) -> FeedRows:
+def parse_csv(
+    feed: Feed, header: Header, block: bytes, first_line: int, latest: int = LATEST_MS
+) -> FeedRows:
     """Rows of CSV text that begins and ends between rows.
 
     Args:
         feed: which feed
-        header: its columns
+        header: the columns of its file
         block: UTF-8 text of whole rows
         first_line: the physical line that the block begins on, from 1
+        latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
     """
-    if feed == "polls" and (polls := plain_polls(block, header.width, header.places)):
-        return FeedRows(*polls)
+    if feed == "polls":
+        polls = plain_polls(block, header.width, header.places, latest)
+        if polls and not any(map(store_id_problem, polls[0])):
+            return FeedRows(*polls)
     try:
         text = block.decode()
-        plain = _plain_columns(text, header.width)
-        if plain is not None:
-            parsed, bad = _parse(feed, [plain[place] for place in header.places])
-            if not bad:
-                return parsed
-        rows = [row for row in _reader(text) if row]
     except UnicodeDecodeError as error:
         line = first_line + block.count(b"\n", 0, error.start)
         value = block[error.start : error.end].hex(" ")
-        return _refused([Fault(line, "", "", f"bytes {value} are not UTF-8")])
-    except csv.Error as error:
-        line = _last_begin(text, first_line)
-        return _refused([Fault(line, "", "", f"in the row that begins here: {error}")])
-    if not rows:
-        return FeedRows()
-
-    ragged = {len(row) for row in rows} != {header.width}
-    if ragged:
-        every = rows
-        rows = [row for row in every if len(row) == header.width]
-    columns = list(zip(*rows, strict=True)) or [()] * header.width
-    parsed, bad = _parse(feed, [columns[place] for place in header.places])
-    if not bad and not ragged:
-        return parsed
-
-    lines = list(_line_numbers(text, first_line))
-    faults = []
-    if ragged:
-        faults = [
-            Fault(line, "", "", f"{len(row)} fields, the header has {header.width}")
-            for line, row in zip(lines, every, strict=True)
-            if len(row) != header.width
-        ]
-        lines = [line for line, row in zip(lines, every, strict=True) if len(row) == header.width]
-    faults += [
-        Fault(lines[row], header.names[column], columns[header.places[column]][row][:80], problem)
-        for (row, column), problem in bad.items()
-    ]
-    return _refused(sorted(faults, key=lambda fault: fault.line))
+        return refused_rows([Fault(line, "", "", f"bytes {value} are not UTF-8", header.source)])
+    columns = _plain_columns(text, header.width) or _quoted_columns(text, header.width, block)
+    if columns is not None:
+        parsed, bad = _parse(feed, [columns[place] for place in header.places], latest)
+        if not bad:
+            return parsed
+    return refused_rows(_faults(feed, header, text, first_line, latest))
 
 
-def parse_columns(feed: Feed, columns: Sequence[Column]) -> FeedRows:
+def parse_columns(feed: Feed, columns: Sequence[Column], latest: int = LATEST_MS) -> FeedRows:
     """Rows that are already apart, as columns in the order of `COLUMNS`; a fault's line is its row.
 
     Args:
         feed: which feed
         columns: texts, all columns of one length
+        latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
     """
-    parsed, bad = _parse(feed, columns)
+    parsed, bad = _parse(feed, columns, latest)
     names = tuple(COLUMNS[feed])
     return (
         parsed
         if not bad
-        else _refused(
+        else refused_rows(
             [
                 Fault(row + 1, names[column], columns[column][row][:80], problem)
                 for (row, column), problem in sorted(bad.items())
@@ -257,72 +261,137 @@ def _plain_columns(text: str, width: int) -> Sequence[Column] | None:
     return [fields[place::width] for place in range(width)]
 
 
-def _refused(faults: list[Fault]) -> FeedRows:
-    return FeedRows(faults=faults[:FAULTS_SHOWN], fault_count=len(faults))
+def _quoted_columns(text: str, width: int, block: bytes) -> Sequence[Column] | None:
+    """The columns of text with quotes and blank lines; None where a row is not as it should be."""
+    if _quote_problem(block):
+        return None
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="\n")) if row]
+    except csv.Error:
+        return None
+    if any(len(row) != width for row in rows):
+        return None
+    return list(zip(*rows, strict=True)) or [()] * width
 
 
-def _reader(text: str) -> "_Reader":
-    return csv.reader(io.StringIO(text, newline=""), strict=True)
+def _quote_problem(text: bytes) -> str | None:
+    """What is wrong with the quotes of whole rows, if anything."""
+    if b'"' not in text:
+        return None
+    sign = np.frombuffer(b"\n%b\n" % text, dtype=np.uint8)
+    quotes = np.flatnonzero(sign == ord('"'))
+    opening, closing = quotes[::2], quotes[1::2]
+    before, after = sign[opening - 1], sign[closing + 1]
+    if not (np.isin(before, _BEFORE_FIELD).all() and np.isin(after, _AFTER_FIELD).all()):
+        return (
+            "a quote stands inside a field: put the field into quotes, and double each quote in "
+            'it, as in "12"" pizza"'
+        )
+    if len(opening) > len(closing):
+        return "a quoted field begins in this row and never ends"
+    return None
 
 
-def _line_numbers(text: str, first_line: int) -> Iterator[int]:
-    """The physical line that each row begins on; a quoted field may hold line ends."""
-    reader = _reader(text)
-    begins = 0
-    for row in reader:
-        if row:
-            yield first_line + begins
-        begins = reader.line_num
+# A quote beside a quote is a doubled one.
+_BEFORE_FIELD = np.frombuffer(b',\n"', dtype=np.uint8)
+_AFTER_FIELD = np.frombuffer(b',\n"\r', dtype=np.uint8)
 
 
-def _last_begin(text: str, first_line: int) -> int:
-    """The physical line on which the row begins that the csv module cannot read."""
-    reader = _reader(text)
-    begins = 0
-    with contextlib.suppress(csv.Error):
-        for _ in reader:
-            begins = reader.line_num
-    return first_line + begins
+def _faults(feed: Feed, header: Header, text: str, first_line: int, latest: int) -> list[Fault]:
+    """What is wrong with text in which something is, in the order of its lines."""
+    faults: list[Fault] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for line, row, written in _rows(text, first_line):
+        problem = _quote_problem(written.encode())
+        if row is None:
+            problem = (
+                "a CR stands alone: lines end with LF or CRLF; put a field with CR into quotes"
+            )
+        elif not problem and len(row) != header.width:
+            problem = f"{len(row)} fields, the header has {header.width}"
+        if problem:
+            faults.append(Fault(line, "", "", problem, header.source))
+        elif row is not None:
+            rows.append(row)
+            lines.append(line)
+    columns = list(zip(*rows, strict=True)) or [()] * header.width
+    _, bad = _parse(feed, [columns[place] for place in header.places], latest)
+    for (row_, column), problem in bad.items():
+        value = columns[header.places[column]][row_][:80]
+        faults.append(Fault(lines[row_], header.names[column], value, problem, header.source))
+    return sorted(faults, key=lambda fault: fault.line)
+
+
+def _rows(text: str, first_line: int) -> Iterator[tuple[int, list[str] | None, str]]:
+    """Each row with the physical line that it begins on, and as written.
+
+    A quoted field may hold line ends. The row is None where the csv module cannot read it.
+    """
+    lines = io.StringIO(text, newline="\n").readlines()
+    reader = csv.reader(lines)
+    begin = 0
+    while begin < len(lines):
+        row: list[str] | None
+        try:
+            row = next(reader)
+        except csv.Error:
+            row = None
+        if row != []:
+            yield first_line + begin, row, "".join(lines[begin : reader.line_num])
+        begin = reader.line_num
 
 
 Bad = dict[tuple[int, int], str]  # (row, column) → what is wrong
 
 
-def _parse(feed: Feed, columns: Sequence[Column]) -> tuple[FeedRows, Bad]:
+def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows, Bad]:
     """Rows as numbers, and what is wrong with those that are none."""
     bad: Bad = {}
-    store_ids, store = _stores(columns[0], bad)
+    store_ids, store = _distinct(columns[0], 0, bad, store_id_problem)
     if feed == "polls":
         active = np.fromiter(map("active".__eq__, columns[1]), dtype=bool, count=len(store))
         if int(active.sum()) + columns[1].count("inactive") != len(store):
             _each(columns[1], 1, bad, _status)
-        value = _instants(columns[2], 2, bad) << 1 | active
+        value = _instants(columns[2], 2, bad, latest) << 1 | active
     elif feed == "business_hours":
         day = _each(columns[1], 1, bad, _weekday)
         start = _each(columns[2], 2, bad, _start)
         value = (day * DAY_MS + start) << 32 | _each(columns[3], 3, bad, _end)
     else:
-        value = _each(columns[1], 1, bad, _zone)
+        names, value = _distinct(columns[1], 1, bad, _zone_problem)
+        return FeedRows(store_ids, store, value, names), bad
     return FeedRows(store_ids, store, value), bad
 
 
-def _stores(column: Column, bad: Bad) -> tuple[list[str], Ints]:
-    places = {store_id: place for place, store_id in enumerate(dict.fromkeys(column))}
-    store = np.fromiter(map(places.__getitem__, column), dtype=np.int64, count=len(column))
-    for store_id, place in places.items():
-        if problem := store_id_problem(store_id):
-            bad.update({(int(row), 0): problem for row in np.flatnonzero(store == place)})
-    return list(places), store
+def _distinct(
+    column: Column, place: int, bad: Bad, problem_of: Callable[[str], str | None]
+) -> tuple[list[str], Ints]:
+    """The distinct texts, and the place of each row's among them."""
+    places = {text: number for number, text in enumerate(dict.fromkeys(column))}
+    number = np.fromiter(map(places.__getitem__, column), dtype=np.int64, count=len(column))
+    problems = [problem_of(text) for text in places]
+    if any(problems):
+        wrong = np.array([problem is not None for problem in problems])
+        for row in np.flatnonzero(wrong[number]).tolist():
+            bad[row, place] = problems[number[row]] or ""
+    return list(places), number
 
 
 def store_id_problem(store_id: str) -> str | None:
-    """What is wrong with a store id, if anything."""
+    """What is wrong with a store id that a feed or a request gives, if anything."""
     if not store_id:
         return "a store id cannot be empty"
     if len(store_id) > LONGEST_STORE_ID:
         return f"a store id has at most {LONGEST_STORE_ID} characters"
     if "\0" in store_id:
         return "a store id cannot hold a NUL character"
+    if store_id != store_id.strip():
+        return "a store id cannot begin or end with white space"
+    if store_id in (".", ".."):
+        return "a store id cannot be . or .., which browsers take out of a URL"
+    if store_id == "*":
+        return "a store id cannot be *, which stands for all stores"
     return None
 
 
@@ -374,70 +443,25 @@ def _end(text: str) -> int:
     return time
 
 
-def _zone(text: str) -> int:
-    place = _zone_places().get(text)
-    if place is None:
-        raise ValueError("is not a name of the tz database, such as America/Chicago")
-    return place
+def _zone_problem(text: str) -> str | None:
+    if text not in zone_names():
+        return "is not a name of the tz database, such as America/Chicago"
+    return None
 
 
-@lru_cache(maxsize=1)
-def _zone_places() -> dict[str, int]:
-    return {name: place for place, name in enumerate(zone_names())}
-
-
-def _instants(column: Column, place: int, bad: Bad) -> Ints:
+def _instants(column: Column, place: int, bad: Bad, latest: int) -> Ints:
     """Milliseconds since 1970-01-01 UTC, cut."""
-    suffix = "Z" if column and column[0].endswith("Z") else " UTC"
-    quick = _instants_at_once([text.removesuffix(suffix) for text in column])
-    if quick is None:
-        return _each(column, place, bad, parse_instant)
-    return quick
+    if not column:
+        return np.empty(0, dtype=np.int64)
+    plain = plain_instants(column)
+    if plain is not None and plain.max() <= latest:
+        return plain
 
+    def number(text: str) -> int:
+        instant = parse_instant(text)
+        if instant > latest:
+            until = f"{instant_of(latest):%Y-%m-%d %H:%M} UTC"
+            raise ValueError(f"is in the future: polls are taken up to {until}")
+        return instant
 
-# Digits of `YYYY-MM-DD hh:mm:ss` are where this has 0; NumPy itself would also take less than that.
-_SHAPE = np.frombuffer(b"0000-00-00 00:00:00", dtype=np.uint8)
-
-
-def _instants_at_once(texts: list[str]) -> Ints | None:
-    """The usual instants, without a step per row; None where one is unusual or wrong."""
-    try:
-        characters = np.array(texts, dtype="S").reshape(-1, 1).view(np.uint8)
-        if characters.shape[1] < len(_SHAPE):
-            return None
-        shape = characters[:, : len(_SHAPE)].copy()
-        shape[(shape >= ord("0")) & (shape <= ord("9"))] = ord("0")
-        shape[shape == ord("T")] = ord(" ")
-        if (shape != _SHAPE).any():
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy warns of an offset, and drops it
-            instants = np.array(texts, dtype="datetime64[ms]").astype(np.int64)
-    except (ValueError, Warning):
-        return None
-    if instants.min() < 0 or instants.max() >= _LATEST_MS:
-        return None
-    return instants
-
-
-def parse_instant(text: str) -> int:
-    """Milliseconds since 1970-01-01 UTC of an instant as feeds write it or of ISO 8601, cut.
-
-    Without an offset it is UTC.
-
-    Raises:
-        ValueError: it is neither, or before 1970 or after 9998
-    """
-    try:
-        if len(text) <= len("2023-01-22") or not text.isascii():
-            raise ValueError
-        instant = datetime.fromisoformat(text.removesuffix(" UTC"))
-    except ValueError:
-        raise ValueError(
-            "is not an instant such as 2023-01-22 12:09:39.388884 UTC or 2023-01-22T12:09:39Z"
-        ) from None
-    utc = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
-    milliseconds = (utc - _EPOCH) // timedelta(milliseconds=1)
-    if not 0 <= milliseconds < _LATEST_MS:
-        raise ValueError("is before 1970 or after 9998")
-    return milliseconds
+    return _each(column, place, bad, number)

@@ -1,8 +1,11 @@
 """Plain rows of polls, as bytes → numbers, many rows at a time: nothing here runs once per row.
 
 Plain is ASCII without quotes, every row as wide as the header, with instants of one form. What is
-not plain, and what is wrong, is left to the way that goes row by row and finds the faults.
+not plain, and what is wrong, is left to the way that goes row by row and finds the faults. What is
+plain means there what it means here.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ _ACTIVE = int.from_bytes(b"active", "little")
 _INACTIVE = int.from_bytes(b"inactive", "little")
 _FIRST_BYTES = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
 
+_ENDINGS = {b"C": b" UTC", b"Z": b"Z"}  # by their last byte; else none
 _TO_THE_SECOND = len("YYYY-MM-DD hh:mm:ss")
 _TO_THE_MICROSECOND = len("YYYY-MM-DD hh:mm:ss.ffffff")
 _DIGITS = [place for place, sign in enumerate("0000-00-00 00:00:00.000000") if sign == "0"]
@@ -28,7 +32,7 @@ _DAY_MS = 86_400_000
 
 
 def plain_polls(
-    block: bytes, width: int, places: tuple[int, ...]
+    block: bytes, width: int, places: tuple[int, ...], latest: int
 ) -> tuple[list[str], Ints, Ints] | None:
     """Polls of whole rows of text.
 
@@ -36,10 +40,12 @@ def plain_polls(
         block: the rows
         width: fields in a row
         places: of the store's id, the status and the instant in a row
+        latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
 
     Returns:
-        the distinct store ids; int64[rows], place of each row's id among them; int64[rows],
-        milliseconds since 1970-01-01 UTC << 1 | active. None if a row is not plain, or wrong
+        the distinct store ids, which may be such as no store can have; int64[rows], place of each
+        row's id among them; int64[rows], milliseconds since 1970-01-01 UTC << 1 | active. None if a
+        row is not plain, or wrong
     """
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n")
@@ -61,9 +67,26 @@ def plain_polls(
     named = _distinct_ids(text, *stores)
     active = _active(text, *status)
     instants = _instants(text, *instant)
-    if named is None or active is None or instants is None:
+    if named is None or active is None or instants is None or instants.max() > latest:
         return None
     return *named, instants << 1 | active
+
+
+def plain_instants(texts: Sequence[str]) -> Ints | None:
+    """Instants that are apart already, of one form and such as `plain_polls` takes.
+
+    Args:
+        texts: one or more
+
+    Returns:
+        int64[texts], milliseconds since 1970-01-01 UTC, cut. None if one is not plain, or wrong
+    """
+    joined = "".join(texts)
+    if not joined.isascii():
+        return None
+    size = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    end = np.cumsum(size)
+    return _instants(joined.encode() + _PADDING, end - size, end)
 
 
 def _read(text: bytes, start: Ints, dtype: str) -> npt.NDArray[np.generic]:
@@ -113,12 +136,12 @@ def _active(text: bytes, start: Ints, end: Ints) -> npt.NDArray[np.bool_] | None
 
 
 def _instants(text: bytes, start: Ints, end: Ints) -> Ints | None:
-    """Milliseconds since 1970-01-01 UTC, cut, of `YYYY-MM-DD hh:mm:ss[.f…]` with ` UTC` or `Z`."""
-    suffix = b" UTC" if text[end[0] - 1 : end[0]] == b"C" else b"Z"
-    size = end - start - len(suffix)
+    """Milliseconds since 1970-01-01 UTC, cut, of `YYYY-MM-DD hh:mm:ss[.f…]` with one ending."""
+    ending = _ENDINGS.get(text[end[0] - 1 : end[0]], b"")
+    size = end - start - len(ending)
     if size.min() < _TO_THE_SECOND or size.max() > _TO_THE_MICROSECOND:
         return None
-    if (_read(text, end - len(suffix), f"S{len(suffix)}") != suffix).any():
+    if ending and (_read(text, end - len(ending), f"S{len(ending)}") != ending).any():
         return None
     fixed = _read(text, start, f"S{_TO_THE_MICROSECOND}").view(np.uint8)
     sign: Bytes = np.ascontiguousarray(fixed.reshape(-1, _TO_THE_MICROSECOND).T)

@@ -49,6 +49,7 @@ class Question:
         max_gap: for how long an observation speaks to either side, milliseconds
         include_unknown: whether the CSV shows unknown time
         windows: how far each window reaches back from `as_of`, milliseconds
+        escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
     """
 
     as_of: int
@@ -56,6 +57,7 @@ class Question:
     max_gap: int
     include_unknown: bool = False
     windows: tuple[int, ...] = WINDOWS_MS
+    escape_formulas: bool = False
 
     @property
     def days(self) -> tuple[int, int]:
@@ -86,5 +88,11 @@ def batch_totals(batch: StoreBatch, question: Question) -> Totals:
 def report_rows(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
     """The report's CSV rows for a batch of stores, in the batch's order, and their roll-up."""
     each = batch_totals(batch, question)
-    rows = csv_rows(batch.store_ids, batch.id_size, each, question.include_unknown)
+    rows = csv_rows(
+        batch.store_ids,
+        batch.id_size,
+        each,
+        question.include_unknown,
+        escape_formulas=question.escape_formulas,
+    )
     return rows, roll_up(batch.store_ids, batch.id_size, each)

@@ -9,9 +9,11 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import ParamSpec, TypeVar
 
 from compute.in_flight import InFlightLimit
@@ -33,6 +35,11 @@ _BEGIN_PER_CORE = 6
 #: What a worker may keep of memory that it no longer uses, and glibc's names for that.
 _KEPT_BYTES = 64 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+_CLOSE_SECONDS = 2
+
+#: What a terminal sends to all processes that it started: Ctrl-C, and when it is closed.
+_OF_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 
 
 class WorkerDied(Exception):  # noqa: N818
@@ -67,7 +74,9 @@ class Workers:
         # NumPy's own threads would fight with the processes for the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["compute.report_rows", "compute.feed_rows"])
+        self._context.set_forkserver_preload(
+            ["compute.workers", "compute.report_rows", "compute.feed_rows"]
+        )
         self._pool = self._new_pool(most)
 
     @property
@@ -136,7 +145,7 @@ class Workers:
         while True:
             pool = self._pool
             try:
-                future = pool.submit(task, *args, **kwargs)
+                future = self._submit(pool, task, *args, **kwargs)
             except BrokenProcessPool:
                 self._replace(pool)
                 continue
@@ -149,7 +158,7 @@ class Workers:
             for _ in range(_TRIES_ALONE):
                 lone = self._new_pool(1)
                 try:
-                    return await asyncio.wrap_future(lone.submit(task, *args, **kwargs))
+                    return await asyncio.wrap_future(self._submit(lone, task, *args, **kwargs))
                 except BrokenProcessPool:
                     continue
                 finally:
@@ -176,11 +185,27 @@ class Workers:
         return True
 
     def close(self) -> None:
-        """End the workers; batches that have not begun are dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the workers; batches that have not begun are dropped, those that run may end.
+
+        It takes two seconds at most: a pool whose process was killed in the middle of a result, as
+        happens when all processes are told to end together, would wait for the rest of it for ever.
+        Workers that are left end with this process.
+        """
+        ending = threading.Thread(
+            target=self._pool.shutdown, kwargs={"cancel_futures": True}, daemon=True
+        )
+        ending.start()
+        ending.join(_CLOSE_SECONDS)
+
+    def _submit(
+        self, pool: ProcessPoolExecutor, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[R]:
+        with _out_of_the_terminals_reach():
+            return pool.submit(task, *args, **kwargs)
 
     def _new_pool(self, most: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
+        with _out_of_the_terminals_reach():
+            return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
 
     def _replace(self, broken: ProcessPoolExecutor) -> None:
         if self._pool is broken:  # of many batches that saw it break, the first replaces it
@@ -194,9 +219,24 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def _out_of_the_terminals_reach() -> Iterator[None]:
+    """Processes that the block starts, and all that these start, are deaf to the terminal.
+
+    Ctrl-C reaches the whole process group, but only the process that has the workers acts on it. A
+    signal that is blocked stays so in what is started meanwhile, from its first moment on; whatever
+    a worker did about signals itself, it would do too late.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
+    try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)  # that may have unblocked SIGINT
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_worker() -> None:
-    # Ctrl-C reaches the whole process group; only the service itself acts on it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Parsing makes many small objects and no cycles: collecting as often as usual doubles its time.
     gc.set_threshold(200_000, 50, 50)
     _keep_freed_memory()

@@ -3,28 +3,31 @@
 Worker processes import this module too, so what a command needs is imported by the command.
 """
 
-import asyncio
 import functools
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from service.signals import Ending
+
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     import asyncpg
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from compute.feed_rows import Feed
+    from service.feeds import Ingested
     from service.pipeline import ReportOptions
     from service.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _READ_BYTES = 1 << 20
+
+_ending = Ending()
 
 
 class _Failed(click.ClickException):
@@ -47,16 +50,24 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
         from compute.zones import ZoneUnknown
         from service.database import DatabaseUnavailable
         from service.keys import KeyRefused
+        from service.output_file import OutputFailed
         from service.pipeline import NoPolls
         from service.settings import SettingsInvalid
 
         try:
-            asyncio.run(function(*args, **kwargs))
+            _ending.run(function(*args, **kwargs))
         except (FeedRefused, KeyRefused, SettingsInvalid) as error:
             raise _Refused(str(error)) from error
         except BrokenPipeError:  # who reads our output has had enough; click knows what to do
             raise
-        except (DatabaseUnavailable, NoPolls, WorkerDied, ZoneUnknown, OSError) as error:
+        except (
+            DatabaseUnavailable,
+            NoPolls,
+            OutputFailed,
+            WorkerDied,
+            ZoneUnknown,
+            OSError,
+        ) as error:
             raise _Failed(str(error)) from error
 
     return run
@@ -70,22 +81,39 @@ def main() -> None:
     The database is PostgreSQL at DATABASE_URL or, without one, an embedded server with its data
     under STOREWATCH_HOME. All settings are environment variables; the README lists them.
     """
+    _ending.listen()
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--host", show_default="STOREWATCH_HOST, else 127.0.0.1", help="Address to listen on."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    show_default="STOREWATCH_PORT, else 8000",
+    help="Port to listen on; 0 is any that is free.",
+)
 @click.option(
     "--insecure", is_flag=True, help="Serve everybody, at any address, as long as there is no key."
 )
-def serve(host: str, port: int, insecure: bool) -> None:
+def serve(host: str | None, port: int | None, insecure: bool) -> None:
     """Serve the HTTP API, and run the reports that are asked for.
 
     As long as no API key is made, only this machine itself is served.
     """
+    from service.logs import start_logging
     from service.server import run_server
 
-    run_server(_settings(), host, port, insecure=insecure)
+    start_logging()
+    settings = _settings()
+    _ending.leave()  # to the server, which ends in order too
+    run_server(
+        settings,
+        settings.host if host is None else host,
+        settings.port if port is None else port,
+        insecure=insecure,
+    )
 
 
 @main.group()
@@ -161,7 +189,7 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
 @main.command()
-@click.option("--timezones", "timezones", type=_FEED, multiple=True, help="store_id,timezone_str")
+@click.option("--timezones", "timezones", type=_FEED, multiple=True, help="store_id,timezone")
 @click.option(
     "--business-hours",
     "business_hours",
@@ -172,9 +200,12 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
 @click.option("--polls", "polls", type=_FEED, multiple=True, help="store_id,status,timestamp_utc")
 @_command
 async def ingest(**files: tuple[str, ...]) -> None:
-    """Load feeds: CSV files, plain or gzip, or - for standard input. Each option may be repeated.
+    """Load feeds: CSV files, plain, gzip or zstd, or - for standard input.
 
-    A file with anything wrong in it is refused as a whole: exit status 2; the others are loaded.
+    Each option may be repeated: its files, each with a header of its own, are one feed, in their
+    order. Business hours of a store may lie in several of them.
+
+    A feed with anything wrong in it is refused as a whole: exit status 2; the others are loaded.
     """
     if not any(files.values()):
         raise click.UsageError("nothing to load: give --polls, --business-hours or --timezones")
@@ -186,7 +217,7 @@ async def ingest(**files: tuple[str, ...]) -> None:
     "--out",
     default="-",
     show_default=True,
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=click.Path(dir_okay=False, readable=False, allow_dash=True),
     help="Where to write the CSV; - is standard output.",
 )
 @click.option("--as-of", help="End of every window, ISO 8601.  [default: the newest poll]")
@@ -204,21 +235,34 @@ async def ingest(**files: tuple[str, ...]) -> None:
     help="For how long an observation speaks to either side: 1m to 31d.",
 )
 @click.option("--unknown", is_flag=True, help="Add three columns of unknown time.")
+@click.option(
+    "--escape-formulas",
+    is_flag=True,
+    help="Put an apostrophe before a store id that a spreadsheet would take for a formula.",
+)
 @_command
 async def report(
-    out: str, as_of: str | None, interpolation: Any, max_gap: str, unknown: bool
+    out: str,
+    as_of: str | None,
+    interpolation: Any,
+    max_gap: str,
+    unknown: bool,
+    escape_formulas: bool,
 ) -> None:
     """Compute a report over all stores and write its CSV."""
-    from compute.feed_rows import parse_instant
+    from compute.instants import parse_instant
     from service.pipeline import ReportOptions, parse_max_gap
 
+    if not out:
+        raise click.BadParameter("is empty", param_hint="--out")
     options = ReportOptions(
         as_of=None if as_of is None else _parsed("--as-of", parse_instant, as_of),
         interpolation=interpolation,
         max_gap=_parsed("--max-gap", parse_max_gap, max_gap),
         include_unknown=unknown,
+        escape_formulas=escape_formulas,
     )
-    await _report(_settings(), options, None if out == "-" else Path(out))
+    await _report(_settings(), options, out)
 
 
 @main.command("delete-polls")
@@ -232,7 +276,7 @@ async def delete_polls(first: str, end: str, yes: bool) -> None:
     The way back when a poller's clock was wrong: polls of the future move the end of every default
     report there.
     """
-    from compute.feed_rows import parse_instant
+    from compute.instants import parse_instant
     from service import poll_removal
 
     begin, until = _parsed("--from", parse_instant, first), _parsed("--to", parse_instant, end)
@@ -252,19 +296,28 @@ async def delete_polls(first: str, end: str, yes: bool) -> None:
 
 
 @main.command()
-@click.option("--folder", default="storewatch-demo", show_default=True, type=click.Path())
+@click.option(
+    "--folder",
+    default="storewatch-demo",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="New, empty, or of an earlier demo.",
+)
 @click.option("--stores", default=500, show_default=True, type=click.IntRange(1, 1_000_000))
 @_command
 async def demo(folder: str, stores: int) -> None:
-    """Make up a feed, load it, and show the report: the whole job, in a folder of its own."""
+    """Make up a feed, load it, and show the report: the whole job, in a folder of its own.
+
+    The database is a private one in that folder, whatever DATABASE_URL says.
+    """
     import msgspec
 
     from service.made_up_feed import write_feed
     from service.pipeline import ReportOptions
 
-    place = Path(folder).absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    settings = msgspec.structs.replace(_settings(), home=place, reports=None)
+    settings = _settings()
+    place = _demo_folder(Path(folder).absolute())
+    settings = msgspec.structs.replace(settings, database_url=None, home=place, reports=None)
     click.echo(f"Making up a week of polls of {stores} stores in {place}", err=True)
     feed = write_feed(place, stores=stores)
     files = {
@@ -274,11 +327,24 @@ async def demo(folder: str, stores: int) -> None:
     }
     await _ingest(settings, files)
     out = place / "report.csv"
-    await _report(settings, ReportOptions(), out)
+    await _report(settings, ReportOptions(), str(out))
     with out.open() as rows:
         for _, line in zip(range(6), rows, strict=False):
             click.echo(line, nl=False)
     click.echo(f"\nThe whole report: {out}")
+
+
+def _demo_folder(place: Path) -> Path:
+    """Make the folder of a demo, or take one that a demo made: no other, whatever is in it."""
+    mark = place / "made-up-by-storewatch-demo"
+    place.mkdir(parents=True, exist_ok=True)
+    if not mark.exists() and any(place.iterdir()):
+        raise _Refused(
+            f"{place} has files that no demo made, and a demo would write over them. "
+            "Give it a folder of its own: storewatch demo --folder NAME"
+        )
+    mark.touch()
+    return place
 
 
 def _settings() -> "Settings":
@@ -304,15 +370,11 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from compute.feed_rows import FeedRefused
     from compute.workers import Workers
     from service.database import open_pool
-    from service.feeds import ingest_each
+    from service.feeds import FeedFile, ingest_each
 
     # Zones and hours first: then a report that runs meanwhile has no new store without.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
-    named = [
-        (feed, "standard input" if file == "-" else file, file)
-        for feed in order
-        for file in files[feed]
-    ]
+    given = [feed for feed in order if files[feed]]
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -327,44 +389,74 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
             with Progress(
                 *columns, console=console, transient=True, disable=not console.is_terminal
             ) as bar:
-                feeds = [(feed, source, _pieces(file, bar)) for feed, source, file in named]
-                told = iter(named)
-                async for done in ingest_each(pool, workers, feeds):
-                    feed, source, _ = next(told)
-                    bar.remove_task(bar.task_ids[0])  # of the file that was begun first
-                    if isinstance(done, FeedRefused):
-                        refused.append(str(done))
-                        continue
-                    console.out(
-                        f"{source}: {done.rows} rows of {feed.replace('_', ' ')}: {done.new} new, "
-                        f"{done.replaced} replaced, {done.unchanged} unchanged",
-                        highlight=False,
+                feeds = [
+                    (
+                        feed,
+                        [FeedFile(_name(file), _pieces(file, bar, task)) for file in files[feed]],
                     )
+                    for feed in given
+                    for task in [bar.add_task(f"Loading {_words(feed)}", total=_size(files[feed]))]
+                ]
+                told = iter(given)
+                async for done in ingest_each(pool, workers, feeds):
+                    feed = next(told)
+                    bar.remove_task(bar.task_ids[0])
+                    if isinstance(done, FeedRefused):
+                        refused += [*map(str, done.faults), f"{_words(feed)}: {done.summary}"]
+                    else:
+                        console.out(_loaded(feed, len(files[feed]), done), highlight=False)
     finally:
         workers.close()
     if refused:
         raise _Refused("\n".join(refused))
 
 
-async def _pieces(file: str, bar: "Progress") -> AsyncIterator[bytes]:
+def _loaded(feed: "Feed", files: int, done: "Ingested") -> str:
+    """What became of a feed, in a line."""
+
+    def count(number: int, noun: str) -> str:
+        return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+    loaded = f"{count(done.rows, 'row')} of {count(done.stores, 'store')}"
+    if files > 1:
+        loaded += f" in {files} files"
+    new = str(done.new) if feed == "polls" else count(done.new, "store")
+    return (
+        f"{_words(feed)}: {loaded}: {new} new, {done.replaced} replaced, {done.unchanged} unchanged"
+    )
+
+
+def _words(feed: "Feed") -> str:
+    return feed.replace("_", " ")
+
+
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _size(files: Sequence[str]) -> int | None:
+    """Bytes of some files; None: nobody knows."""
+    return None if "-" in files else sum(Path(file).stat().st_size for file in files)
+
+
+async def _pieces(file: str, bar: "Progress", task: "TaskID") -> AsyncIterator[bytes]:
     """The file's bytes, with their progress on the bar."""
-    name = "standard input" if file == "-" else Path(file).name
+    import asyncio
+
     with click.open_file(file, "rb") as source:
-        size = None if file == "-" else Path(file).stat().st_size
-        task = bar.add_task(f"Loading {name}", total=size)
         while piece := await asyncio.to_thread(source.read, _READ_BYTES):
             yield piece
             bar.advance(task, len(piece))
-        bar.update(task, description=f"Storing {name}")
 
 
-async def _report(settings: "Settings", options: "ReportOptions", out: Path | None) -> None:
+async def _report(settings: "Settings", options: "ReportOptions", out: str) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
 
     from compute.workers import Workers
     from service.database import open_pool
+    from service.output_file import open_output
     from service.pipeline import Progress, write_report
 
     console = Console(stderr=True)
@@ -377,26 +469,19 @@ async def _report(settings: "Settings", options: "ReportOptions", out: Path | No
     )
     workers = Workers(settings.workers)
     try:
-        async with open_pool(settings.database_url, settings.home, own=False) as pool:
-            with ProgressBar(
-                *columns, console=console, transient=True, disable=not console.is_terminal
-            ) as bar:
+        async with (
+            open_output(out) as file,
+            open_pool(settings.database_url, settings.home, own=False) as pool,
+        ):
+            # On a terminal the rows themselves show how far it is, and a bar would cut into them.
+            hidden = file.isatty() or not console.is_terminal
+            with ProgressBar(*columns, console=console, transient=True, disable=hidden) as bar:
                 task = bar.add_task("report")
 
                 def show(progress: Progress) -> None:
                     bar.update(task, completed=progress.stores_done, total=progress.stores_total)
 
-                if out is None:
-                    await write_report(pool, workers, options, sys.stdout.buffer, show)
-                    sys.stdout.buffer.flush()
-                    return
-                partial = out.with_name(f".{out.name}.partial")
-                try:
-                    with partial.open("wb") as file:
-                        await write_report(pool, workers, options, file, show)
-                    partial.replace(out)
-                finally:
-                    partial.unlink(missing_ok=True)
+                await write_report(pool, workers, options, file, show)
     finally:
         workers.close()
 

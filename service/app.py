@@ -8,6 +8,7 @@ import asyncpg
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.types import ASGIApp
 
 from compute.workers import Workers
 from service.api import (
@@ -18,15 +19,21 @@ from service.api import (
     document,
     feeds,
     operations,
+    problem_pages,
     problems,
     report_csv,
     report_events,
     report_summary,
     reports,
     stores,
+    strict,
 )
+from service.api.cors import Cors
+from service.api.head import HeadAsGet
+from service.api.links import PathPrefix
 from service.api.options import options
 from service.api.readiness import Readiness
+from service.api.stopping import CutShort
 from service.database import REQUESTS, WORK, pool_of, prepared_database
 from service.keys import KeyRing
 from service.logs import RequestLog
@@ -88,12 +95,19 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 await _say_who_is_served(keys, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
                 runner = ReportRunner(
-                    work_pool, workers, files, settings.concurrent_reports, settings.report_ttl
+                    work_pool,
+                    workers,
+                    files,
+                    settings.concurrent_reports,
+                    settings.report_ttl,
+                    settings.report_history,
                 )
                 events = ReportEvents(work_pool, runner.wake, runner.cancelled)
                 app.state.update(
                     {
-                        "access": access.Access(keys, local=local, insecure=insecure),
+                        "access": access.Access(
+                            keys, local=local, insecure=insecure, origins=settings.cors_origins
+                        ),
                         "pool": pool,
                         "work_pool": work_pool,
                         "workers": workers,
@@ -147,6 +161,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
         *feeds.ROUTES,
         *delete_polls.ROUTES,
         *operations.ROUTES,
+        *problem_pages.ROUTES,
         *dashboard.ROUTES,
     ]
     app = Litestar(
@@ -162,13 +177,24 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
             "readiness": Provide(readiness),
             "settings": Provide(given_settings),
         },
-        guards=[access.guard],
+        guards=[access.guard, strict.check_query],
         exception_handlers={Exception: problems.answer},
         openapi_config=document.openapi_config(),
         logging_config=None,  # Litestar's own would take the place of ours
     )
-    app.asgi_handler = RequestLog(stores.keep_ids_encoded(app.asgi_handler))
+    app.asgi_handler = _around(app, settings)
     return app
+
+
+def _around(app: Litestar, settings: Settings) -> ASGIApp:
+    """What every request passes on its way to the routes, and every answer on its way back."""
+    inner = HeadAsGet(
+        CutShort(stores.keep_ids_encoded(app.asgi_handler)),
+        (handler for route in app.routes for handler in getattr(route, "route_handlers", ())),
+    )
+    first_segments = {route.path.split("/")[1] for route in app.routes}
+    placed = PathPrefix(inner, settings.root_path, settings.trusted_proxies, first_segments)
+    return RequestLog(Cors(placed, settings.cors_origins))
 
 
 async def _say_who_is_served(keys: KeyRing, *, local: bool, insecure: bool) -> None:

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ import asyncpg
 from service.embedded import DatabaseUnavailable, embedded_postgres
 
 __all__ = [
+    "COMMAND",
     "REQUESTS",
     "WORK",
     "DatabaseUnavailable",
@@ -79,6 +80,7 @@ class Waits:
         statement: for one statement, by the server: a client that is cut off does not end it
         idle: for the next statement of a transaction, by the server: an instance that is frozen in
             the middle keeps its locks no longer
+        turn: for the turn to store a feed
     """
 
     connection: float
@@ -86,6 +88,7 @@ class Waits:
     lock: float
     statement: float
     idle: float
+    turn: float
 
     @property
     def of_session(self) -> dict[str, str]:
@@ -98,9 +101,11 @@ class Waits:
 
 
 #: Small statements, for somebody who waits for the answer.
-REQUESTS = Waits(connection=5, answer=10, lock=5, statement=12, idle=20)
+REQUESTS = Waits(connection=5, answer=10, lock=5, statement=12, idle=20, turn=10)
 #: Feeds and reports: one statement may store or read millions of rows.
-WORK = Waits(connection=30, answer=600, lock=30, statement=0, idle=60)
+WORK = Waits(connection=30, answer=600, lock=30, statement=0, idle=60, turn=30)
+#: The same for a command: whoever started it would wait rather than start it again.
+COMMAND = replace(WORK, turn=0)
 
 
 class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
@@ -121,11 +126,11 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
             command_timeout=waits.answer,
             server_settings=_SESSION | waits.of_session,
         )
-        self._wait = waits.connection
+        self.waits = waits
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection; TimeoutError when none is free in time. Giving it back takes no longer."""
-        return super().acquire(timeout=self._wait if timeout is None else timeout)
+        return super().acquire(timeout=self.waits.connection if timeout is None else timeout)
 
 
 @asynccontextmanager
@@ -199,7 +204,7 @@ async def open_pool(
         prepared_database(
             database_url, home, own=own, connections=max_size, patience=patience
         ) as url,
-        pool_of(url, WORK, max_size) as pool,
+        pool_of(url, COMMAND, max_size) as pool,
     ):
         yield pool
 

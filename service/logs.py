@@ -43,6 +43,11 @@ def start_logging(stream: TextIO | None = None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
+def request_id() -> str | None:
+    """The id of the request that is being answered, if any."""
+    return _request_id.get()
+
+
 @contextlib.contextmanager
 def about_report(report_id: UUID) -> Iterator[None]:
     """Within the block every record, also of tasks begun there, tells this report's id."""
@@ -100,15 +105,15 @@ class RequestLog:
             return
         begin = time.perf_counter()
         path, client = scope["path"], scope["client"]
-        request_id = _given_id(scope) or secrets.token_hex(8)
-        token = _request_id.set(request_id)
+        own_id = _given_id(scope) or secrets.token_hex(8)
+        token = _request_id.set(own_id)
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                headers = [*message["headers"], (b"x-request-id", own_id.encode())]
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -120,7 +125,7 @@ class RequestLog:
             # Litestar names the route here; the path itself would make each id a label.
             route = scope.get("path_template", "none")
             metrics.REQUEST_SECONDS.labels(method, route, str(status)).observe(seconds)
-            if not path.startswith(_QUIET) or status >= 400:
+            if not route.startswith(_QUIET) or status >= 400:
                 access.info(
                     "%s %s %d",
                     *(method, path, status),

@@ -36,6 +36,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side, milliseconds
         include_unknown: whether the CSV has the three columns of unknown time
+        escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
         stores: ids of the stores to report on, each once; None: all
     """
 
@@ -43,6 +44,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
     interpolation: Interpolation = "nearest"
     max_gap: int = 24 * 3_600_000
     include_unknown: bool = False
+    escape_formulas: bool = False
     stores: tuple[str, ...] | None = None
 
 
@@ -112,7 +114,13 @@ async def write_report(
         as_of = options.as_of if options.as_of is not None else await store.newest_poll()
         if as_of is None:
             raise NoPolls
-        question = Question(as_of, options.interpolation, options.max_gap, options.include_unknown)
+        question = Question(
+            as_of,
+            options.interpolation,
+            options.max_gap,
+            options.include_unknown,
+            escape_formulas=options.escape_formulas,
+        )
         total = await store.count_stores(options.stores)
         progress = Progress(0, total, as_of, no_stores(len(question.windows)))
         on_progress(progress)

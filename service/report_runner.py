@@ -16,7 +16,7 @@ from service.database import DATABASE_AWAY, transaction
 from service.logs import about_report
 from service.pipeline import NoPolls, Progress, write_report
 from service.report_files import HashedFile, ReportFiles, unfinished_file, unfinished_files
-from service.reports import Report
+from service.reports import FINAL, Report, State
 
 log = logging.getLogger("storewatch.reports")
 
@@ -49,6 +49,7 @@ class ReportRunner:
         files: gets the CSVs
         concurrent_reports: how many run at the same time
         kept_for: how long a file is kept; 0: until it is deleted
+        history: how long after its end a report without a file is remembered; 0: for ever
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class ReportRunner:
         files: ReportFiles,
         concurrent_reports: int,
         kept_for: timedelta,
+        history: timedelta = timedelta(),
     ) -> None:
         self._pool, self._workers, self._files = pool, workers, files
-        self._concurrent, self._kept_for = concurrent_reports, kept_for
+        self._concurrent = concurrent_reports
+        self._kept_for, self._history = kept_for, history
         self._look = asyncio.Event()
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
@@ -186,6 +189,7 @@ class ReportRunner:
     async def _write(self, report: Report) -> Progress:
         """Compute the report into its file, renewing the lease and telling progress meanwhile."""
         progress: Progress | None = None
+        options = report.options(await reports.read_stores(self._pool, report))
 
         def on_progress(now: Progress) -> None:
             nonlocal progress
@@ -204,7 +208,7 @@ class ReportRunner:
                 async with asyncio.TaskGroup() as group:
                     renewing = group.create_task(renew())
                     progress = await write_report(
-                        self._pool, self._workers, report.options, file, on_progress
+                        self._pool, self._workers, options, file, on_progress
                     )
                     renewing.cancel()
             except BaseExceptionGroup as failures:
@@ -229,6 +233,11 @@ class ReportRunner:
                 if self._kept_for:
                     for report_id in await reports.outdated_reports(self._pool, self._kept_for):
                         await self._expire(report_id)
+                if self._history and (
+                    forgotten := await reports.forget_reports(self._pool, self._history)
+                ):
+                    log.info("%d reports forgotten that ended long ago", forgotten)
+                await reports.forget_deleted(self._pool)
             except Exception as error:
                 log.warning("cannot tidy up, will try again: %s", error)
             await asyncio.sleep(_TIDY_SECONDS)
@@ -249,16 +258,33 @@ class ReportRunner:
                 path.unlink(missing_ok=True)
 
 
+class NotEnded(Exception):  # noqa: N818
+    """The report waits or runs.
+
+    Attributes:
+        state: which of the two
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.state = state
+
+
 async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID) -> bool:
-    """Cancel a report that waits or runs, delete one that has ended; false: there is none."""
-    if await reports.cancel_report(pool, report_id):
-        return True
+    """Delete a report that has ended, with its file, unless that was done; false: there is none.
+
+    Raises:
+        NotEnded: it waits or runs
+    """
     async with transaction(pool) as connection:
-        report = await reports.take_finished(connection, report_id)
+        report = await reports.read_report(connection, report_id)
         if report is None:
-            return False
-        await files.delete(report_id)
-        await reports.delete_report(connection, report_id)
+            return await reports.was_deleted(connection, report_id)
+        if report.state not in FINAL:
+            raise NotEnded(report.state)
+        if await reports.take_finished(connection, report_id):
+            await files.delete(report_id)
+            await reports.delete_report(connection, report_id)
         return True
 
 

@@ -1,5 +1,5 @@
 """The life of a report, each a row of the table `report`: queued, running, then completed, failed
-or cancelled; a completed one whose file was kept long enough is expired.
+or cancelled; a completed one whose file was kept long enough is expired. At last it is forgotten.
 
 The table is also the queue that all instances on one database share. Who runs a report holds a
 lease on it and renews it; a lease that has passed is the mark of an instance that died, and the
@@ -8,9 +8,9 @@ rows, with tables and migrations of its own, and the two would have to agree abo
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -28,6 +28,12 @@ State = Literal["queued", "running", "completed", "failed", "cancelled", "expire
 FINAL: frozenset[State] = frozenset(("completed", "failed", "cancelled", "expired"))
 
 LEASE = timedelta(seconds=10)
+#: How long an idempotency key stands for the report that it was first used for.
+KEY_LASTS = timedelta(hours=24)
+#: How long the id of a deleted report is remembered.
+_DELETED_REMEMBERED = timedelta(days=1)
+#: Rows that one statement forgets.
+_FORGOTTEN_AT_ONCE = 500
 _MILLISECOND = timedelta(milliseconds=1)
 #: Held while reports are added, so that the limit of the queue is one for all instances.
 _ADD_LOCK = 7_305_002
@@ -44,7 +50,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side
         include_unknown: whether the CSV has the columns of unknown time
-        stores: ids of the stores that it is about; None: all
+        escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
+        named_stores: how many stores it names, the only ones that it is about; None: all
         stores_done: stores written
         stores_total: of so many; None until it runs
         error: why it failed
@@ -68,7 +75,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     interpolation: Interpolation
     max_gap: timedelta
     include_unknown: bool
-    stores: list[str] | None
+    escape_formulas: bool
+    named_stores: int | None
     stores_done: int
     stores_total: int | None
     error: str | None
@@ -83,16 +91,33 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tz_version: str | None
     read_at: datetime
 
-    @property
-    def options(self) -> ReportOptions:
-        """What it asks."""
+    def options(self, stores: Sequence[str] | None) -> ReportOptions:
+        """What it asks; `stores`: the ids that it names, as `read_stores` tells them."""
         return ReportOptions(
             as_of=None if self.as_of is None else (self.as_of - EPOCH) // _MILLISECOND,
             interpolation=self.interpolation,
             max_gap=self.max_gap // _MILLISECOND,
             include_unknown=self.include_unknown,
-            stores=None if self.stores is None else tuple(self.stores),
+            escape_formulas=self.escape_formulas,
+            stores=None if stores is None else tuple(stores),
         )
+
+
+# Named one by one: `*` would read all ids of named stores, and would break an instance that has
+# prepared its statements when a newer version adds a column.
+_COLUMNS = ", ".join(Report.__struct_fields__[:-1]) + ", clock_timestamp() as read_at"
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """What tells a request that is sent again from another one.
+
+    Attributes:
+        caller: id of the API key that it came with; 0: none was needed
+        text: new for each report
+    """
+
+    caller: int
+    text: str
 
 
 class QueueFull(Exception):  # noqa: N818
@@ -108,7 +133,7 @@ async def create_report(
     options: ReportOptions,
     *,
     most_queued: int,
-    idempotency_key: str | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> Report:
     """Queue a report; any instance on the database may run it.
 
@@ -116,7 +141,8 @@ async def create_report(
         pool: the database
         options: what it asks
         most_queued: how many reports may wait, this one included
-        idempotency_key: a report that was asked for with the same key is returned again
+        idempotency_key: a report that was asked for with the same key, at most `KEY_LASTS` ago, is
+            returned again
 
     Raises:
         KeyReused: that report has other options
@@ -126,29 +152,45 @@ async def create_report(
     async with transaction(pool) as connection:
         await connection.execute("select pg_advisory_xact_lock($1)", _ADD_LOCK)
         if idempotency_key is not None:
+            key = (idempotency_key.caller, idempotency_key.text)
+            await connection.execute(
+                """
+                update report set idempotency_caller = null, idempotency_key = null
+                where idempotency_caller = $1 and idempotency_key = $2
+                    and created_at <= now() - $3::interval
+                """,
+                *key,
+                KEY_LASTS,
+            )
             first = await connection.fetchrow(
-                "select *, clock_timestamp() as read_at from report where idempotency_key = $1",
-                idempotency_key,
+                f"""
+                select request_sha256, {_COLUMNS} from report
+                where idempotency_caller = $1 and idempotency_key = $2
+                """,
+                *key,
             )
             if first is not None:
                 if first["request_sha256"] != asked:
                     raise KeyReused
                 return _report(first)
         row = await connection.fetchrow(
-            """
+            f"""
             insert into report (id, as_of, asked_as_of, interpolation, max_gap, include_unknown,
-                                stores, idempotency_key, request_sha256)
-            select $1, $2, $2, $3, $4, $5, $6, $7, $8
-            where (select count(*) from report where state = 'queued') < $9
-            returning *, clock_timestamp() as read_at
+                                escape_formulas, stores, idempotency_caller, idempotency_key,
+                                request_sha256)
+            select $1, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10
+            where (select count(*) from report where state = 'queued') < $11
+            returning {_COLUMNS}
             """,
             uuid4(),
             None if options.as_of is None else EPOCH + options.as_of * _MILLISECOND,
             options.interpolation,
             options.max_gap * _MILLISECOND,
             options.include_unknown,
+            options.escape_formulas,
             options.stores,
-            idempotency_key,
+            None if idempotency_key is None else idempotency_key.caller,
+            None if idempotency_key is None else idempotency_key.text,
             asked,
             most_queued,
         )
@@ -159,14 +201,28 @@ async def create_report(
 
 async def read_report(connection: Database, report_id: UUID) -> Report | None:
     """A report; None: there is no such."""
-    row = await connection.fetchrow(
-        "select *, clock_timestamp() as read_at from report where id = $1", report_id
-    )
+    row = await connection.fetchrow(f"select {_COLUMNS} from report where id = $1", report_id)
     return None if row is None else _report(row)
 
 
+async def read_stores(connection: Database, report: Report) -> list[str] | None:
+    """The ids of the stores that a report names; None: it is about all."""
+    if report.named_stores is None:
+        return None
+    stores: list[str] | None = await connection.fetchval(
+        "select stores from report where id = $1", report.id
+    )
+    return stores
+
+
 async def list_reports(
-    connection: Database, size: int, after: tuple[datetime, UUID] | None = None
+    connection: Database,
+    size: int,
+    after: tuple[datetime, UUID] | None = None,
+    *,
+    states: Collection[State] = (),
+    created_from: datetime | None = None,
+    created_to: datetime | None = None,
 ) -> list[Report]:
     """The newest reports first.
 
@@ -174,51 +230,61 @@ async def list_reports(
         connection: where to ask
         size: how many at most
         after: only those older than the one that was asked for then and has this id
+        states: only those in one of these; empty: in any
+        created_from: only those that were asked for then or later
+        created_to: only those that were asked for earlier
     """
-    if after is None:
-        rows = await connection.fetch(
-            """
-            select *, clock_timestamp() as read_at from report
+    # Each state by itself comes out of the index in order, so that no more than a page of each is
+    # read, however rare a state is.
+    rows = await connection.fetch(
+        f"""
+        select page.* from unnest($2::text[]) as wanted (in_state) cross join lateral (
+            select {_COLUMNS} from report
+            where state = wanted.in_state
+                and (created_at, id) < (
+                    coalesce($3::timestamptz, 'infinity'),
+                    coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                )
+                and created_at >= coalesce($5::timestamptz, '-infinity')
+                and created_at < coalesce($6::timestamptz, 'infinity')
             order by created_at desc, id desc limit $1
-            """,
-            size,
-        )
-    else:
-        rows = await connection.fetch(
-            """
-            select *, clock_timestamp() as read_at from report where (created_at, id) < ($2, $3)
-            order by created_at desc, id desc limit $1
-            """,
-            size,
-            *after,
-        )
+        ) as page
+        order by created_at desc, id desc limit $1
+        """,
+        size,
+        list(set(states or get_args(State))),
+        *(after or (None, None)),
+        created_from,
+        created_to,
+    )
     return [_report(row) for row in rows]
 
 
-async def cancel_report(connection: Database, report_id: UUID) -> bool:
-    """End a report that waits or runs; false: it does neither. Who runs it is told at once."""
-    cancelled: bool | None = await connection.fetchval(
-        """
+async def cancel_report(connection: Database, report_id: UUID) -> Report | None:
+    """End a report that waits or runs; None: it does neither. Who runs it is told at once."""
+    row = await connection.fetchrow(
+        f"""
         update report set state = 'cancelled', finished_at = now(), leased_until = null
-        where id = $1 and state in ('queued', 'running') returning true
+        where id = $1 and state in ('queued', 'running') returning {_COLUMNS}
         """,
         report_id,
     )
-    return bool(cancelled)
+    return None if row is None else _report(row)
 
 
 async def claim_report(connection: Database) -> Report | None:
     """Take the oldest report that waits, or whose instance died; None: there is none."""
     row = await connection.fetchrow(
-        """
+        f"""
         update report set state = 'running', run = run + 1, attempts = attempts + 1,
-            leased_until = now() + $1::interval, started_at = now(), stores_done = 0, error = null
+            leased_until = now() + $1::interval, started_at = now(), stores_done = 0, error = null,
+            run_escapes = run + 1
         where id = (
             select id from report
             where state = 'queued' or state = 'running' and leased_until < now()
             order by created_at limit 1 for update skip locked
         )
-        returning *, clock_timestamp() as read_at
+        returning {_COLUMNS}
         """,
         LEASE,
     )
@@ -325,8 +391,8 @@ async def take_finished(
 ) -> Report | None:
     """Lock a finished report until the transaction ends; None: there is none in these states."""
     row = await connection.fetchrow(
-        """
-        select *, clock_timestamp() as read_at from report
+        f"""
+        select {_COLUMNS} from report
         where id = $1 and state = any ($2::text[]) for update
         """,
         report_id,
@@ -353,8 +419,54 @@ async def expire_report(connection: Database, report_id: UUID) -> None:
 
 
 async def delete_report(connection: Database, report_id: UUID) -> None:
-    """Forget a report."""
-    await connection.execute("delete from report where id = $1", report_id)
+    """Remove a report; for a day its id is still known as that of a deleted one."""
+    await connection.execute(
+        """
+        with gone as (delete from report where id = $1 returning id)
+        insert into deleted_report (id) select id from gone
+        """,
+        report_id,
+    )
+
+
+async def was_deleted(connection: Database, report_id: UUID) -> bool:
+    """Whether somebody deleted a report with this id, a day ago or later."""
+    deleted: bool | None = await connection.fetchval(
+        "select true from deleted_report where id = $1", report_id
+    )
+    return bool(deleted)
+
+
+async def forget_deleted(connection: Database) -> None:
+    """Forget ids of reports that were deleted long enough ago, some at a time."""
+    await connection.execute(
+        """
+        delete from deleted_report where id in (
+            select id from deleted_report where deleted_at < now() - $1::interval
+            order by deleted_at limit $2 for update skip locked
+        )
+        """,
+        _DELETED_REMEMBERED,
+        _FORGOTTEN_AT_ONCE,
+    )
+
+
+async def forget_reports(connection: Database, kept_for: timedelta) -> int:
+    """Remove reports without a file that ended long enough ago, some at a time; how many."""
+    rows = await connection.fetch(
+        """
+        delete from report where id in (
+            select id from report
+            where state in ('failed', 'cancelled', 'expired')
+                and finished_at < now() - $1::interval
+            order by finished_at limit $2 for update skip locked
+        )
+        returning id
+        """,
+        kept_for,
+        _FORGOTTEN_AT_ONCE,
+    )
+    return len(rows)
 
 
 def _report(row: asyncpg.Record) -> Report:

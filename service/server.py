@@ -1,32 +1,25 @@
 """The HTTP server around the application."""
 
-import asyncio
+import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from litestar import Litestar
-from litestar.types import ASGIApp, Message, Receive, Send
+from litestar.types import ASGIApp, Receive, Send
 
-from service.api import problems
 from service.api.access import is_loopback
 from service.app import KeyNeeded, create_app
 from service.database import DatabaseUnavailable
-from service.logs import start_logging
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
-
-_STOPPING = problems.Problem(
-    503,
-    "The service stops. Ask again soon.",
-    slug="stopping",
-    headers={"Retry-After": "2", "Connection": "close"},
-)
 
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
@@ -36,7 +29,9 @@ _END = 4.7
 
 
 def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
-    """Serve until a signal; ends the process, with status 3, if the service cannot start.
+    """Serve until a signal, and end by it.
+
+    If the service cannot start, it ends the process, with status 3.
 
     Args:
         settings: from the environment
@@ -44,7 +39,6 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
         port: 0 for any that is free
         insecure: whether everybody is served as long as there is no key
     """
-    start_logging()
     app = create_app(settings, local=is_loopback(host), insecure=insecure)
     _Server(
         app,
@@ -76,6 +70,18 @@ class _Server(uvicorn.Server):
             end.start()
         super().handle_exit(sig, frame)
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End in order by SIGHUP too, when a terminal closes, unless it is ignored."""
+        with super().capture_signals():
+            before = signal.getsignal(signal.SIGHUP)
+            if before is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, before)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if "events" in self._app.state:
             self._app.state.events.close()
@@ -88,13 +94,13 @@ def _end_at_once() -> None:
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:
-    """The application; what cuts its start or a request short is told in words, not a stack."""
+    """The application; what cuts its start short is told in words, not a stack."""
 
     async def run(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(app, scope, receive, send)
         else:
-            await _answer(app, scope, receive, send)
+            await app(scope, receive, send)
 
     return run
 
@@ -112,30 +118,6 @@ async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None
         log.error("%s", _first(known))
     except* Exception as unknown:
         log.error("the service cannot start", exc_info=_first(unknown))
-
-
-async def _answer(app: Litestar, scope: Any, receive: Receive, send: Send) -> None:
-    begun = False
-
-    async def send_and_note(message: Message) -> None:
-        nonlocal begun
-        begun = True
-        await send(message)
-
-    try:
-        await app(scope, receive, send_and_note)
-    except asyncio.CancelledError:  # the service stops, and the request has had its time to end
-        if begun:  # the server closes the connection, and says in the log that it was early
-            return
-        response = _STOPPING.response()
-        headers = {**response.headers, "Content-Type": problems.MEDIA_TYPE}
-        start: Any = {
-            "type": "http.response.start",
-            "status": response.status_code,
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-        }
-        await send(start)
-        await send({"type": "http.response.body", "body": response.content, "more_body": False})
 
 
 def _first(failure: BaseException) -> BaseException:

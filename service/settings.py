@@ -1,22 +1,43 @@
 """What can be set, from the environment, each with its meaning; a wrong value stops the start."""
 
+import ipaddress
+import logging
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
-from service.spans import parse_span
+from service.spans import read_span
+
+logger = logging.getLogger(__name__)
 
 #: Schemes of URLs of places in object stores.
 OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 
+_LONGEST_LIFETIME = timedelta(days=36_500)
+# K, M, G and T alone are what memory is told in: of 1024, as for `sort`, `dd` and containers.
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(b?)|([kmgt])ib)", re.ASCII)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+# Kubernetes gives every container such variables for each service of its namespace; of a service
+# called `storewatch` they look like settings: STOREWATCH_PORT=tcp://10.96.0.7:8000, for one.
+_OF_KUBERNETES = re.compile(r"STOREWATCH_(SERVICE_(HOST|PORT(_.+)?)|PORT_[0-9]+_(TCP|UDP|SCTP).*)")
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+#: What a path prefix is made of: nothing that a link or a header would have to escape.
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_LONGEST_PREFIX = 200
+
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+
 
 class SettingsInvalid(Exception):  # noqa: N818 - read by a person as a sentence
-    """An environment variable has a value that cannot be."""
+    """An environment variable has a value that is not allowed."""
 
 
 def _default_home() -> Path:
@@ -30,8 +51,30 @@ class Lifetime(timedelta):
     """How long something is kept; 0: for ever."""
 
 
+class Size(int):
+    """A number of bytes."""
+
+
 class ReportsPlace(str):
     """A folder, or the URL of a place in an object store."""
+
+    __slots__ = ()
+
+
+class PathPrefix(str):
+    """A path that the service is served below, without a slash at its end; may be empty."""
+
+    __slots__ = ()
+
+
+class Networks(tuple[Network, ...]):
+    """Networks of addresses."""
+
+    __slots__ = ()
+
+
+class Origins(frozenset[str]):
+    """Origins of web pages, such as https://example.com; `*` among them: any."""
 
     __slots__ = ()
 
@@ -43,19 +86,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str | None = None
     #: Folder for everything that the service keeps on disk.
     home: Path = msgspec.field(default_factory=_default_home)
+    #: Address that the service listens on.
+    host: str = "127.0.0.1"
+    #: Port that the service listens on; 0: any that is free.
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8000
     #: Where finished reports are kept: a folder or, so that every one of several instances serves
     #: them, s3://bucket/prefix, gs://bucket/prefix or az://account/container; none: `home`/reports.
     reports: ReportsPlace | None = None
-    #: How long a finished report's file is kept, such as 30d or 12h; 0: until it is deleted.
+    #: How long a finished report's file is kept, such as 30d or 12 hours; 0: until it is deleted.
     report_ttl: Lifetime = Lifetime(days=30)
+    #: How long after its end a report without a file (failed, cancelled or expired) is remembered;
+    #: 0: for ever.
+    report_history: Lifetime = Lifetime(days=90)
     #: Most worker processes, and so most batches in flight; how many really run is measured.
     workers: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 60
     #: Most reports that one instance runs at the same time.
     concurrent_reports: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
     #: Most reports that wait for their turn, over all instances; one more is refused.
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
-    #: Most bytes of a feed of CSV over HTTP, unpacked.
-    feed_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30
+    #: Most bytes of a feed of CSV over HTTP, unpacked, such as 16GB or 512 MiB.
+    feed_bytes: Size = Size(16 << 30)
+    #: Path that a proxy serves the service below, such as /storewatch; links carry it.
+    root_path: PathPrefix = PathPrefix()
+    #: Addresses and networks of proxies whose `X-Forwarded-Prefix` counts instead of `root_path`.
+    trusted_proxies: Networks = Networks()
+    #: Origins of web pages that browsers let read the answers, such as https://example.com; *: any.
+    cors_origins: Origins = Origins()
 
     @property
     def reports_place(self) -> str:
@@ -64,44 +120,139 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment.
+    """Settings from the environment; the log warns of variables that look like one and are none.
 
     Raises:
-        SettingsInvalid: a value cannot be; says which, and what is allowed
+        SettingsInvalid: a value is not allowed; says which, and what is allowed
     """
     environment = os.environ if environment is None else environment
     values: dict[str, str] = {}
     for name in Settings.__struct_fields__:
-        variable = _variable(name)
-        if environment.get(variable):
-            values[name] = environment[variable]
+        value = environment.get(_variable(name), "").strip()
+        if value and not (name == "port" and _KUBERNETES_PORT.fullmatch(value)):
+            values[name] = value
+    _warn_of_unknown(environment)
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
         name = place.rstrip("`")
-        variable = _variable(name)
-        raise SettingsInvalid(f"{variable}={values.get(name, '')}: {problem}") from error
+        wanted = _whole_number(name) or problem
+        raise SettingsInvalid(f"{_variable(name)}={values[name]}: {wanted}") from error
 
 
 def _variable(name: str) -> str:
     return "DATABASE_URL" if name == "database_url" else f"STOREWATCH_{name.upper()}"
 
 
+def _whole_number(name: str) -> str | None:
+    """What a value of this setting is not, if that is a whole number within bounds."""
+    hint = get_type_hints(Settings, include_extras=True)[name]
+    for bounds in getattr(hint, "__metadata__", ()):
+        return f"is not a whole number from {bounds.ge} to {bounds.le}"
+    return None
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    known = {_variable(name): name.upper() for name in Settings.__struct_fields__}
+    for variable in sorted(environment):
+        begin, underscore, name = variable.partition("_")
+        if (begin + underscore).upper() != "STOREWATCH_" or variable in known:
+            continue
+        if _OF_KUBERNETES.fullmatch(variable):
+            continue
+        from difflib import get_close_matches
+
+        near = get_close_matches(name.upper(), known.values(), n=1)
+        meant = [variable for variable, name in known.items() if name in near]
+        hint = f"is {meant[0]} meant?" if meant else f"there are {', '.join(known)}."
+        logger.warning("%s is set, which is no setting: %s", variable, hint)
+
+
 def _decode(wanted: type, value: str) -> object:
     if wanted is Path:
-        return Path(value).expanduser()
+        return _expanded(value)
     if wanted is Lifetime:
-        return Lifetime(milliseconds=0 if value in ("0", "none") else parse_span(value))
+        return _lifetime(value)
+    if wanted is Size:
+        return _size(value)
     if wanted is ReportsPlace:
         return ReportsPlace(_checked_place(value))
+    if wanted is PathPrefix:
+        return PathPrefix(checked_prefix(value))
+    if wanted is Networks:
+        return Networks(ipaddress.ip_network(one) for one in _listed(value))
+    if wanted is Origins:
+        return Origins(map(_checked_origin, _listed(value)))
     raise NotImplementedError(wanted)
+
+
+def _expanded(value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home folder of a user that there is not") from None
+
+
+def _lifetime(value: str) -> Lifetime:
+    milliseconds = 0 if value.lower() in ("0", "none") else read_span(value)
+    if milliseconds > _LONGEST_LIFETIME / timedelta(milliseconds=1):
+        raise ValueError("is longer than 100 years; 0 is for ever")
+    return Lifetime(milliseconds=milliseconds)
+
+
+def _size(value: str) -> Size:
+    found = _SIZE.fullmatch(value.lower())
+    if not found:
+        raise ValueError("is not a size such as 16GB, 512 MiB or 1073741824")
+    number, letter, byte, binary = found.groups()
+    base = 1000 if letter and byte else 1024
+    size = Size(Decimal(number) * base ** _POWERS[letter or binary or ""])
+    if not 1 <= size < 1 << 63:
+        raise ValueError("is not a size from 1 byte to 8 EiB")
+    return size
+
+
+def _listed(value: str) -> list[str]:
+    return [one.strip() for one in value.split(",") if one.strip()]
+
+
+def checked_prefix(text: str) -> str:
+    """A path prefix, without a slash at its end; "/" is the empty one.
+
+    Raises:
+        ValueError: it is none, or holds what a link could not carry as it is
+    """
+    path = text.removesuffix("/")
+    dots = {".", ".."} & set(path.split("/"))
+    if path and (not _PREFIX.fullmatch(path) or dots or len(path) > _LONGEST_PREFIX):
+        raise ValueError(
+            "is not a path such as /storewatch, of letters, digits and . _ ~ - between its slashes"
+        )
+    return path
+
+
+def _checked_origin(text: str) -> str:
+    if text == "*":
+        return text
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # checked when it is asked for
+    except ValueError as error:
+        raise ValueError(f"{text} is not an origin: {error}") from None
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if text.lower() != origin.lower() or not parts.scheme or not parts.hostname or "@" in text:
+        raise ValueError(
+            f"{text} is not an origin such as https://example.com: scheme, host and, where it is "
+            "not the usual one, port, without a slash at the end"
+        )
+    return origin.lower()
 
 
 def _checked_place(value: str) -> str:
     scheme, is_url, path = value.partition("://")
     if not is_url:
-        return str(Path(value).expanduser())
+        return str(_expanded(value))
     if scheme == "file" and path.startswith("/"):
         return path
     if scheme not in OBJECT_STORES or not path:

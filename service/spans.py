@@ -1,10 +1,22 @@
-"""Spans of time as people write them: `90m`, `24h`, `1d12h`."""
+"""Spans of time: `90m`, `24h`, `1d12h`, and the freer ways in which people write them."""
 
 import re
+from decimal import Decimal
 
 #: A span, for schemas too, which know no word for a text that is all left out.
 SPAN_PATTERN = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
+_UNITS = {  # in milliseconds
+    word: size
+    for words, size in (
+        ("w wk week", 604_800_000),
+        ("d day", 86_400_000),
+        ("h hr hour", 3_600_000),
+        ("m min minute", 60_000),
+        ("s sec second", 1000),
+    )
+    for word in words.split()
+}
+_PART = r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)\s*"
 
 
 def parse_span(text: str) -> int:
@@ -16,6 +28,22 @@ def parse_span(text: str) -> int:
     if not re.fullmatch(SPAN_PATTERN, text) or not text:
         raise ValueError("is not a span of time such as 24h, 90m or 1d12h")
     return sum(int(part[:-1]) * _UNITS[part[-1]] for part in re.findall(r"\d+\D", text))
+
+
+def read_span(text: str) -> int:
+    """Milliseconds of a span as people write it: `30 days`, `1 d 12 h`, `90 min`, `1.5 weeks`.
+
+    All that `parse_span` reads means the same here. Each unit comes at most once.
+
+    Raises:
+        ValueError: it is no span; reads on after the text itself
+    """
+    text = text.strip().lower()
+    parts = re.findall(_PART, text)
+    sizes = [_UNITS.get(word) or _UNITS.get(word.removesuffix("s"), 0) for _, word in parts]
+    if not re.fullmatch(f"({_PART})+", text) or 0 in sizes or len(set(sizes)) < len(sizes):
+        raise ValueError("is not a span of time such as 30d, 2 weeks, 90 min or 1 day 12 h")
+    return int(sum(Decimal(part[0]) * size for part, size in zip(parts, sizes, strict=True)))
 
 
 def format_span(milliseconds: int) -> str:

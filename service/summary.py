@@ -18,6 +18,8 @@ Availability = Annotated[
     Meta(description="uptime / (uptime + downtime); null where both are 0."),
 ]
 
+WindowName = Literal["hour", "day", "week"]
+
 
 class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What all stores of a report have together in one window.
@@ -25,7 +27,7 @@ class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
     `uptime` + `downtime` + `unknown` = `business_time`.
     """
 
-    window: Literal["hour", "day", "week"]
+    window: Annotated[WindowName, Meta(description="Which window.")]
     business_time: Seconds
     uptime: Seconds
     downtime: Seconds
@@ -36,7 +38,7 @@ class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
 class StoreDowntime(msgspec.Struct, frozen=True, kw_only=True):
     """A store's last week."""
 
-    store_id: str
+    store_id: Annotated[str, Meta(description="The id that feeds give the store.")]
     uptime: Seconds
     downtime: Seconds
     unknown: Seconds
@@ -98,7 +100,7 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
     if row is None:
         return None
     kept = msgspec.json.decode(row["summary"], type=_Kept)
-    names: tuple[Literal["hour", "day", "week"], ...] = ("hour", "day", "week")
+    names: tuple[WindowName, ...] = ("hour", "day", "week")
     return ReportSummary(
         as_of=row["as_of"],
         stores=kept.stores,

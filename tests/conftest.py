@@ -48,7 +48,7 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
-def _new_database(server: str) -> Iterator[str]:
+def new_database(server: str) -> Iterator[str]:
     name = f"storewatch_test_{uuid4().hex[:16]}"
     asyncio.run(_execute(server, f"create database {name}"))
     yield urlsplit(server)._replace(path=f"/{name}").geturl()
@@ -58,14 +58,14 @@ def _new_database(server: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_server: str) -> Iterator[str]:
     """The DSN of an empty database that is the test's own."""
-    with _new_database(postgres_server) as url:
+    with new_database(postgres_server) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def module_database_url(postgres_server: str) -> Iterator[str]:
     """The DSN of a database that the tests of one module share."""
-    with _new_database(postgres_server) as url:
+    with new_database(postgres_server) as url:
         yield url
 
 

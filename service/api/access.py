@@ -14,7 +14,8 @@ from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import SecurityScheme
 
 from service.api.problems import Problem
-from service.keys import KeyRing
+from service.keys import Key, KeyRing
+from service.settings import Origins
 
 Needed = Literal["none", "read", "write"]
 
@@ -32,6 +33,8 @@ SECURITY_SCHEMES = {
     ),
 }
 
+#: Where in a request's state the guard leaves the key for the handler.
+_CALLER = "caller"
 _REALM = 'Bearer realm="storewatch"'
 #: A proxy adds one of these: then the client is not the one whose address we see.
 _OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -46,20 +49,30 @@ class Access:
         keys: those that were made
         local: whether the service listens on a loopback address only
         insecure: whether it was told to serve anybody as long as there is no key
+        origins: of web pages of other sites that may ask too; `*` is not one
     """
 
-    def __init__(self, keys: KeyRing, *, local: bool, insecure: bool) -> None:
+    def __init__(self, keys: KeyRing, *, local: bool, insecure: bool, origins: Origins) -> None:
         self.keys, self.local, self.insecure = keys, local, insecure
+        self.origins = origins - {"*"}
 
-    async def check(self, needed: Needed, client: str | None, headers: Mapping[str, str]) -> None:
-        """Let a request pass, or raise the Problem that tells why not."""
+    async def check(
+        self, needed: Needed, client: str | None, headers: Mapping[str, str]
+    ) -> Key | None:
+        """Let a request pass, or raise the Problem that tells why not.
+
+        Returns:
+            the key that it came with; None: it needs none
+        """
         if needed == "none":
-            return
-        if not await self.keys.any_made():
+            return None
+        given = _given_keys(headers)
+        # Looked for first: a first key may have been made just now, before anybody knows of any.
+        key = await self.keys.find(next(iter(given))) if len(given) == 1 else None
+        if key is None and not await self.keys.any_made():
             if not self.insecure:
                 self._check_local(client, headers)
-            return
-        given = _given_keys(headers)
+            return None
         if not given:
             raise Problem(
                 401,
@@ -67,12 +80,11 @@ class Access:
                 "`storewatch keys create` makes one.",
                 headers={"WWW-Authenticate": _REALM},
             )
-        key = await self.keys.find(given.pop())
-        if key is None or given:
+        if key is None:
             raise Problem(
                 401,
                 "Authorization and X-API-Key hold different keys: send one of them."
-                if given
+                if len(given) > 1
                 else "This key is not valid: it was revoked, or there never was one like it.",
                 slug="key-not-valid",
                 headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
@@ -86,6 +98,7 @@ class Access:
                     "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="write"'
                 },
             )
+        return key
 
     def _check_local(self, client: str | None, headers: Mapping[str, str]) -> None:
         """Without a key only this machine's own programs may ask, and no web page through them.
@@ -102,8 +115,9 @@ class Access:
             reason = "nothing that comes through a proxy is served"
         elif not is_loopback(_host_name(f"//{host}")):
             reason = "only a Host such as localhost or 127.0.0.1 is served"
-        elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or (
-            origin is not None and origin.partition("://")[2] != host
+        elif origin not in self.origins and (
+            headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+            or (origin is not None and origin.partition("://")[2] != host)
         ):
             reason = "no request of another site's page is served"
         else:
@@ -118,11 +132,17 @@ class Access:
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Litestar's guard of all routes: answers 401 or 403, or lets pass."""
     access: Access = connection.app.state.access
-    await access.check(
+    connection.scope["state"][_CALLER] = await access.check(
         needed_scope(handler.opt, str(connection.scope.get("method"))),
         connection.client.host if connection.client else None,
         connection.headers,
     )
+
+
+def caller_of(request: ASGIConnection[Any, Any, Any, Any]) -> Key | None:
+    """The API key that a request came with, which the guard has checked; None: it needed none."""
+    key: Key | None = request.scope["state"][_CALLER]
+    return key
 
 
 def needed_scope(opt: Mapping[str, Any], method: str) -> Needed:

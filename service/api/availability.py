@@ -29,7 +29,7 @@ from service.api.stores import (
     poll_of,
 )
 from service.pipeline import NoPolls, parse_max_gap
-from service.spans import SPAN_PATTERN
+from service.spans import SPAN_PATTERN, format_span
 from service.store import EPOCH, KnownStore, newest_poll, read_batch
 from service.summary import (
     Availability,
@@ -50,6 +50,16 @@ _MILLISECOND = timedelta(milliseconds=1)
 Share: TypeAlias = Annotated[
     Fraction | None, Meta(description="Share of business time; null where there is none.")
 ]
+WindowStart: TypeAlias = Annotated[datetime, Meta(description="The window's begin.")]
+WindowEnd: TypeAlias = Annotated[
+    datetime, Meta(description="The window's end; later polls do not exist for it.")
+]
+GivenInterpolation: TypeAlias = Annotated[
+    Interpolation, Meta(description="The status between two observations.")
+]
+GivenMaxGap: TypeAlias = Annotated[
+    str, Meta(description="For how long an observation speaks to either side, such as 24h.")
+]
 
 
 class StoreAvailability(msgspec.Struct, frozen=True):
@@ -59,10 +69,10 @@ class StoreAvailability(msgspec.Struct, frozen=True):
     """
 
     store_id: StoreId
-    window_start: datetime = msgspec.field(name="from")
-    window_end: datetime = msgspec.field(name="to")
-    interpolation: Interpolation
-    max_gap: Seconds
+    window_start: WindowStart = msgspec.field(name="from")
+    window_end: WindowEnd = msgspec.field(name="to")
+    interpolation: GivenInterpolation
+    max_gap: GivenMaxGap
     business_time: Seconds
     uptime: Seconds
     downtime: Seconds
@@ -76,23 +86,20 @@ class StoreAvailability(msgspec.Struct, frozen=True):
 class Segment(msgspec.Struct, frozen=True):
     """A part of a window in which nothing changes; half open."""
 
-    start: datetime
-    end: datetime
-    state: Annotated[
-        State,
-        Meta(description="`unknown` is business time that no observation speaks for."),
-    ]
+    start: Annotated[datetime, Meta(description="Its first instant.")]
+    end: Annotated[datetime, Meta(description="The first instant after it.")]
+    state: Annotated[State, Meta(description="How the store was all through it.")]
 
 
 class StoreTimeline(msgspec.Struct, frozen=True):
     """The segments that a window's sums are made of, without a hole, and its polls."""
 
     store_id: StoreId
-    window_start: datetime = msgspec.field(name="from")
-    window_end: datetime = msgspec.field(name="to")
-    interpolation: Interpolation
-    max_gap: Seconds
-    segments: list[Segment]
+    window_start: WindowStart = msgspec.field(name="from")
+    window_end: WindowEnd = msgspec.field(name="to")
+    interpolation: GivenInterpolation
+    max_gap: GivenMaxGap
+    segments: Annotated[list[Segment], Meta(description="In order, each from the end before it.")]
     polls: Annotated[
         list[Poll],
         Meta(description="All polls from `from` to `to`, both included, also while it was closed."),
@@ -156,8 +163,8 @@ async def _ask(
         gap = parse_max_gap(max_gap)
     except ValueError as error:
         raise refused("max_gap", str(error)) from None
-    last = to_milliseconds(_instant_given(window_end, "to"), "to")
-    first = to_milliseconds(_instant_given(window_start, "from"), "from")
+    last = to_milliseconds(window_end, "to")
+    first = to_milliseconds(window_start, "from")
     store = await known_store(pool, decoded_id(store_id))
     if last is None:
         last = await newest_poll(pool)
@@ -199,7 +206,7 @@ async def get_availability(
         window_start=instant_of(question.as_of - question.windows[0]),
         window_end=instant_of(question.as_of),
         interpolation=question.interpolation,
-        max_gap=question.max_gap / 1000,
+        max_gap=format_span(question.max_gap),
         business_time=exact_seconds(business),
         uptime=exact_seconds(up),
         downtime=exact_seconds(down),
@@ -240,7 +247,7 @@ async def get_timeline(
             window_start=instant_of(start),
             window_end=instant_of(end),
             interpolation=question.interpolation,
-            max_gap=question.max_gap / 1000,
+            max_gap=format_span(question.max_gap),
             segments=_segments(parts),
             polls=[poll_of(word) for word in words.tolist()],
         )
@@ -248,15 +255,6 @@ async def get_timeline(
 
 
 ROUTES = [get_availability, get_timeline]
-
-
-def _instant_given(text: str | None, name: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return msgspec.convert(text, datetime)
-    except msgspec.ValidationError:
-        raise refused(name, "is not an instant such as 2023-01-22T12:00:00Z") from None
 
 
 def _polls(batch: StoreBatch, first: int, last: int) -> Ints:

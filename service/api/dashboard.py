@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Request, Response, get
 
+from service.api.conditions import is_known
 from service.api.problems import Problem
 from service.api.report_csv import takes_gzip
 
@@ -50,9 +51,10 @@ def _answer(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
         raise Problem(404, "There is nothing at this path.")
     body, zipped, tag = _file(name)
     gzipped = takes_gzip(request)
-    etag = f'"{tag}-gzip"' if gzipped else f'"{tag}"'
-    headers = {**_HEADERS, "ETag": etag}
-    if etag in request.headers.get("if-none-match", ""):
+    if gzipped:  # another representation has another tag
+        tag += "-gzip"
+    headers = {**_HEADERS, "ETag": f'"{tag}"'}
+    if is_known(request.headers.get("if-none-match"), tag):
         return Response(b"", status_code=304, headers=headers)
     if gzipped:
         headers["Content-Encoding"] = "gzip"

@@ -6,7 +6,7 @@ import asyncpg
 from litestar import delete
 from litestar.params import Parameter
 
-from compute.feed_rows import parse_instant
+from service.api.instants import to_milliseconds
 from service.api.problems import documented, refused
 from service.poll_removal import RemovedPolls, delete_polls
 
@@ -44,17 +44,10 @@ async def delete_polls_between(
     It is the way back when a poller's clock was wrong: polls of the future move the default `as_of`
     of reports there. Doing it twice deletes nothing more. Completed reports stay as they are.
     """
-    begin, until = _instant("from", first), _instant("to", end)
+    begin, until = to_milliseconds(first, "from"), to_milliseconds(end, "to")
     if begin >= until:
         raise refused("to", "is not after `from`")
     return await delete_polls(work_pool, begin, until)
 
 
 ROUTES = [delete_polls_between]
-
-
-def _instant(name: str, text: str) -> int:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise refused(name, str(error)) from None

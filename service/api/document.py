@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, get
@@ -18,10 +18,19 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, License, Server, Tag
+from litestar.response import Redirect
 
+from compute import timeline
+from compute.uptime import Interpolation
+from service import reports
 from service.api import feeds
 from service.api.access import SECURITY_SCHEMES, needed_scope
+from service.api.feeds import PollStatus
+from service.api.links import link
+from service.api.operations import HealthStatus
 from service.api.problems import Problem
+from service.api.reports import LegacyStatus
+from service.summary import WindowName
 
 _PAGE = Path(__file__).resolve().parent / "schema_page"
 _ASSETS = {
@@ -39,9 +48,9 @@ _PAGE_HEADERS = {
 
 _DESCRIPTION = """\
 Feed the service polls, business hours and time zones; ask for a report over all stores, or for one
-store's availability and timeline. Every instant is RFC 3339 in UTC, every duration a number of
-seconds. `availability = uptime / (uptime + downtime)`, null where both are 0; what no poll speaks
-for is `unknown`, never guessed.
+store's availability and timeline. Every instant is RFC 3339 in UTC. A duration that was measured is
+a number of seconds, one that is asked for a text such as `24h`. `availability = uptime / (uptime +
+downtime)`, null where both are 0; what no poll speaks for is `unknown`, never guessed.
 
 Every error is `application/problem+json` (RFC 9457); its `type` tells its kind to programs.
 """
@@ -55,16 +64,63 @@ _TAGS = [
 
 #: Headers that go with a status, whatever the operation.
 _HEADERS_OF_STATUS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
+    "412": {"ETag": ({"type": "string"}, "What it is now; absent where there is none.")},
     "401": {"WWW-Authenticate": ({"type": "string"}, "How to send a key (RFC 6750).")},
     "429": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
     "503": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
+}
+
+
+class _Enumeration(NamedTuple):
+    values: Any  # a Literal
+    description: str
+
+
+_OPEN = "Later versions may answer with further values: treat one that you do not know as “other”."
+_CLOSED = "A request takes no value but these."
+
+#: Every choice of values, by the name that it has in the document and so in generated clients.
+_ENUMERATIONS = {
+    "HealthStatus": _Enumeration(
+        HealthStatus, f"How a part of the service is; what is not well is told by 503. {_OPEN}"
+    ),
+    "Interpolation": _Enumeration(
+        Interpolation,
+        "The status between two observations: that of the nearest, the earlier on a tie, or that "
+        f"of the previous one. {_CLOSED} {_OPEN}",
+    ),
+    "LegacyReportStatus": _Enumeration(
+        LegacyStatus,
+        "Where a report is: waiting or running; completed; failed or cancelled; not there, or its "
+        f"file no longer kept. {_OPEN}",
+    ),
+    "PollStatus": _Enumeration(
+        PollStatus, f"What a store answered when it was asked. {_CLOSED} {_OPEN}"
+    ),
+    "ReportStatus": _Enumeration(
+        reports.State,
+        "Where a report is: it waits (`queued`), runs, and ends as `completed`, `failed` or "
+        "`cancelled`; `expired` is one that was completed and whose file is no longer kept. "
+        f"{_OPEN}",
+    ),
+    "TimelineState": _Enumeration(
+        timeline.State,
+        "How a store was: `closed` is time outside its business hours, `unknown` time within them "
+        f"that no observation speaks for. {_OPEN}",
+    ),
+    "WindowName": _Enumeration(
+        WindowName, f"A window of a report: the last hour, day (24 h) or week (168 h). {_OPEN}"
+    ),
+}
+_NAMES_OF_VALUES = {
+    frozenset(get_args(values)): name for name, (values, _) in _ENUMERATIONS.items()
 }
 _NULL = {"type": "null"}
 _SAID_OF_NOTHING = ("deprecated", "allowEmptyValue", "allowReserved")
 
 
 def document(made: Mapping[str, Any], handlers: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
-    """What Litestar made of the handlers, completed: security, headers, shorter schemas."""
+    """What Litestar made of the handlers, completed: security, headers, shorter schemas, names."""
     whole: dict[str, Any] = _tidied(made)
     by_operation = {handler.operation_id: handler for handler in handlers}
     for operations in whole["paths"].values():
@@ -75,8 +131,32 @@ def document(made: Mapping[str, Any], handlers: Iterable[HTTPRouteHandler]) -> d
     schemas = whole["components"]["schemas"]
     for name, schema in _struct_schemas({*schemas, *feeds.ROW_SCHEMAS}).items():
         schemas[name] = _both(schemas.get(name, {}), schema)
-    whole["components"]["schemas"] = dict(sorted(schemas.items()))
+    whole = _with_names(whole)
+    enumerations = {
+        name: {"title": name, "type": "string", "enum": list(get_args(values)), "description": text}
+        for name, (values, text) in _ENUMERATIONS.items()
+    }
+    components = whole["components"]
+    components["schemas"] = dict(sorted({**components["schemas"], **enumerations}.items()))
     return whole
+
+
+def _with_names(part: Any) -> Any:
+    """Choices of values by their names; left where they stand, each generator names them itself."""
+    if isinstance(part, list):
+        return [_with_names(one) for one in part]
+    if not isinstance(part, Mapping):
+        return part
+    named = {name: _with_names(value) for name, value in part.items()}
+    values = named.get("enum", [named["const"]] if "const" in named else None)
+    if not isinstance(values, list):
+        return named
+    name = _NAMES_OF_VALUES.get(frozenset(values) - {None})
+    if name is None:
+        return named
+    reference = {"$ref": f"#/components/schemas/{name}"}
+    more = {key: value for key, value in named.items() if key not in ("enum", "const", "type")}
+    return {"anyOf": [reference, _NULL], **more} if None in values else {**reference, **more}
 
 
 def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, method: str) -> None:
@@ -112,10 +192,11 @@ def _tidied(part: Any) -> Any:
         for name, value in part.items()
         if (name not in _SAID_OF_NOTHING or value is not False) and (name != "headers" or value)
     }
-    # Litestar writes a member that may be left out as a choice of one.
-    if isinstance(choices := tidied.get("oneOf"), list) and len(choices) == 1:
-        del tidied["oneOf"]
-        tidied = {**choices[0], **tidied}
+    # Litestar writes a member that may be left out, or that is described, as a choice of one.
+    for choosing in ("oneOf", "allOf"):
+        if isinstance(choices := tidied.get(choosing), list) and len(choices) == 1:
+            del tidied[choosing]
+            tidied = {**choices[0], **tidied}
     # ... what may be null as a choice of two, as msgspec does,
     for choosing in ("oneOf", "anyOf"):
         choices = tidied.get(choosing, [])
@@ -175,17 +256,19 @@ class _Document(JsonRenderPlugin):
 
     def __init__(self) -> None:
         super().__init__(path="/openapi.json", media_type=MediaType.JSON)
-        self._whole: bytes | None = None
+        self._whole: dict[str, Any] = {}
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        if self._whole is None:
+        if not self._whole:
             handlers = [
                 handler
                 for route in request.app.routes
                 for handler in getattr(route, "route_handlers", ())
             ]
-            self._whole = self.render_json(request, document(openapi_schema, handlers))
-        return self._whole
+            self._whole = document(openapi_schema, handlers)
+        # Below which prefix the service is, each request tells anew.
+        servers = [{**server, "url": link("") or "/"} for server in self._whole["servers"]]
+        return self.render_json(request, {**self._whole, "servers": servers})
 
 
 class _Page(OpenAPIRenderPlugin):
@@ -227,10 +310,13 @@ def _gzipped_asset(name: str) -> bytes:
     return gzip.compress(_asset(name))
 
 
-async def _refuse_other_paths(request: Request[Any, Any, Any]) -> None:
-    # Litestar answers what it does not know below /schema with a page of HTML.
+async def _answer_other_paths(request: Request[Any, Any, Any]) -> Redirect | None:
     if "path" in request.path_params:
+        # Litestar answers what it does not know below /schema with a page of HTML.
         raise Problem(404, "There is nothing at this path.")
+    if request.scope["raw_path"].endswith(b"/"):  # the page's references are relative to /schema
+        return Redirect(link("/schema"), status_code=308)
+    return None
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -249,7 +335,7 @@ def openapi_config() -> OpenAPIConfig:
         openapi_router=Router(
             "/schema",
             route_handlers=[_get_asset],
-            before_request=_refuse_other_paths,
+            before_request=_answer_other_paths,
             response_headers=_PAGE_HEADERS,
             include_in_schema=False,
             opt={"scope": "none"},

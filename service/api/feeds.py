@@ -9,7 +9,7 @@ openapi-python-client 0.29 then makes a module that cannot be imported (its issu
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import asyncpg
 import msgspec
@@ -17,7 +17,7 @@ from litestar import Request, post
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import (
     COLUMNS,
@@ -25,12 +25,14 @@ from compute.feed_rows import (
     LONGEST_STORE_ID,
     Fault,
     Feed,
+    FeedRefused,
     FeedRows,
     parse_columns,
 )
 from compute.workers import Workers
-from service.api.problems import Problem, documented
-from service.feeds import Ingested, ingest, ingest_rows, unpacked
+from service.api.problems import Problem, documented, with_members
+from service.feed_text import TooLarge, Unreadable, unpacked
+from service.feeds import FeedFile, Ingested, ingest, ingest_rows, latest_poll
 from service.settings import Settings
 
 _CSV, _JSON = "text/csv", "application/json"
@@ -41,23 +43,52 @@ MOST_JSON_BYTES = 10_000_000
 # What these say of values is for readers and generated clients; it is `parse_columns` that checks,
 # for JSON as for CSV, and tells of every row what is wrong.
 StoreId: TypeAlias = Annotated[
-    str, Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID})
+    str,
+    Meta(
+        description="The store's id: any text.",
+        extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID},
+    ),
+]
+_NewStoreId: TypeAlias = Annotated[
+    StoreId,
+    Meta(description="Any text without white space at its ends, but not `.`, `..` or `*`."),
 ]
 _TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
-START_CLOCK = {"pattern": f"^{_TIME_OF_DAY}$"}
-END_CLOCK = {"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"}
+StartTime: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Local time such as 09:00 or 09:00:00.",
+        examples=["09:00:00"],
+        extra_json_schema={"pattern": f"^{_TIME_OF_DAY}$"},
+    ),
+]
+EndTime: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Local time, 24:00:00 at the most.",
+        examples=["17:30:00"],
+        extra_json_schema={"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"},
+    ),
+]
+PollStatus = Literal["active", "inactive"]
 
 
 class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A poll: what a store answered when it was asked."""
 
-    store_id: StoreId
-    status: Annotated[str, Meta(extra_json_schema={"enum": ["active", "inactive"]})]
+    store_id: _NewStoreId
+    status: Annotated[
+        str,
+        Meta(
+            description="What it answered.", extra_json_schema={"enum": list(get_args(PollStatus))}
+        ),
+    ]
     timestamp_utc: Annotated[
         str,
         Meta(
-            description="RFC 3339, or as feeds write it: 2023-01-22 12:09:39.388884 UTC. Without "
-            "an offset it is UTC.",
+            description="When it was asked: RFC 3339, or as feeds write it, 2023-01-22 "
+            "12:09:39.388884 UTC. Without an offset it is UTC. A day after the service's clock at "
+            "the latest.",
             extra_json_schema={"format": "date-time"},
         ),
     ]
@@ -69,7 +100,7 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     An end at or before the start lies on the next day; 23:59 or later means midnight.
     """
 
-    store_id: StoreId
+    store_id: _NewStoreId
     day: Annotated[
         int,
         Meta(
@@ -77,15 +108,25 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra_json_schema={"minimum": 0, "maximum": 6},
         ),
     ]
-    start_time_local: Annotated[str, Meta(extra_json_schema=START_CLOCK, examples=["09:00:00"])]
-    end_time_local: Annotated[str, Meta(extra_json_schema=END_CLOCK, examples=["17:30:00"])]
+    start_time_local: StartTime
+    end_time_local: EndTime
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time zone of a store."""
+    """The time zone of a store: `timezone`, or by its former name `timezone_str`; one of them."""
 
-    store_id: StoreId
-    timezone_str: Annotated[str, Meta(description="Its IANA name.", examples=["America/Chicago"])]
+    store_id: _NewStoreId
+    timezone: Annotated[
+        str | UnsetType, Meta(description="Its IANA name.", examples=["America/Chicago"])
+    ] = UNSET
+    timezone_str: Annotated[
+        str | UnsetType,
+        Meta(description="The former name of `timezone`.", extra_json_schema={"deprecated": True}),
+    ] = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.timezone is UNSET) is (self.timezone_str is UNSET):
+            raise ValueError("A row has either `timezone` or, its former name, `timezone_str`")
 
 
 _ROWS: dict[Feed, type[msgspec.Struct]] = {
@@ -105,6 +146,9 @@ _CSV_ROWS: dict[Feed, str] = {
 ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
 
 
+_WHOLE_WEEKS = "all rows of a store in one request"
+
+
 def _operation(feed: Feed, media_type: str) -> type[Operation]:
     """What OpenAPI says of a feed's body, which Litestar does not see: the handler streams it."""
 
@@ -116,8 +160,8 @@ def _operation(feed: Feed, media_type: str) -> type[Operation]:
                 schema = {"type": "array", "maxItems": MOST_JSON_ROWS, "items": items}
                 content: dict[str, Any] = {_JSON: {"schema": schema}}
             else:
-                header = ",".join(row.__struct_fields__)
-                text = f"CSV in UTF-8, plain or gzip, with a header: {header}."
+                header = ",".join(COLUMNS[feed])
+                text = f"CSV in UTF-8, plain, gzip or zstd, with a header: {header}."
                 schema = {"type": "string", "format": "binary", "description": text}
                 content = {_CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed]}\n"}}
             return super().to_schema() | {"requestBody": {"required": True, "content": content}}
@@ -158,9 +202,11 @@ def _route(
 
 def _csv_route(feed: Feed, path: str, operation_id: str, noun: str) -> HTTPRouteHandler:
     description = (
-        f"Load {noun}: CSV, plain or gzip, of any number of rows. All are stored, or none; see "
-        f"`{path.removesuffix('/csv')}` for what they replace."
+        f"Load {noun}: CSV, plain, gzip or zstd, of any number of rows. All are stored, or none; "
+        f"see `{path.removesuffix('/csv')}` for what they replace."
     )
+    if feed == "business_hours":
+        description += f" Send {_WHOLE_WEEKS}."
     return _route(feed, path, operation_id, f"Load {noun} of CSV", description, (_CSV,))
 
 
@@ -181,7 +227,7 @@ ROUTES = [
         "Load business hours",
         "Load up to 10,000 rows of JSON. The same path takes CSV, as `/business-hours/csv` does."
         "\n\nAll rows are stored, or none. A store that they name gets these hours instead of all "
-        "that it had. `new`, `replaced` and `unchanged` count stores.",
+        f"that it had: send {_WHOLE_WEEKS}. `new`, `replaced` and `unchanged` count stores.",
     ),
     _route(
         "timezones",
@@ -213,22 +259,32 @@ async def _load(
             f"This takes {' or '.join(taken)}: say so in Content-Type.",
             headers={"Accept-Post": ", ".join(taken)},
         )
-    if encoding not in ("gzip", "identity"):
+    if encoding not in ("gzip", "zstd", "identity"):
         raise Problem(
             415,
-            "A feed is plain or gzip: Content-Encoding says something else.",
-            headers={"Accept-Encoding": "gzip"},
+            "A feed is plain, gzip or zstd: Content-Encoding says something else.",
+            headers={"Accept-Encoding": "gzip, zstd"},
         )
     most = settings.feed_bytes if media_type == _CSV else MOST_JSON_BYTES
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
-        raise _too_large(most)
-    # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
-    text = _up_to(most, unpacked(_up_to(most, _body(request))))
-    if media_type == _CSV:
-        return await ingest(work_pool, workers, feed, "the body", text)
-    rows = await asyncio.to_thread(_rows, feed, b"".join([piece async for piece in text]))
-    return await ingest_rows(work_pool, feed, "the body", rows)
+    try:
+        if announced.isdecimal() and int(announced) > most:
+            raise TooLarge
+        # Its first bytes tell how it is packed, not Content-Encoding: files are sent as they are.
+        if media_type == _CSV:
+            return await ingest(work_pool, workers, feed, [FeedFile("", _body(request))], most)
+        text = b"".join([piece async for piece in unpacked(_body(request), most)])
+    except TooLarge:
+        problem = f"The body is larger than {most} bytes, unpacked: send it {_in_parts(feed)}."
+        raise Problem(413, problem) from None
+    except Unreadable as error:
+        raise FeedRefused([Fault(1, "", "", str(error))], 1) from None
+    rows = await asyncio.to_thread(_rows, feed, text, latest_poll())
+    return await ingest_rows(work_pool, feed, rows)
+
+
+def _in_parts(feed: Feed) -> str:
+    return f"in parts, {_WHOLE_WEEKS}" if feed == "business_hours" else "in parts"
 
 
 async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
@@ -241,47 +297,37 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         async for piece in request.stream():
             yield piece
     except InternalServerException:  # what Litestar raises then
-        raise Problem(400, "The body ends before its end.") from None
+        text = "The request body is incomplete: the connection ended early."
+        raise Problem(400, text) from None
 
 
-async def _up_to(most: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    size = 0
-    async for piece in pieces:
-        size += len(piece)
-        if size > most:
-            raise _too_large(most)
-        yield piece
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(413, f"The body is larger than {most} bytes, unpacked: send it in parts.")
-
-
-def _rows(feed: Feed, body: bytes) -> FeedRows:
+def _rows(feed: Feed, body: bytes, latest: int) -> FeedRows:
     """Rows of a body of JSON; the line of a fault is the row's place in the array, from 1."""
     try:
         given = msgspec.json.decode(body, type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        raise Problem(422, "The body is not a JSON array of rows.") from None
+        text = "The body is not a JSON array of rows."
+        raise Problem(422, text, slug="invalid-request") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     if len(given) > MOST_JSON_ROWS:
-        raise Problem(
-            413, f"An array has {MOST_JSON_ROWS} rows at the most: send it in parts, or as CSV."
-        )
+        problem = f"An array has {MOST_JSON_ROWS} rows at the most: send it as CSV"
+        raise Problem(413, f"{problem}, or {_in_parts(feed)}.")
     row_type = _ROWS[feed]
-    read: list[tuple[Any, ...]] = []
+    read: list[list[Any]] = []
     place: list[int] = []
     faults: list[Fault] = []
     for number, raw in enumerate(given, 1):
         try:
-            read.append(msgspec.structs.astuple(msgspec.json.decode(raw, type=row_type)))
+            row = msgspec.json.decode(raw, type=row_type)
+            read.append([value for value in msgspec.structs.astuple(row) if value is not UNSET])
             place.append(number)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             problem, _, column = str(error).partition(" - at `$")
+            problem = with_members(problem, row_type)
             faults.append(Fault(number, column.strip(".`"), "", problem))
     columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
-    rows = parse_columns(feed, columns)
+    rows = parse_columns(feed, columns, latest)
     faults += [replace(fault, line=place[fault.line - 1]) for fault in rows.faults]
     if not faults:
         return rows

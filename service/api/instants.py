@@ -1,27 +1,36 @@
-"""Instants of requests, as the kernel counts them."""
+"""Instants of requests, as the kernel and the database count them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from typing import overload
 
+from compute.instants import instant_of, parse_instant
 from service.api.problems import refused
-from service.store import EPOCH
-
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-def to_milliseconds(instant: datetime | None, name: str, source: str = "query") -> int | None:
-    """Milliseconds since 1970-01-01 UTC, cut; without an offset an instant is UTC.
+@overload
+def to_milliseconds(text: str, name: str, source: str = "query") -> int: ...
+@overload
+def to_milliseconds(text: str | None, name: str, source: str = "query") -> int | None: ...
+def to_milliseconds(text: str | None, name: str, source: str = "query") -> int | None:
+    """Milliseconds since 1970-01-01 UTC, cut; of all the forms that feeds may have.
 
     Args:
-        instant: as it was given; None stays None
+        text: as it was given; None stays None
         name: of the value, for the reader
         source: the part of the request that it is in
 
     Raises:
-        Problem: it is before 1970 or after 9998
+        Problem: it is no instant, or before 1970 or after 9998
     """
-    if instant is None:
+    if text is None:
         return None
-    utc = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
-    if not EPOCH <= utc < _LATEST:
-        raise refused(name, "is before 1970 or after 9998", source)
-    return (utc - EPOCH) // timedelta(milliseconds=1)
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise refused(name, str(error), source) from None
+
+
+def to_utc(text: str | None, name: str) -> datetime | None:
+    """The same of the query, as the database takes it."""
+    milliseconds = to_milliseconds(text, name)
+    return None if milliseconds is None else instant_of(milliseconds)

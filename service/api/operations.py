@@ -21,19 +21,21 @@ TAGS = ["operations"]
 _PATIENCE = 3.0
 _REPORT_STATES = ("queued", "running", "completed", "failed", "cancelled", "expired")
 
+HealthStatus = Literal["ok"]
+
 
 class Live(msgspec.Struct, frozen=True):
     """The process answers."""
 
-    status: Literal["ok"]
+    status: Annotated[HealthStatus, Meta(description="`ok`: it does.")]
 
 
 class Ready(msgspec.Struct, frozen=True):
     """Reports can be made and read."""
 
-    status: Literal["ok"]
-    database: Literal["ok"]
-    workers: Literal["ok"]
+    status: Annotated[HealthStatus, Meta(description="`ok`: all parts are.")]
+    database: Annotated[HealthStatus, Meta(description="`ok`: it answers.")]
+    workers: Annotated[HealthStatus, Meta(description="`ok`: they answer.")]
     tz_version: Annotated[
         str, Meta(description="Release of the tz database that reports are made with.")
     ]

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from hashlib import sha256
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlencode
 
@@ -9,9 +10,11 @@ from litestar import Request
 from litestar.datastructures import ResponseHeader
 from litestar.params import Parameter
 
-from service.api.problems import refused
+from service.api.links import link
+from service.api.problems import Problem, refused
 
 PAGE_SIZE, LARGEST_PAGE = 100, 1000
+_DIGEST = 8  # bytes
 
 #: How many items a page has; the parameter's default is PAGE_SIZE.
 Limit: TypeAlias = Annotated[
@@ -22,7 +25,8 @@ Cursor: TypeAlias = Annotated[
     str | None,
     Parameter(
         max_length=2000,
-        description="Where the page begins: `next_cursor` of the page before it.",
+        description="Where the page begins: `next_cursor` of the page before it, which was asked "
+        "for with the same other parameters; `limit` may change.",
     ),
 ]
 #: What OpenAPI says of the header that `next_link` makes.
@@ -33,27 +37,53 @@ NEXT_LINK = ResponseHeader(
 )
 
 
-def to_cursor(place: str) -> str:
-    """The cursor of the page after a place in the list's order."""
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def to_cursor(place: str, request: Request[Any, Any, Any]) -> str:
+    """The cursor of the page after a place in the order of the list that a request asks for."""
+    content = _filters(request) + place.encode()
+    cursor = sha256(content).digest()[:_DIGEST] + content
+    return base64.urlsafe_b64encode(cursor).decode().rstrip("=")
 
 
-def from_cursor(cursor: str | None) -> str | None:
+def from_cursor(cursor: str | None, request: Request[Any, Any, Any]) -> str | None:
     """The place that a cursor stands for; None: the list's begin.
 
     Raises:
-        Problem: it is no cursor of ours
+        Problem: it is no cursor of ours, or one of another list or of other filters
     """
     if cursor is None:
         return None
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        place = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-        if not place or "\0" in place:
+        read = base64.b64decode(padded, altchars=b"-_", validate=True)
+        digest, content = read[:_DIGEST], read[_DIGEST:]
+        filters, place = content[:_DIGEST], content[_DIGEST:].decode()
+        if digest != sha256(content).digest()[:_DIGEST] or not place or "\0" in place:
             raise ValueError
     except (binascii.Error, ValueError):
-        raise refused("cursor", "is not one that a page gave: begin without it") from None
+        raise not_ours() from None
+    if filters != _filters(request):
+        raise refused(
+            "cursor",
+            "is one of another question: keep all other parameters but `limit` as they were on the "
+            "page that gave it, or begin without it",
+        )
     return place
+
+
+def not_ours() -> Problem:
+    """What to say of a cursor that stands for no place in the list."""
+    return refused(
+        "cursor", "is not one that a page of this version of the service gave: begin without it"
+    )
+
+
+def _filters(request: Request[Any, Any, Any]) -> bytes:
+    """Tells one question from others: what is asked for, but for the place and size of the page."""
+    given = request.query_params.multi_items()
+    filters = sorted(
+        (name, value) for name, value in given if value and name not in ("limit", "cursor")
+    )
+    return sha256(f"{request.scope['path']}?{urlencode(filters)}".encode()).digest()[:_DIGEST]
 
 
 def next_link(request: Request[Any, Any, Any], cursor: str | None) -> dict[str, str]:
@@ -63,4 +93,4 @@ def next_link(request: Request[Any, Any, Any], cursor: str | None) -> dict[str, 
     given = request.query_params.multi_items()
     query = urlencode([(name, value) for name, value in given if name != "cursor"])
     query = f"{query}&{urlencode({'cursor': cursor})}".removeprefix("&")
-    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}
+    return {"Link": f'<{link(request.scope["path"])}?{query}>; rel="next"'}

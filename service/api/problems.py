@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response
@@ -21,7 +22,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import FeedRefused
 from compute.zones import ZoneUnknown
+from service.api.problem_types import OF_STATUS, TYPES, place_of
 from service.database import DATABASE_AWAY
+from service.logs import request_id
 
 log = logging.getLogger("storewatch.api")
 
@@ -54,13 +57,21 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     type: Annotated[
         str,
         Meta(
-            description="The kind of problem, to tell it from others by program: "
-            "`urn:problem-type:storewatch:` and a short name."
+            description="The kind of problem, to tell it from others by program: `/problems/` and "
+            "a short name, after the path prefix of the service where it has one. A page that "
+            "explains it is there."
         ),
     ]
     title: Annotated[str, Meta(description="The kind of problem, for people.")]
     status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
     detail: Annotated[str, Meta(description="What is wrong this time, and what to do.")]
+    instance: Annotated[
+        str | UnsetType,
+        Meta(
+            description="This one time: `urn:storewatch:request:` and the percent-encoded "
+            "`X-Request-ID`, under which the log tells of it."
+        ),
+    ] = UNSET
     errors: Annotated[
         list[ProblemError] | UnsetType,
         Meta(description="What is wrong, one by one; of many, the first."),
@@ -76,8 +87,7 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
     Attributes:
         status: HTTP status, 400 to 599
         detail: for the person who asked: what is wrong, what to do
-        slug: the kind of problem, for programs; by default the status's own name
-        title: the kind of problem, for people; by default the status's own phrase
+        slug: the kind of problem, one of TYPES of its status; some statuses have a default
         headers: go with the response
         extra: further members, of any type that msgspec encodes
     """
@@ -88,27 +98,28 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
         detail: str,
         *,
         slug: str | None = None,
-        title: str | None = None,
         headers: Mapping[str, str] | None = None,
         **extra: object,
     ) -> None:
         super().__init__(detail)
-        phrase = HTTPStatus(status).phrase
         self.status, self.detail = status, detail
-        self.slug = slug or re.sub(r"[^a-z0-9]+", "-", phrase.lower())
-        self.title = title or (slug.replace("-", " ").capitalize() if slug else phrase)
+        self.slug = slug or OF_STATUS[status]
+        if self.slug not in TYPES or TYPES[self.slug].status != status:
+            raise ValueError(f"{self.slug} is not a problem type of status {status}")
         self.headers = dict(headers or {})
         self.extra = extra
 
     def response(self) -> Response[bytes]:
         """The response that tells it."""
         members = {
-            "type": f"urn:problem-type:storewatch:{self.slug}",
-            "title": self.title,
+            "type": place_of(self.slug),
+            "title": TYPES[self.slug].title,
             "status": self.status,
             "detail": self.detail,
             **self.extra,
         }
+        if (asked := request_id()) is not None:
+            members["instance"] = f"urn:storewatch:request:{quote(asked, safe='')}"
         return Response(
             msgspec.json.encode(members),
             status_code=self.status,
@@ -137,20 +148,20 @@ _DESCRIPTIONS = {
     400: "The request cannot be read.",
     401: "No key was given, or not one that is valid.",
     403: "The key does not allow this, or keys are needed and none was made.",
-    404: "There is no such thing.",
+    404: "Nothing is known by this id, or at this path.",
     409: "Not possible in the present state.",
     410: "It was there, and is no more.",
-    412: "A precondition does not hold.",
+    412: "`If-Match` or `If-None-Match` does not hold; nothing was written.",
     413: "The body is too large.",
     415: "The body's type or encoding is not one that is taken here.",
-    416: "The range lies outside.",
-    422: "The request is understood, but a value in it cannot be.",
+    416: "The range lies outside of the file.",
+    422: "The request can be read, but a value in it is not allowed; `errors` says which.",
     429: "Too much at once; `Retry-After` tells when to ask again.",
     500: "The fault is the service's; its log tells more.",
     503: "The service cannot do this now; `Retry-After` tells when to ask again.",
 }
 #: What any operation may answer.
-_ALWAYS = (400, 401, 403, 500, 503)
+_ALWAYS = (400, 401, 403, 422, 500, 503)
 
 
 def documented(
@@ -159,7 +170,7 @@ def documented(
     """The `responses=` of a route handler: which problems it may answer with.
 
     Args:
-        statuses: besides those that any operation may answer (400, 401, 403, 500, 503)
+        statuses: besides those that any operation may answer (400, 401, 403, 422, 500, 503)
         public: the operation needs no key, so no 401 and 403
         but: statuses to leave out
     """
@@ -198,6 +209,8 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return Problem(409, f"{str(error)[0].upper()}{str(error)[1:]}.", slug="zone-unknown")
     if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
         return Problem(400, "The body is not UTF-8.")
+    if isinstance(error, RecursionError) and "deserializing" in str(error):  # of JSON, by msgspec
+        return Problem(400, "The body is not JSON that is taken here: it is nested too deeply.")
     if isinstance(error, DATABASE_AWAY):
         return Problem(
             503,
@@ -214,7 +227,7 @@ def _of_validation(request: Request[object, object, State], error: ValidationExc
     errors = [_of_part(request, one) for one in told if isinstance(one, dict)]
     if not errors:  # a parameter that is missing: Litestar tells it in the detail alone
         text = re.sub(r" for (url|path) \S+$", "", error.detail)
-        return Problem(422, text, slug="invalid-request", title="Invalid request")
+        return Problem(422, text, slug="invalid-request")
     detail = "; ".join(
         " ".join(str(part) for part in (one.source, one.field) if part is not UNSET)
         + f": {one.problem}"
@@ -224,7 +237,6 @@ def _of_validation(request: Request[object, object, State], error: ValidationExc
         422,
         detail,
         slug="invalid-request",
-        title="Invalid request",
         errors=errors,
         count=len(errors),
     )
@@ -235,11 +247,28 @@ def _of_part(request: Request[object, object, State], told: Mapping[str, object]
     problem = str(told.get("message") or "it is not valid")
     if source == "body" and problem == "'data'":  # so Litestar tells that there is none
         problem = "a body is needed"
+    for struct in _structs_of_body(request):
+        problem = with_members(problem, struct)
     return ProblemError(
         problem=problem,
         source=UNSET if source is None else str(getattr(source, "value", source)),
         field=UNSET if field in (None, "data") else str(field),
     )
+
+
+def _structs_of_body(request: Request[object, object, State]) -> list[type[msgspec.Struct]]:
+    """The Struct of the handler's body, or of the rows in it; none where it has no such body."""
+    handler = request.scope.get("route_handler")
+    data = handler.parsed_fn_signature.parameters.get("data") if handler else None
+    types = [] if data is None else [data, *data.inner_types]
+    return [each.annotation for each in types if each.is_subclass_of(msgspec.Struct)]
+
+
+def with_members(problem: str, struct: type[msgspec.Struct]) -> str:
+    """What msgspec says of a member that a Struct lacks, with the members that it has."""
+    if not problem.startswith("Object contains unknown field"):
+        return problem
+    return f"{problem}; it has {', '.join(struct.__struct_encode_fields__)}"
 
 
 def _name_in_request(request: Request[object, object, State], name: object) -> object:
@@ -281,13 +310,10 @@ def _of_feed(error: FeedRefused) -> Problem:
         )
         for fault in error.faults
     ]
-    shown = "" if error.count == len(errors) else f", the first {len(errors)} shown"
-    rows = "row is" if error.count == 1 else "rows are"
     return Problem(
         422,
-        f"{error.count} {rows} bad{shown}; nothing of the feed was stored.",
+        f"{error.summary}.",
         slug="feed-refused",
-        title="Feed refused",
         errors=errors,
         count=error.count,
     )

@@ -14,8 +14,9 @@ from litestar import Request, get, head
 from litestar.openapi.spec import Operation
 from litestar.response import Response, Stream
 from werkzeug.datastructures import Accept
-from werkzeug.http import parse_accept_header, parse_etags, parse_range_header
+from werkzeug.http import parse_accept_header, parse_range_header
 
+from service.api.conditions import is_known
 from service.api.problems import Problem, documented
 from service.api.report_details import ReportId, known_report
 from service.report_files import NoSuchFile, ReportFiles
@@ -101,8 +102,7 @@ async def _response(
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{report.id}.csv"',
     }
-    known = parse_etags(request.headers.get("if-none-match"))
-    if known.star_tag or known.contains_weak(etag[1:-1]):
+    if is_known(request.headers.get("if-none-match"), etag[1:-1]):
         return Response(None, status_code=304, headers=headers)
     start, end = part or (0, size)
     if part is not None:
@@ -137,14 +137,12 @@ def _finished(report: Report) -> tuple[int, bytes]:
             slug="report-not-completed",
             headers={"Retry-After": str(_WAIT_SECONDS)},
         )
-    if report.state in ("failed", "cancelled"):
-        raise Problem(
-            409,
-            f"The report was {report.state}, so it has no file."
-            if report.state == "cancelled"
-            else f"The report failed, so it has no file: {report.error}.",
-            slug=f"report-{report.state}",
-        )
+    if report.state == "failed":
+        text = f"The report failed, so it has no file: {report.error}."
+        raise Problem(409, text, slug="report-failed")
+    if report.state == "cancelled":
+        text = "The report was cancelled, so it has no file."
+        raise Problem(409, text, slug="report-cancelled")
     if report.file_size is None or report.file_sha256 is None or report.state == "expired":
         raise Problem(410, _GONE, slug="report-expired")
     return report.file_size, report.file_sha256

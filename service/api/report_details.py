@@ -1,17 +1,18 @@
 """A report as the API shows it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import msgspec
 from litestar.params import Parameter
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from compute.uptime import Interpolation
+from service.api.links import link
 from service.api.problems import Problem
-from service.reports import Report, State, read_report
+from service.reports import Report, State, read_report, read_stores
 from service.spans import format_span
 
 ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
@@ -20,44 +21,74 @@ ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
 class GivenOptions(msgspec.Struct, frozen=True):
     """What a report was asked for."""
 
-    as_of: datetime | None
-    interpolation: Interpolation
-    max_gap: str
-    include_unknown: bool
-    stores: list[str] | None
+    as_of: Annotated[
+        datetime | None, Meta(description="End of every window; null: the newest poll.")
+    ]
+    interpolation: Annotated[
+        Interpolation, Meta(description="The status between two observations.")
+    ]
+    max_gap: Annotated[
+        str, Meta(description="For how long an observation speaks to either side, such as 24h.")
+    ]
+    include_unknown: Annotated[
+        bool, Meta(description="Whether three columns of unknown time follow.")
+    ]
+    escape_formulas: Annotated[
+        bool, Meta(description="Whether ids that a spreadsheet would compute are escaped.")
+    ]
+    named_stores: Annotated[
+        int | None, Meta(description="How many stores it names; null: it is about all.")
+    ]
+    stores: Annotated[
+        list[str] | UnsetType | None,
+        Meta(description="Ids of the stores that it names. Left out in lists and in events."),
+    ] = UNSET
 
 
 class ReportProgress(msgspec.Struct, frozen=True):
     """How far a report is."""
 
-    stores_done: int
-    stores_total: Annotated[int | None, Meta(description="Null until it runs.")]
-    percent: Annotated[Annotated[float, Meta(ge=0, le=100)] | None, Meta(description="Of stores.")]
-    seconds_left: Annotated[float | None, Meta(description="Estimated, while it runs.")]
+    stores_done: Annotated[int, Meta(description="Stores of which all is computed.")]
+    stores_total: Annotated[
+        int | None, Meta(description="Stores of the report; null until it runs.")
+    ]
+    percent: Annotated[
+        Annotated[float, Meta(ge=0, le=100)] | None,
+        Meta(description="`stores_done` of `stores_total`; null until it runs."),
+    ]
+    seconds_left: Annotated[
+        float | None, Meta(description="Estimated; null while there is nothing to go by.")
+    ]
 
 
 class ReportLinks(msgspec.Struct, frozen=True):
-    """Where to go on."""
+    """Where there is more about it."""
 
-    self: str
-    csv: str
-    events: str
+    self: Annotated[str, Meta(description="Path of the report.")]
+    csv: Annotated[str, Meta(description="Path of its file.")]
+    events: Annotated[str, Meta(description="Path of its progress, as server-sent events.")]
 
 
 class ReportDetails(msgspec.Struct, frozen=True):
     """A report that somebody asked for."""
 
-    id: UUID
-    status: State
+    id: Annotated[UUID, Meta(description="The report's id.")]
+    status: Annotated[State, Meta(description="Where it is.")]
     as_of: Annotated[
         datetime | None, Meta(description="End of every window; null while it is not known.")
     ]
-    options: GivenOptions
-    progress: ReportProgress
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    seconds: Annotated[float | None, Meta(description="How long it ran, or runs so far.")]
+    options: Annotated[GivenOptions, Meta(description="What was asked for.")]
+    progress: Annotated[ReportProgress, Meta(description="How far it is.")]
+    created_at: Annotated[datetime, Meta(description="When it was asked for.")]
+    started_at: Annotated[
+        datetime | None, Meta(description="When it was last begun; null until it runs.")
+    ]
+    finished_at: Annotated[
+        datetime | None, Meta(description="When it ended, however it did; null until then.")
+    ]
+    seconds: Annotated[
+        float | None, Meta(description="How long it ran, or has been running; null until it runs.")
+    ]
     tz_version: Annotated[
         str | None,
         Meta(
@@ -65,9 +96,11 @@ class ReportDetails(msgspec.Struct, frozen=True):
             "completed, or made by a version that did not keep it."
         ),
     ]
-    file_size: Annotated[int | None, Meta(description="Bytes of its CSV.")]
-    error: Annotated[str | None, Meta(description="Why it failed.")]
-    links: ReportLinks
+    file_size: Annotated[
+        int | None, Meta(description="Bytes of its CSV; null until it is completed.")
+    ]
+    error: Annotated[str | None, Meta(description="Why it failed; null if it did not.")]
+    links: Annotated[ReportLinks, Meta(description="Where there is more about it.")]
 
 
 async def known_report(pool: asyncpg.Pool, report_id: UUID) -> Report:
@@ -87,13 +120,18 @@ def no_such_report() -> Problem:
     return Problem(404, "There is no report with this id.", slug="report-not-found")
 
 
-def details_of(report: Report) -> ReportDetails:
-    """What the API shows of a report."""
+async def full_details(pool: asyncpg.Pool, report: Report) -> ReportDetails:
+    """What the API shows of a report by itself: the ids of the stores that it names, too."""
+    return details_of(report, await read_stores(pool, report))
+
+
+def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> ReportDetails:
+    """What the API shows of a report; `stores`: the ids that it names, if they are shown."""
     seconds = None
     if report.started_at is not None and report.state != "queued":
         seconds = ((report.finished_at or report.read_at) - report.started_at).total_seconds()
         seconds = round(max(0, seconds), 3)
-    place = f"/reports/{report.id}"
+    place = link(f"/reports/{report.id}")
     return ReportDetails(
         id=report.id,
         status=report.state,
@@ -101,9 +139,11 @@ def details_of(report: Report) -> ReportDetails:
         options=GivenOptions(
             report.asked_as_of,
             report.interpolation,
-            format_span(report.options.max_gap),
+            format_span(report.max_gap // timedelta(milliseconds=1)),
             report.include_unknown,
-            report.stores,
+            report.escape_formulas,
+            report.named_stores,
+            stores,
         ),
         progress=_progress(report, seconds),
         created_at=report.created_at,

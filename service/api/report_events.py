@@ -54,9 +54,10 @@ async def get_report_events(
         Parameter(header="Last-Event-ID", description="`id` of the last event that arrived."),
     ] = None,
 ) -> Response[Any]:
-    """Send an event `report` whenever something changes, its data the report as `GET` shows it.
+    """Send an event `report` whenever something changes, its data the report as a list shows it.
 
-    Ends after the final state; a client that comes back then gets 204, and need not again.
+    An event `deleted` tells that it was deleted. The stream ends after the final state; a client
+    that comes back then gets 204, and need not again.
     """
     report = await known_report(pool, report_id)
     if report.state in FINAL and last_event_id == str(report.version):

@@ -1,11 +1,10 @@
 """What a report says of all its stores together."""
 
-from uuid import UUID
-
 import asyncpg
 from litestar import get
 
 from service.api.problems import Problem, documented
+from service.api.report_details import ReportId
 from service.summary import ReportSummary, read_summary
 
 
@@ -17,7 +16,7 @@ from service.summary import ReportSummary, read_summary
     opt={"scope": "read"},
     responses=documented(404),
 )
-async def get_report_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary:
+async def get_report_summary(pool: asyncpg.Pool, report_id: ReportId) -> ReportSummary:
     """Tell how all stores of a completed report were together, and which were down the most."""
     summary = await read_summary(pool, report_id)
     if summary is None:

@@ -3,8 +3,9 @@
 A store's id is any text, so in a path it is percent-encoded as a whole, slashes too (`%2F`).
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import unquote
 
 import asyncpg
@@ -17,18 +18,26 @@ from msgspec import Meta
 from compute.business_hours import unpack_hours
 from compute.feed_rows import (
     LONGEST_STORE_ID,
-    Feed,
     FeedRefused,
     parse_columns,
     store_id_problem,
-    zone_names,
 )
-from compute.zones import DEFAULT_TIMEZONE
-from service.api.feeds import END_CLOCK, START_CLOCK
+from compute.zones import DEFAULT_TIMEZONE, zone_names
+from service.api.conditions import (
+    ETAG,
+    NOT_MODIFIED,
+    IfChanged,
+    IfMatch,
+    IfNoneMatch,
+    check_preconditions,
+    is_known,
+    tag_of,
+)
+from service.api.feeds import EndTime, PollStatus, StartTime
 from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
 from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.strict import check_body
-from service.feeds import forget, ingest_rows
+from service.feeds import set_of_store
 from service.store import (
     EPOCH,
     KnownStore,
@@ -36,14 +45,9 @@ from service.store import (
     read_store,
 )
 
-#: The longest window of one request: a leap year.
+#: Rows of one store's week.
 MOST_HOURS = 1000
-#: What requests about one store call a feed's columns.
-_FIELD_OF_COLUMN = {
-    "start_time_local": "start",
-    "end_time_local": "end",
-    "timezone_str": "timezone",
-}
+Shown = TypeVar("Shown")
 StoreId: TypeAlias = Annotated[str, Meta(description="The id that feeds give the store.")]
 Timezone: TypeAlias = Annotated[
     str | None, Meta(description="IANA name of its time zone; null: none was given.")
@@ -64,7 +68,7 @@ class StoreSummary(msgspec.Struct, frozen=True):
 class StorePage(msgspec.Struct, frozen=True):
     """Some stores, in byte order of their ids."""
 
-    items: list[StoreSummary]
+    items: Annotated[list[StoreSummary], Meta(description="The stores of this page.")]
     next_cursor: Annotated[
         str | None, Meta(description="`cursor` of the next page; null on the last.")
     ]
@@ -73,33 +77,19 @@ class StorePage(msgspec.Struct, frozen=True):
 class HoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Business hours on one day of every week, in the store's local time.
 
-    `end` at or before `start` lies on the next day; 23:59 or later means midnight.
+    An end at or before the start lies on the next day; 23:59 or later means midnight.
     """
 
-    weekday: Annotated[int, Meta(ge=0, le=6, description="0 is Monday, 6 is Sunday.")]
-    start: Annotated[
-        str,
-        Meta(
-            description="Local time such as 09:00 or 09:00:00.",
-            examples=["09:00:00"],
-            extra_json_schema=START_CLOCK,
-        ),
-    ]
-    end: Annotated[
-        str,
-        Meta(
-            description="Local time, 24:00:00 at the most.",
-            examples=["17:30:00"],
-            extra_json_schema=END_CLOCK,
-        ),
-    ]
+    day: Annotated[int, Meta(ge=0, le=6, description="0 is Monday, 6 is Sunday.")]
+    start_time_local: StartTime
+    end_time_local: EndTime
 
 
 class Poll(msgspec.Struct, frozen=True):
     """What a store answered when it was asked."""
 
-    instant: datetime
-    status: Literal["active", "inactive"]
+    timestamp_utc: Annotated[datetime, Meta(description="When it was asked.")]
+    status: Annotated[PollStatus, Meta(description="What it answered.")]
 
 
 class StoreDetails(msgspec.Struct, frozen=True):
@@ -111,16 +101,16 @@ class StoreDetails(msgspec.Struct, frozen=True):
     business_hours: Annotated[
         list[HoursRow], Meta(description="Its week; without a row it is always open.")
     ]
-    newest_poll: Poll | None
+    newest_poll: Annotated[Poll | None, Meta(description="Null: it was never polled.")]
 
 
-class TimezoneChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time zone to give a store."""
+class StoreTimezone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time zone of a store's own."""
 
     timezone: Annotated[
         str | None,
         Meta(
-            description="IANA name; null takes the one that was given away.",
+            description="IANA name; null: none was given, and the default counts.",
             examples=["America/New_York"],
         ),
     ]
@@ -166,13 +156,13 @@ async def get_stores(
         raise refused("prefix", "no store id holds a NUL character")
     if timezone is not None and timezone not in zone_names():
         raise refused("timezone", "is not a name of the tz database, such as America/Chicago")
-    after = from_cursor(cursor) or ""
+    after = from_cursor(cursor, request) or ""
     found = await list_stores(pool, limit + 1, after, prefix, timezone)
     page = [
         StoreSummary(store.store_id, store.timezone, store.timezone or DEFAULT_TIMEZONE)
         for store in found[:limit]
     ]
-    next_cursor = to_cursor(page[-1].store_id) if len(found) > limit else None
+    next_cursor = to_cursor(page[-1].store_id, request) if len(found) > limit else None
     return Response(StorePage(page, next_cursor), headers=next_link(request, next_cursor))
 
 
@@ -182,11 +172,48 @@ async def get_stores(
     summary="What is known of a store",
     tags=["stores"],
     opt={"scope": "read"},
-    responses=documented(404, 422),
+    responses=NOT_MODIFIED | documented(404, 422),
+    response_headers=[ETAG],
 )
-async def get_store(pool: asyncpg.Pool, store_id: EncodedId) -> StoreDetails:
+async def get_store(
+    pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
+) -> Response[StoreDetails]:
     """Tell a store's time zone, its week of business hours and its newest poll."""
-    return _details(await known_store(pool, decoded_id(store_id)))
+    return _tagged(_details(await known_store(pool, decoded_id(store_id))), if_none_match)
+
+
+@get(
+    "/stores/{store_id:str}/business-hours",
+    operation_id="getStoreBusinessHours",
+    summary="A store's business hours",
+    tags=["stores"],
+    opt={"scope": "read"},
+    responses=NOT_MODIFIED | documented(404, 422),
+    response_headers=[ETAG],
+)
+async def get_business_hours(
+    pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
+) -> Response[list[HoursRow]]:
+    """Tell a store's week of business hours, as `PUT` takes it; without a row it is always open."""
+    store = await known_store(pool, decoded_id(store_id))
+    return _tagged(_details(store).business_hours, if_none_match)
+
+
+@get(
+    "/stores/{store_id:str}/timezone",
+    operation_id="getStoreTimezone",
+    summary="A store's time zone",
+    tags=["stores"],
+    opt={"scope": "read"},
+    responses=NOT_MODIFIED | documented(404, 422),
+    response_headers=[ETAG],
+)
+async def get_timezone(
+    pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
+) -> Response[StoreTimezone]:
+    """Tell a store's own time zone, as `PUT` takes it."""
+    store = await known_store(pool, decoded_id(store_id))
+    return _tagged(StoreTimezone(store.timezone), if_none_match)
 
 
 @put(
@@ -195,7 +222,8 @@ async def get_store(pool: asyncpg.Pool, store_id: EncodedId) -> StoreDetails:
     summary="Set a store's business hours",
     tags=["stores"],
     opt={"scope": "write"},
-    responses=documented(413, 422),
+    responses=documented(412, 413, 422),
+    response_headers=[ETAG],
 )
 async def put_business_hours(
     request: Request[Any, Any, Any],
@@ -204,25 +232,31 @@ async def put_business_hours(
     data: Annotated[
         list[HoursRow], Body(max_items=MOST_HOURS, description="The whole week of the store.")
     ],
-) -> StoreDetails:
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response[StoreDetails]:
     """Give a store its week of business hours, instead of the one that it had.
 
     An empty list takes its hours away: it is always open then. A store that there is not yet is
-    made.
+    made. Sent with `If-Match`, it undoes nobody else's change.
     """
     await check_body(request, list[HoursRow])
-    known_id = decoded_id(store_id)
-    if data:
-        columns = [
-            [known_id] * len(data),
-            [str(row.weekday) for row in data],
-            [row.start for row in data],
-            [row.end for row in data],
-        ]
-        await _change(work_pool, "business_hours", columns)
-    else:
-        await forget(work_pool, "business_hours", known_id)
-    return _details(await known_store(work_pool, known_id))
+    known_id = _new_id(store_id)
+    columns = [
+        [known_id] * len(data),
+        [str(row.day) for row in data],
+        [row.start_time_local for row in data],
+        [row.end_time_local for row in data],
+    ]
+    return await _change(
+        work_pool,
+        "business_hours",
+        known_id,
+        columns if data else None,
+        lambda store: _details(store).business_hours,
+        if_match,
+        if_none_match,
+    )
 
 
 @put(
@@ -231,30 +265,40 @@ async def put_business_hours(
     summary="Set a store's time zone",
     tags=["stores"],
     opt={"scope": "write"},
-    responses=documented(413, 422),
+    responses=documented(412, 413, 422),
+    response_headers=[ETAG],
 )
 async def put_timezone(
     request: Request[Any, Any, Any],
     work_pool: asyncpg.Pool,
     store_id: EncodedId,
-    data: TimezoneChange,
-) -> StoreDetails:
-    """Give a store its time zone, instead of the one that it had.
+    data: StoreTimezone,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response[StoreDetails]:
+    """Give a store its time zone, instead of the one that it had; null takes it away.
 
-    A store that there is not yet is made.
+    A store that there is not yet is made. Sent with `If-Match`, it undoes nobody else's change.
     """
-    await check_body(request, TimezoneChange)
-    known_id = decoded_id(store_id)
-    if data.timezone is None:
-        await forget(work_pool, "timezones", known_id)
-    else:
-        await _change(work_pool, "timezones", [[known_id], [data.timezone]])
-    return _details(await known_store(work_pool, known_id))
+    await check_body(request, StoreTimezone)
+    known_id = _new_id(store_id)
+    columns = None if data.timezone is None else [[known_id], [data.timezone]]
+    return await _change(
+        work_pool,
+        "timezones",
+        known_id,
+        columns,
+        lambda store: StoreTimezone(store.timezone),
+        if_match,
+        if_none_match,
+    )
 
 
 ROUTES = [
     get_stores,
     get_store,
+    get_business_hours,
+    get_timezone,
     put_business_hours,
     put_timezone,
 ]
@@ -277,13 +321,20 @@ def keep_ids_encoded(app: ASGIApp) -> ASGIApp:
 
 
 def decoded_id(encoded: str) -> str:
-    """The store's id in a path."""
+    """The store's id in a path; there may be stores with an id that no new one can have."""
     try:
         store_id = unquote(encoded, errors="strict")
-        problem = store_id_problem(store_id)
     except UnicodeDecodeError:
-        problem = "is not percent-encoded UTF-8"
-    if problem:
+        raise refused("store_id", "is not percent-encoded UTF-8", source="path") from None
+    if "\0" in store_id:
+        raise refused("store_id", "no store id holds a NUL character", source="path")
+    return store_id
+
+
+def _new_id(encoded: str) -> str:
+    """The id in a path of a store that there may not be yet."""
+    store_id = decoded_id(encoded)
+    if problem := store_id_problem(store_id):
         raise refused("store_id", problem, source="path")
     return store_id
 
@@ -296,16 +347,45 @@ async def known_store(pool: asyncpg.Pool, store_id: str) -> KnownStore:
     return store
 
 
-async def _change(pool: asyncpg.Pool, feed: Feed, columns: list[list[str]]) -> None:
-    """Load what a request says of one store, as a feed would."""
+def _tagged(shown: Shown, if_none_match: str | None) -> Response[Shown]:
+    """What is shown with its tag, or that it is known already."""
+    tag = tag_of(shown)
+    headers = {"ETag": f'"{tag}"'}
+    if is_known(if_none_match, tag):
+        return Response(cast(Shown, None), status_code=304, headers=headers)
+    return Response(shown, headers=headers)
+
+
+async def _change(
+    pool: asyncpg.Pool,
+    feed: Literal["business_hours", "timezones"],
+    store_id: str,
+    columns: list[list[str]] | None,
+    part: Callable[[KnownStore], object],
+    if_match: str | None,
+    if_none_match: str | None,
+) -> Response[StoreDetails]:
+    """Set what a request says of one store, as a feed would; None takes away.
+
+    `part` shows what of a store is set: its tag counts for the preconditions, or the whole store's.
+    """
+
+    def check(store: KnownStore | None) -> None:
+        if store is None:
+            check_preconditions(if_match, if_none_match, None)
+        else:
+            also = tag_of(_details(store))
+            check_preconditions(if_match, if_none_match, tag_of(part(store)), also)
+
+    rows = None if columns is None else parse_columns(feed, columns)
     try:
-        await ingest_rows(pool, feed, "the body", parse_columns(feed, columns))
+        written = await set_of_store(pool, feed, store_id, rows, check)
     except FeedRefused as refused:
         errors = [
             ProblemError(
                 problem=fault.problem,
                 source="body",
-                field=_FIELD_OF_COLUMN.get(fault.column, fault.column),
+                field=fault.column,
                 line=fault.line,
                 value=fault.value,
             )
@@ -318,10 +398,11 @@ async def _change(pool: asyncpg.Pool, feed: Feed, columns: list[list[str]]) -> N
             errors=errors,
             count=refused.count,
         ) from None
+    return Response(_details(written), headers={"ETag": f'"{tag_of(part(written))}"'})
 
 
 def _details(store: KnownStore) -> StoreDetails:
-    weekday, start, end = unpack_hours(store.business_hours)
+    day, start, end = unpack_hours(store.business_hours)
     return StoreDetails(
         store_id=store.store_id,
         timezone=store.timezone,
@@ -329,7 +410,7 @@ def _details(store: KnownStore) -> StoreDetails:
         business_hours=[
             HoursRow(*row)
             for row in zip(
-                weekday.tolist(),
+                day.tolist(),
                 map(_clock, start.tolist()),
                 map(_clock, end.tolist()),
                 strict=True,

@@ -10,7 +10,7 @@ export class Problem extends Error {
   constructor(status, told) {
     super(told.detail || told.title || `The service answered ${status}.`);
     this.status = status;
-    this.type = (told.type || "").split(":").pop();
+    this.type = (told.type || "").split("/").pop();
     this.errors = told.errors || [];
     this.count = told.count ?? this.errors.length;
   }
@@ -90,7 +90,7 @@ export async function fetched(path, options = {}) {
 export const getJson = async (path, options) => (await fetched(path, options)).json();
 
 export const startReport = async (options) => {
-  const response = await fetched("/reports", {
+  const response = await fetched("reports", {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": randomKey() },
     body: JSON.stringify(options),
@@ -102,11 +102,11 @@ export const startReport = async (options) => {
 const randomKey = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** The pages of a long list, one after the other. */
-export async function* pages(path, limit, options) {
+/** The pages of a long list, one after the other; `asked` is the rest of the query. */
+export async function* pages(path, limit, options, asked = {}) {
   let cursor = null;
   do {
-    const query = new URLSearchParams({ limit: String(limit) });
+    const query = new URLSearchParams({ ...asked, limit: String(limit) });
     if (cursor) query.set("cursor", cursor);
     const page = await getJson(`${path}?${query}`, options);
     yield page;
@@ -114,21 +114,21 @@ export async function* pages(path, limit, options) {
   } while (cursor);
 }
 
-/** The newest reports, or the newest of those that are wanted. */
-export async function newestReports(most, wanted = () => true) {
+/** The newest reports, or the newest of those that are asked for and wanted. */
+export async function newestReports(most, asked = {}, wanted = () => true) {
   const found = [];
-  for await (const { items } of pages("/reports", REPORT_PAGE)) {
+  for await (const { items } of pages("reports", REPORT_PAGE, {}, asked)) {
     found.push(...items.filter(wanted));
     if (found.length >= most) break;
   }
   return found.slice(0, most);
 }
 
-/** The newest completed reports over all stores. */
+/** The newest completed reports over all stores, with the ids in their files as they are. */
 export const completedReports = (most) =>
-  newestReports(most, (report) => report.status === "completed" && !report.options.stores);
+  newestReports(most, { status: "completed" }, ({ options }) => options.named_stores === null && !options.escape_formulas);
 
-export const storePath = (id) => `/stores/${encodeURIComponent(id)}`;
+export const storePath = (id) => `stores/${encodeURIComponent(id)}`;
 
 /**
  * Follow a stream of server-sent events until it ends for good, reconnecting with Last-Event-ID.

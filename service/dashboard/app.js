@@ -70,7 +70,7 @@ function App() {
   return html`
     <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), main.current.focus())}>Skip to content</a>
     <header class="top">
-      <a class="brand" href="#/"><img src="/dashboard/icon.svg" alt="" width="26" height="26" />storewatch</a>
+      <a class="brand" href="#/"><img src="dashboard/icon.svg" alt="" width="26" height="26" />storewatch</a>
       <nav aria-label="Main">
         ${PARTS.map(
           ([path, label]) => html`
@@ -80,7 +80,7 @@ function App() {
       </nav>
       <div class="top-end">
         ${hasKey && html`<button type="button" class="quiet" onClick=${forget}>Forget key</button>`}
-        <a href="/schema">API</a>
+        <a href="schema">API</a>
       </div>
     </header>
     <main id="main" ref=${main} tabindex="-1" key=${generation}>

@@ -5,9 +5,10 @@ import { bytes, count, percent } from "./format.js";
 import { html, useRef, useState } from "./htm_preact.js";
 
 const FEEDS = {
-  "store_id,status,timestamp_utc": ["polls", "/polls", "polls"],
-  "store_id,day,start_time_local,end_time_local": ["business hours", "/business-hours", "stores"],
-  "store_id,timezone_str": ["time zones", "/timezones", "stores"],
+  "store_id,status,timestamp_utc": ["polls", "polls", "polls"],
+  "store_id,day,start_time_local,end_time_local": ["business hours", "business-hours", "stores"],
+  "store_id,timezone": ["time zones", "timezones", "stores"],
+  "store_id,timezone_str": ["time zones", "timezones", "stores"],
 };
 
 /** Which feed a file is, by its header: also inside gzip, whose first bytes are 1f 8b. */

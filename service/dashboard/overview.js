@@ -16,7 +16,7 @@ async function load(signal) {
   const found = [];
   for (const report of await completedReports(10)) {
     try {
-      found.push([report, await getJson(`/reports/${report.id}/summary`, { signal })]);
+      found.push([report, await getJson(`reports/${report.id}/summary`, { signal })]);
     } catch (problem) {
       if (problem.status !== 404) throw problem;
     }

@@ -12,7 +12,7 @@ const cache = new Map(); // of the reports that were read last
 export function reportTable(id) {
   let table = cache.get(id);
   if (!table) {
-    table = fetched(`/reports/${id}/csv`)
+    table = fetched(`reports/${id}/csv`)
       .then((response) => response.text())
       .then(parse);
     table.catch(() => cache.delete(id));

@@ -3,7 +3,7 @@
 import { fetched, follow, getJson, key, newestReports, save, startReport } from "./api.js";
 import { bytes, count, instant, percent, span } from "./format.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
-import { html, useEffect, useRef, useState } from "./htm_preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
 
 const SHOWN = 100;
 const ended = (report) => !["queued", "running"].includes(report.status);
@@ -12,6 +12,8 @@ export function Reports() {
   const { data, error, reload } = useLoaded(() => newestReports(SHOWN), []);
   const [reports, setReports] = useState(null);
   const [said, setSaid] = useState("");
+  const [asking, setAsking] = useState(null); // the report that is to be deleted, or not
+  const table = useRef();
   useEffect(() => data && setReports(data), [data]);
 
   const change = (report) =>
@@ -19,12 +21,21 @@ export function Reports() {
       const known = before.some(({ id }) => id === report.id);
       return known ? before.map((one) => (one.id === report.id ? report : one)) : [report, ...before];
     });
-  const remove = (id) => setReports((before) => before.filter((report) => report.id !== id));
+  /** Take a report out of the table; who was at it goes on at the one that is in its place then. */
+  const remove = (id) => {
+    const rows = [...table.current.tBodies[0].rows];
+    const at = reports.findIndex((report) => report.id === id);
+    const next = rows[at + 1] || rows[at - 1];
+    if (rows[at]?.contains(document.activeElement)) {
+      (next?.querySelector("button:not([hidden])") || document.getElementById("main")).focus();
+    }
+    setReports((before) => before.filter((report) => report.id !== id));
+  };
 
   return html`
     <h1>Reports</h1>
     <${Start} onStarted=${(report) => (setSaid("Report started."), change(report))} />
-    <p class="hidden" role="status">${said}</p>
+    <p class="said sub" role="status">${said}</p>
     ${error && html`<${Wrong} error=${error} retry=${reload} />`}
     ${!reports && !error && html`<${Loading} />`}
     ${reports && !reports.length && html`<p class="sub">No report yet.</p>`}
@@ -32,7 +43,7 @@ export function Reports() {
     reports.length > 0 &&
     html`
       <div class="scroll card" tabindex="0" role="region" aria-label="History of reports">
-        <table class="reports">
+        <table class="reports" ref=${table}>
           <thead>
             <tr>
               <th scope="col">Asked for</th><th scope="col">State</th><th scope="col">As of</th>
@@ -42,12 +53,13 @@ export function Reports() {
           </thead>
           <tbody>
             ${reports.map(
-              (report) => html`<${Report} key=${report.id} report=${report} onChange=${change} onRemove=${remove} onSay=${setSaid} />`,
+              (report) => html`<${Report} key=${report.id} report=${report} onChange=${change} onDelete=${setAsking} onSay=${setSaid} />`,
             )}
           </tbody>
         </table>
       </div>
     `}
+    ${asking && html`<${DeleteDialog} key=${asking.id} report=${asking} onClose=${() => setAsking(null)} onRemove=${remove} onSay=${setSaid} />`}
   `;
 }
 
@@ -102,14 +114,14 @@ function useLive(report, onChange, onSay) {
     if (over) return undefined;
     const abort = new AbortController();
     const look = async () => {
-      const now = await getJson(`/reports/${report.id}`, { signal: abort.signal });
+      const now = await getJson(`reports/${report.id}`, { signal: abort.signal });
       onChange(now);
       if (ended(now)) {
         onSay(`Report ${now.status}.`);
         abort.abort();
       }
     };
-    follow(`/reports/${report.id}/events`, {
+    follow(`reports/${report.id}/events`, {
       signal: abort.signal,
       onState: setState,
       onEvent: ({ data }) => {
@@ -143,26 +155,33 @@ const STATES = {
   expired: "Expired",
 };
 
-function Report({ report, onChange, onRemove, onSay }) {
+function Report({ report, onChange, onDelete, onSay }) {
   const connection = useLive(report, onChange, onSay);
   const [error, setError] = useState(null);
   const { progress } = report;
   const asked = instant(report.created_at);
+  const over = ended(report);
+  const [cancelButton, deleteButton] = [useRef(), useRef()];
+  // The one button takes the other's place: who was at that is at this then. Asked before it is
+  // hidden, for then the browser has taken the focus away.
+  const atCancel = cancelButton.current && document.activeElement === cancelButton.current;
+  useLayoutEffect(() => {
+    if (over && atCancel) deleteButton.current.focus();
+  }, [over]);
 
-  const act = async () => {
-    const over = ended(report);
+  const cancel = async () => {
     setError(null);
     try {
-      await fetched(report.links.self, { method: "DELETE" });
-      onSay(over ? "Report deleted." : "Report cancelled.");
-      if (over) {
-        onRemove(report.id);
+      onChange(await (await fetched(`reports/${report.id}/cancel`, { method: "POST" })).json());
+      onSay("Report cancelled.");
+    } catch (problem) {
+      if (problem.type !== "report-ended") {
+        setError(problem);
         return;
       }
-      onChange(await getJson(report.links.self));
-    } catch (problem) {
-      if (problem.status === 404) onRemove(report.id);
-      else setError(problem);
+      const now = await getJson(`reports/${report.id}`).catch(() => null);
+      if (now) onChange(now);
+      onSay(`Not cancelled: the report had ended before${now ? `, ${now.status}` : ""}.`);
     }
   };
 
@@ -187,11 +206,48 @@ function Report({ report, onChange, onRemove, onSay }) {
       <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
       <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>
       <td class="number">
-        <button type="button" class="quiet" onClick=${act} aria-label=${`${ended(report) ? "Delete" : "Cancel"} the report of ${asked}`}>
-          ${ended(report) ? "Delete" : "Cancel"}
-        </button>
+        <button ref=${cancelButton} type="button" class="quiet" hidden=${over} onClick=${cancel} aria-label=${`Cancel the report of ${asked}`}>Cancel</button>
+        <button ref=${deleteButton} type="button" class="quiet" hidden=${!over} onClick=${() => onDelete(report)} aria-label=${`Delete the report of ${asked}`}>Delete</button>
       </td>
     </tr>
+  `;
+}
+
+/** Asks before a report is deleted; its file cannot be had again. */
+function DeleteDialog({ report, onClose, onRemove, onSay }) {
+  const dialog = useRef();
+  const [error, setError] = useState(null);
+  const [busy, setBusy] = useState(false);
+  useEffect(() => dialog.current.showModal(), []);
+  const remove = async () => {
+    setBusy(true);
+    setError(null);
+    try {
+      await fetched(`reports/${report.id}`, { method: "DELETE" });
+      onSay("Report deleted.");
+    } catch (problem) {
+      if (problem.status !== 404) {
+        setError(problem);
+        setBusy(false);
+        return;
+      }
+      onSay("The report had been deleted before.");
+    }
+    dialog.current?.close(); // gives the focus back to the row's button, which goes on from there
+    onRemove(report.id);
+  };
+  return html`
+    <dialog ref=${dialog} aria-labelledby="delete-title" aria-describedby="delete-text" onClose=${onClose}>
+      <h2 id="delete-title">Delete this report?</h2>
+      <p id="delete-text">
+        The report of ${instant(report.created_at)}${report.status === "completed" ? ` and its CSV of ${bytes(report.file_size ?? 0)}` : ""} will be gone for good.
+      </p>
+      ${error && html`<${Wrong} error=${error} />`}
+      <div class="actions">
+        <button type="button" class="quiet" autofocus onClick=${() => dialog.current.close()}>Keep it</button>
+        <button type="button" class="main" disabled=${busy} onClick=${remove}>Delete</button>
+      </div>
+    </dialog>
   `;
 }
 
@@ -204,13 +260,13 @@ function Download({ report }) {
     event.preventDefault();
     setBusy(true);
     try {
-      save(`${report.id}.csv`, await (await fetched(report.links.csv)).blob());
+      save(`${report.id}.csv`, await (await fetched(`reports/${report.id}/csv`)).blob());
     } finally {
       setBusy(false);
     }
   };
   return html`
-    <a ref=${link} href=${report.links.csv} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
+    <a ref=${link} href=${`reports/${report.id}/csv`} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
     <span class="sub"> ${busy ? "loading…" : bytes(report.file_size ?? 0)}</span>
   `;
 }

@@ -50,7 +50,7 @@ export function Store({ id, query }) {
     <p class="sub">
       ${zone}${store.timezone ? "" : " (none was given: this is the default)"}${" · "}
       ${store.newest_poll
-        ? html`last polled ${instant(store.newest_poll.instant, zone)}, <strong>${store.newest_poll.status}</strong>`
+        ? html`last polled ${instant(store.newest_poll.timestamp_utc, zone)}, <strong>${store.newest_poll.status}</strong>`
         : "never polled"}
     </p>
     ${timeline
@@ -83,7 +83,7 @@ export function Store({ id, query }) {
 function daysOf(timeline, zone) {
   const [from, to] = [Date.parse(timeline.from), Date.parse(timeline.to)];
   const segments = timeline.segments.map(({ start, end, state }) => ({ start: Date.parse(start), end: Date.parse(end), state }));
-  const polls = timeline.polls.map(({ instant: at, status }) => ({ at: Date.parse(at), status }));
+  const polls = timeline.polls.map(({ timestamp_utc: at, status }) => ({ at: Date.parse(at), status }));
   return localDays(from, to, zone).map((day) => {
     const [start, end] = [Math.max(day.start, from), Math.min(day.end, to)];
     const parts = segments
@@ -259,8 +259,8 @@ function BusinessHours({ hours, zone }) {
             <table class="week">
               <tbody>
                 ${WEEKDAYS.map(
-                  (name, weekday) => html`
-                    <tr><th scope="row">${name}</th><td>${openOn(hours, weekday)}</td></tr>
+                  (name, day) => html`
+                    <tr><th scope="row">${name}</th><td>${openOn(hours, day)}</td></tr>
                   `,
                 )}
               </tbody>
@@ -271,10 +271,13 @@ function BusinessHours({ hours, zone }) {
   `;
 }
 
-function openOn(hours, weekday) {
-  const rows = hours.filter((row) => row.weekday === weekday);
+function openOn(hours, day) {
+  const rows = hours.filter((row) => row.day === day);
   if (!rows.length) return html`<span class="sub">closed</span>`;
-  return rows.map(({ start, end }) => html`<span class="hours-row">${openRow(start.replace(/:00$/, ""), end.replace(/:00$/, ""))}</span>`);
+  return rows.map(
+    ({ start_time_local: start, end_time_local: end }) =>
+      html`<span class="hours-row">${openRow(start.replace(/:00$/, ""), end.replace(/:00$/, ""))}</span>`,
+  );
 }
 
 function openRow(start, end) {

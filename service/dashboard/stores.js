@@ -69,7 +69,7 @@ async function loadZones(table, signal, tell) {
   let row = 0; // both lists have the order of ids, so the next store is mostly the next row
   let done = 0;
   let told = performance.now();
-  for await (const { items } of pages("/stores", ZONE_PAGE, { signal })) {
+  for await (const { items } of pages("stores", ZONE_PAGE, { signal })) {
     for (const { store_id: id, effective_timezone: zone } of items) {
       if (!place.has(zone)) place.set(zone, names.push(zone) - 1);
       if (table.ids[row] !== id) {

@@ -25,7 +25,7 @@ import httpx
 import psutil
 
 from compute.workers import Workers
-from service.feeds import ingest
+from service.feeds import FeedFile, ingest
 from service.made_up_feed import FeedFiles
 from service.pipeline import Progress, ReportOptions, write_report
 from tests.bench import stages, subject
@@ -172,7 +172,7 @@ def append(folder: Path, stores: int) -> None:
                 taken = []
                 for polls in subject.hourly_polls(ids, HOURS):
                     begin = time.perf_counter()
-                    await ingest(pool, workers, "polls", "an hour", _one(polls))
+                    await ingest(pool, workers, "polls", [FeedFile("", _one(polls))])
                     taken.append(time.perf_counter() - begin)
                 return taken
 

@@ -19,7 +19,7 @@ from compute.feed_rows import Feed, FeedRefused
 from compute.polls import pack_polls
 from compute.workers import Workers
 from service.database import open_pool
-from service.feeds import ingest_each
+from service.feeds import FeedFile, ingest_each
 from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
 from tests.bench.measure import console
 from tests.integration.service import Service
@@ -84,7 +84,7 @@ async def load(pool: asyncpg.Pool, workers: Workers, feed: FeedFiles) -> None:
 async def _load(
     pool: asyncpg.Pool, workers: Workers, files: FeedFiles, feeds: Sequence[Feed]
 ) -> None:
-    texts = [(feed, feed, _pieces(getattr(files, feed))) for feed in feeds]
+    texts = [(feed, [FeedFile(feed, _pieces(getattr(files, feed)))]) for feed in feeds]
     async for done in ingest_each(pool, workers, texts):
         if isinstance(done, FeedRefused):
             raise done

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from compute.axis import DAY_MS, Ints
 from compute.business_hours import BusinessTime, business_time, pack_weeks
 from compute.csv_rows import csv_rows
-from compute.feed_rows import FeedRows, parse_csv, read_header, zone_names
+from compute.feed_rows import FeedRows, parse_csv, read_header
 from compute.polls import WORD, merge_polls, observed_positions, pack_polls
 from compute.report_rows import Question, StoreBatch, report_rows
 from compute.uptime import Runs, Totals, observe, runs, totals
@@ -76,16 +76,18 @@ def _batch(question: Question, store: Ints, poll: Ints, feed: FeedFiles) -> Stor
     ids = store_ids(STORES).tolist()
     number = {store_id.decode(): place for place, store_id in enumerate(ids)}
 
-    def read(kind: Any, file: Path) -> tuple[Ints, Ints]:
-        rows = _parse(kind, file)
-        return np.array([number[name] for name in rows.store_ids])[rows.store], rows.value
+    def stores_of(rows: FeedRows) -> Ints:
+        return np.array([number[name] for name in rows.store_ids])[rows.store]
 
     weeks = [b""] * STORES
-    for place, week in zip(*pack_weeks(*read("business_hours", feed.business_hours)), strict=True):
+    hours, zones = (
+        _parse("business_hours", feed.business_hours),
+        _parse("timezones", feed.timezones),
+    )
+    for place, week in zip(*pack_weeks(stores_of(hours), hours.value), strict=True):
         weeks[place] = week
     zone = np.full(STORES, -1)
-    zoned, zone_of = read("timezones", feed.timezones)
-    zone[zoned] = zone_of
+    zone[stores_of(zones)] = zones.value
     first_day, last_day = question.days
     days = pack_polls(store, poll)
     bounds = pairwise([0, *np.cumsum(days.size).tolist()])
@@ -97,7 +99,7 @@ def _batch(question: Question, store: Ints, poll: Ints, feed: FeedFiles) -> Stor
         hours=b"".join(weeks),
         hours_rows=np.array([len(week) // 8 for week in weeks]),
         zone=zone,
-        zone_names=zone_names(),
+        zone_names=tuple(zones.names),
         polls=b"".join(row for row, keep in zip(packed, wanted, strict=True) if keep),
         poll_store=days.store[wanted],
         poll_day=days.day[wanted],
@@ -107,12 +109,12 @@ def _batch(question: Question, store: Ints, poll: Ints, feed: FeedFiles) -> Stor
 
 def _parse(kind: Any, file: Path) -> FeedRows:
     header, _, rows = file.read_bytes().partition(b"\n")
-    return parse_csv(kind, read_header(kind, header), rows, 2)
+    return parse_csv(kind, read_header(kind, "", header), rows, 2)
 
 
 def test_parse_polls(benchmark: BenchmarkFixture, feed: FeedFiles) -> None:
     header, _, rows = feed.polls.read_bytes().partition(b"\n")
-    parsed = benchmark(parse_csv, "polls", read_header("polls", header), rows, 2)
+    parsed = benchmark(parse_csv, "polls", read_header("polls", "", header), rows, 2)
     assert len(parsed.value) == rows.count(b"\n")
 
 

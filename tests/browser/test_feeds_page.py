@@ -6,7 +6,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Opener
 
-ZONES = b"store_id,timezone_str\nfeed-1,Europe/London\nfeed-2,Asia/Tokyo\n"
+ZONES = b"store_id,timezone\nfeed-1,Europe/London\nfeed-2,Asia/Tokyo\n"
 POLLS = b"store_id,status,timestamp_utc\nfeed-1,active,2024-03-01 10:00:00 UTC\n"
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
 

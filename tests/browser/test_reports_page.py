@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Opener, elsewhere
 from tests.browser.reports import completed_report
-from tests.integration.service import Service, polls_locked
+from tests.integration.service import Service, eventually, polls_locked
 
 
 def _newest(page: Page, state: str) -> None:
     expect(page.locator(".reports tbody tr").first.locator(".badge")).to_have_text(
         state, timeout=20_000
     )
+
+
+def _said(page: Page) -> Locator:
+    return page.locator(".said[role=status]")
 
 
 def test_a_report_that_is_started_runs_before_ones_eyes(
@@ -54,18 +59,81 @@ def test_progress_survives_a_lost_connection(open_page: Opener, module_database_
     _newest(page, "Completed")
 
 
-def test_a_report_is_cancelled_while_it_runs_and_deleted_when_it_is_over(
+def _delete_button(row: Locator) -> Locator:
+    return row.get_by_role("button", name="Delete the report")
+
+
+def test_a_report_is_cancelled_while_it_runs_and_the_focus_stays_with_it(
     open_page: Opener, module_database_url: str
 ) -> None:
     page = open_page("/#/reports")
     with elsewhere(polls_locked(module_database_url)):
         page.get_by_role("button", name="Start report").click()
         _newest(page, "Running")
-        rows = page.locator(".reports tbody tr").count()
-        page.get_by_role("button", name="Cancel the report").click()
+        row = page.locator(".reports tbody tr").first
+        expect(_delete_button(row)).to_be_hidden()
+        page.get_by_role("button", name="Cancel the report").focus()
+        page.keyboard.press("Enter")
         _newest(page, "Cancelled")
-    page.get_by_role("button", name="Delete the report").first.click()
-    expect(page.locator(".reports tbody tr")).to_have_count(rows - 1)
+        expect(_said(page)).to_have_text("Report cancelled.")
+        expect(_delete_button(row)).to_be_focused()
+        expect(page.get_by_role("button", name="Cancel the report")).to_have_count(0)
+
+
+def test_a_cancel_that_comes_too_late_deletes_nothing_and_says_so(
+    open_page: Opener, service: Service, module_database_url: str
+) -> None:
+    page = open_page("/#/reports")
+    with elsewhere(polls_locked(module_database_url)):
+        page.get_by_role("button", name="Start report").click()
+        _newest(page, "Running")
+        report = service.get("/reports?limit=1").json()["items"][0]
+        # The page hears no more of the report, as on a connection that is about to be found lost.
+        page.route("**/events", lambda route: route.abort())
+        page.reload()
+        _newest(page, "Running")
+    eventually(lambda: service.get(report["links"]["self"]).json()["status"] == "completed")
+    page.get_by_role("button", name="Cancel the report").click()
+    _newest(page, "Completed")
+    expect(_said(page)).to_contain_text("Not cancelled: the report had ended before, completed.")
+    expect(_delete_button(page.locator(".reports tbody tr").first)).to_be_focused()
+    assert service.get(report["links"]["csv"]).status_code == 200
+
+
+def test_a_report_is_deleted_only_when_that_is_meant(open_page: Opener, service: Service) -> None:
+    older, newer = completed_report(service), completed_report(service)
+    page = open_page("/#/reports")
+    rows = page.locator(".reports tbody tr")
+    first, before = rows.first, len(service.get("/reports?limit=1000").json()["items"])
+    dialog = page.get_by_role("dialog", name="Delete this report?")
+    for leave in ("Escape", "Enter"):  # which is on "Keep it"
+        _delete_button(first).focus()
+        page.keyboard.press("Enter")
+        expect(dialog).to_contain_text("its CSV")
+        expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+        page.keyboard.press(leave)
+        expect(dialog).to_have_count(0)
+        expect(_delete_button(first)).to_be_focused()
+    assert service.get(newer["links"]["csv"]).status_code == 200
+    page.keyboard.press("Enter")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(rows).to_have_count(before - 1)
+    expect(_said(page)).to_have_text("Report deleted.")
+    # The one that is in its place now.
+    expect(_delete_button(rows.first)).to_be_focused()
+    assert service.get(newer["links"]["self"]).status_code == 404
+    assert service.get(older["links"]["csv"]).status_code == 200
+
+
+def test_the_question_before_a_report_is_deleted_is_accessible(
+    open_page: Opener, service: Service
+) -> None:
+    completed_report(service)
+    page = open_page("/#/reports")
+    _delete_button(page.locator(".reports tbody tr").first).click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    found = Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
 
 
 def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The service, and a key for it, for clients that others made: generated ones and schemathesis."""
+"""The service, a key for it, and its document, for what others make of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.made_up_feed import FeedFiles, write_feed
-from tests.integration.service import Service, running_service, storewatch
+from tests.clients.tools import install_npm_packages
+from tests.conftest import new_database
+from tests.integration.service import Service, ingest, running_service, storewatch
 
 
 @pytest.fixture
@@ -26,3 +28,29 @@ def service(database_url: str, key: str, tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
     return write_feed(tmp_path_factory.mktemp("feed"), stores=24)
+
+
+@pytest.fixture(scope="session")
+def loaded_service(
+    postgres_server: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service with the feed and without a key, for all tests that only look at it."""
+    home = tmp_path_factory.mktemp("loaded")
+    with new_database(postgres_server) as url:
+        ingest(feed, database_url=url, home=home)
+        with running_service(url, home) as service:
+            yield service
+
+
+@pytest.fixture(scope="session")
+def document(loaded_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The OpenAPI document of the running service, as a file."""
+    file = tmp_path_factory.mktemp("document") / "openapi.json"
+    file.write_bytes(loaded_service.get("/schema/openapi.json").content)
+    return file
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The folder of npm's packages."""
+    return install_npm_packages()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.test_generated_clients import run
+from tests.clients.tools import run
 
 SERVICE = Path(__file__).parents[2] / "service"
 DASHBOARD, SCHEMA_PAGE = SERVICE / "dashboard" / "vendor", SERVICE / "api" / "schema_page"

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import httpx
@@ -224,11 +224,16 @@ def make_key(database_url: str | None, home: Path, *arguments: str) -> str:
 
 
 def problem(answer: httpx.Response) -> dict[str, Any]:
-    """The problem document of a response, which must be one, and must not tell internals."""
+    """The problem document of a response, which must be one, and must not tell internals.
+
+    Without `instance`, which must be the request's id.
+    """
     assert answer.headers["content-type"] == "application/problem+json"
     told: dict[str, Any] = answer.json()
     assert told["status"] == answer.status_code
     assert {"type", "title", "detail"} <= set(told)
+    prefix, asked = told.pop("instance").rsplit(":", 1)
+    assert (prefix, unquote(asked)) == ("urn:storewatch:request", answer.headers["x-request-id"])
     for internal in ("Traceback", "asyncpg", "select ", "insert ", ".py", "/tmp"):  # noqa: S108
         assert internal not in answer.text
     return told

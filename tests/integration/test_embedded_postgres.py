@@ -394,8 +394,9 @@ def test_data_of_another_major_version_are_refused(own_installation: Installatio
     first.end()
     (own_installation.place / "data" / "PG_VERSION").write_text("17\n")
     errors = own_installation.start().end()
-    assert "DatabaseUnavailable: PostgreSQL does not start" in errors
-    assert "initialized by PostgreSQL version 17" in errors
+    assert "are of PostgreSQL 17, and the installed programs are of PostgreSQL 18" in errors
+    assert "pg_dump --clean --if-exists --file storewatch.sql 'postgresql://" in errors
+    assert not own_installation.server_processes()
 
 
 def test_a_missing_wheel_says_what_to_install(

@@ -86,7 +86,7 @@ def test_every_form_of_a_feed_says_the_same(service: Service, form: str) -> None
     stores = service.get("/stores").json()["items"]
     assert [store["store_id"] for store in stores] == ["s1", "s2"]
     newest = service.get("/stores/s1").json()["newest_poll"]
-    assert newest == {"instant": "2023-01-22T12:09:39.388000Z", "status": "active"}
+    assert newest == {"timestamp_utc": "2023-01-22T12:09:39.388000Z", "status": "active"}
     assert counts(post(service, "/polls", TWO.replace("inactive", "active"))) == (2, 0, 1, 1)
 
 
@@ -96,14 +96,26 @@ def test_hours_and_zones_come_as_json_too(service: Service) -> None:
         {"store_id": "s1", "day": 6, "start_time_local": "00:00", "end_time_local": "24:00"},
     ]
     assert counts(service.ask("POST", "/business-hours", json=hours)) == (2, 1, 0, 0)
-    zones = [{"store_id": "s1", "timezone_str": "Asia/Tokyo"}]
+    zones = [{"store_id": "s1", "timezone": "Asia/Tokyo"}]
     assert counts(service.ask("POST", "/timezones", json=zones)) == (1, 1, 0, 0)
     store = service.get("/stores/s1").json()
     assert store["timezone"] == "Asia/Tokyo"
     assert store["business_hours"] == [
-        {"weekday": 0, "start": "09:00:00", "end": "17:30:00"},
-        {"weekday": 6, "start": "00:00:00", "end": "24:00:00"},
+        {"day": 0, "start_time_local": "09:00:00", "end_time_local": "17:30:00"},
+        {"day": 6, "start_time_local": "00:00:00", "end_time_local": "24:00:00"},
     ]
+
+
+def test_a_zone_may_go_by_its_former_name_and_is_refused_under_both(service: Service) -> None:
+    row = {"store_id": "former", "timezone_str": "Asia/Tokyo"}
+    assert counts(service.ask("POST", "/timezones", json=[row])) == (1, 1, 0, 0)
+    assert service.get("/stores/former").json()["timezone"] == "Asia/Tokyo"
+    for bad in ({**row, "timezone": "Asia/Tokyo"}, {"store_id": "former"}):
+        [error] = problem(service.ask("POST", "/timezones", json=[row, bad]))["errors"]
+        assert error["line"] == 2
+        assert "`timezone`" in error["problem"]
+    [error] = problem(service.ask("POST", "/timezones", json=[{**row, "zone": "UTC"}]))["errors"]
+    assert error["problem"].endswith("it has store_id, timezone, timezone_str")
 
 
 # What is refused.
@@ -116,8 +128,8 @@ def test_bad_rows_are_listed_the_first_twenty_and_counted_and_nothing_is_stored(
     answer = post(service, "/polls", TWO + bad)
     assert answer.status_code == 422
     told = problem(answer)
-    assert told["type"] == "urn:problem-type:storewatch:feed-refused"
-    assert told["detail"] == "30 rows are bad, the first 20 shown; nothing of the feed was stored."
+    assert told["type"] == "/problems/feed-refused"
+    assert told["detail"] == "30 faults, the first 20 shown; nothing of the feed was stored."
     assert told["count"] == 30
     assert [error["line"] for error in told["errors"]] == list(range(4, 24))
     assert told["errors"][0] == {
@@ -144,6 +156,7 @@ def test_bad_rows_of_json_are_named_by_their_place_and_nothing_is_stored(
     assert answer.status_code == 422
     told = problem(answer)
     assert told["count"] == 4
+    assert told["detail"] == "4 faults; nothing of the feed was stored."
     assert [(error["line"], error.get("column")) for error in told["errors"]] == [
         (3, "status"),
         (4, None),

@@ -1,14 +1,20 @@
 """API keys: made and revoked by command, asked of every request once there is one."""
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from service.database import migrate
+from service.keys import KeyRing, create_key
 from tests.integration.service import (
     Service,
     ask,
+    database_away,
     eventually,
     make_key,
     problem,
@@ -57,7 +63,7 @@ def test_without_a_key_nobody_else_is_served_through_this_machine(
     for path in ("/stores", "/trigger_report", "/metrics"):
         answer = service.get(path, headers=headers)
         assert answer.status_code == 403
-        assert problem(answer)["type"] == "urn:problem-type:storewatch:key-needed"
+        assert problem(answer)["type"] == "/problems/key-needed"
     assert service.get("/health/live", headers=headers).status_code == 200
 
 
@@ -112,7 +118,7 @@ def test_a_key_counts_in_a_running_service_and_when_revoked_no_more(
     assert revoked.returncode == 0
     eventually(lambda: service.get("/stores", headers=bearer(key)).status_code == 401)
     answer = service.get("/stores", headers=bearer(key))
-    assert problem(answer)["type"] == "urn:problem-type:storewatch:key-not-valid"
+    assert problem(answer)["type"] == "/problems/key-not-valid"
     # A service that once had a key does not open again.
     assert service.get("/stores").status_code == 401
 
@@ -132,7 +138,7 @@ def test_a_key_of_scope_read_changes_nothing(database_url: str, tmp_path: Path) 
         for method, path, body in changes:
             refused = service.ask(method, path, content=body, headers={**bearer(read), **JSON})
             assert refused.status_code == 403
-            assert problem(refused)["type"] == "urn:problem-type:storewatch:scope-too-small"
+            assert problem(refused)["type"] == "/problems/scope-too-small"
             assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
         assert ask(database_url, "select count(*) from store") == [(0,)]
         for method, path, body in changes:
@@ -162,6 +168,81 @@ def test_whatever_is_sent_as_a_key_must_be_one(
         # A proxy's own password is not ours to judge.
         sent = {"X-API-Key": key, "Authorization": "Basic dXNlcjpwYXNzd29yZA=="}
         assert service.get("/stores", headers=sent).status_code == 200
+
+
+# A key that was made just now, and one that never was.
+
+GUESSED = "sw_" + 43 * "A"
+
+
+def make_at_once(database_url: str, name: str) -> str:
+    """Make a key in less time than a command takes to start."""
+
+    async def run() -> str:
+        async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
+            return await create_key(pool, name, "read")
+
+    return asyncio.run(run())
+
+
+def test_a_new_key_is_valid_at_once(service: Service, database_url: str) -> None:
+    for name in ("one", "two", "three"):
+        key = make_at_once(database_url, name)
+        # Also the first one, and for whoever could not ask without.
+        asked = {**bearer(key), "X-Forwarded-For": "203.0.113.7"}
+        assert service.get("/stores", headers=asked).status_code == 200
+        assert service.get("/stores", headers=bearer(GUESSED)).status_code == 401
+        assert service.get("/stores").status_code == 401
+
+
+def test_who_guesses_makes_few_queries_and_one_for_all_who_wait(database_url: str) -> None:
+    asked: list[str] = []
+
+    async def count(connection: asyncpg.Connection) -> None:
+        def note(query: asyncpg.connection.LoggedQuery) -> None:
+            if "from api_key" in query.query:
+                asked.append(query.query)
+
+        connection.add_query_logger(note)
+
+    async def run() -> None:
+        async with (
+            asyncpg.create_pool(database_url, min_size=1) as before,
+            before.acquire() as connection,
+        ):
+            await migrate(connection)
+            key = await create_key(before, "ops", "read")
+        async with asyncpg.create_pool(database_url, min_size=1, init=count) as pool:
+            ring = KeyRing(pool)
+            assert await ring.find(key)
+            asked.clear()
+            begin = time.monotonic()
+            for _ in range(3):
+                guesses = [f"sw_{number:043}" for number in range(200)]
+                assert await asyncio.gather(*map(ring.find, guesses)) == [None] * 200
+            seconds = time.monotonic() - begin
+            assert 3 <= len(asked) <= seconds / 0.2 + 1
+            asked.clear()
+            for malformed in ("", "sw_", "x", GUESSED + "A", GUESSED[:-1], GUESSED[:-1] + "é", "ü"):
+                assert await ring.find(malformed) is None
+            assert asked == []
+
+    asyncio.run(run())
+
+
+def test_while_the_database_is_away_keys_are_as_they_were_and_others_cannot_be_told(
+    database_url: str, postgres_server: str, tmp_path: Path
+) -> None:
+    key = make_key(database_url, tmp_path, "ops")
+    with running_service(database_url, tmp_path) as service:
+        assert service.get("/metrics", headers=bearer(key)).status_code == 200
+        with database_away(database_url, postgres_server):
+            assert service.get("/metrics", headers=bearer(key)).status_code == 200
+            assert service.get("/metrics", headers=bearer(GUESSED)).status_code == 503
+            assert service.get("/metrics", headers=bearer("sw_wrong")).status_code == 401
+            assert service.get("/metrics").status_code == 401
+        eventually(lambda: service.get("/stores", headers=bearer(GUESSED)).status_code == 401)
+        assert service.get("/stores", headers=bearer(key)).status_code == 200
 
 
 # The commands.

@@ -124,12 +124,80 @@ def test_what_may_be_null_is_said_by_its_type(document: Any) -> None:
     assert set(availability["required"]) == set(availability["properties"])
 
 
+def parts(part: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every object of the document, and where it stands."""
+    if isinstance(part, dict):
+        yield place, part
+        for name, value in part.items():
+            yield from parts(value, f"{place}/{name}")
+    elif isinstance(part, list):
+        for number, value in enumerate(part):
+            yield from parts(value, f"{place}/{number}")
+
+
+def test_a_choice_of_values_stands_in_a_component_of_its_own(document: Any) -> None:
+    choices = {place for place, part in parts(document) if len(part.get("enum", ())) > 1}
+    components = {f"/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert {"ReportStatus", "PollStatus", "Interpolation"} <= {
+        place.rpartition("/")[2] for place in choices
+    }
+    assert choices <= components
+
+
+def test_answers_are_open_to_further_values_and_requests_are_not(
+    document: Any, operations: dict[str, tuple[str, Any]]
+) -> None:
+    schemas = document["components"]["schemas"]
+
+    def enumerations(part: Any) -> set[str]:
+        """Those that a part of the document leads to."""
+        names = {reference.rpartition("/")[2] for reference in references(part)}
+        deeper = (enumerations(schemas[name]) for name in names)
+        return {name for name in names if "enum" in schemas[name]}.union(*deeper)
+
+    told = [operation for _, operation in operations.values()]
+    requests = [[one.get("parameters", []), one.get("requestBody", {})] for one in told]
+    asked = enumerations(requests)
+    answered = enumerations([operation["responses"] for operation in told])
+    assert asked == {"Interpolation", "PollStatus"}
+    assert answered == {name for name, schema in schemas.items() if "enum" in schema}
+    for name in answered:
+        text = schemas[name]["description"]
+        assert "Later versions may answer with further values" in text
+        assert ("A request takes no value but these." in text) == (name in asked)
+
+
+def test_every_member_parameter_and_header_is_described(document: Any) -> None:
+    found = [
+        (place, part)
+        for place, part in parts(document)
+        if place.split("/")[-2:-1] in (["properties"], ["parameters"], ["headers"])
+    ]
+    assert len(found) > 100
+    assert [place for place, part in found if not part.get("description", "").strip()] == []
+
+
+def test_one_thing_has_one_name(document: Any) -> None:
+    names = {
+        place.rpartition("/")[2]
+        for place, _ in parts(document)
+        if place.rpartition("/")[0].endswith("/properties")
+    }
+    assert {"day", "start_time_local", "end_time_local", "timestamp_utc", "timezone"} <= names
+    assert not {"weekday", "instant"} & names
+    schemas = document["components"]["schemas"]
+    assert schemas["TimezoneRow"]["properties"]["timezone_str"]["deprecated"]
+    gaps = [part for place, part in parts(document) if place.endswith("/properties/max_gap")]
+    assert {gap["type"] for gap in gaps} == {"string"}
+
+
 def test_options_tells_all_methods_of_a_path_that_the_document_has(
     service: Service, document: Any
 ) -> None:
     for path, methods in document["paths"].items():
         allowed = service.ask("OPTIONS", re.sub("{.*?}", str(uuid4()), path)).headers["allow"]
-        assert set(allowed.split(", ")) == {"OPTIONS", *(method.upper() for method in methods)}
+        known = {"OPTIONS", *(method.upper() for method in methods)}
+        assert set(allowed.split(", ")) == known | ({"HEAD"} if "GET" in known else set())
 
 
 def test_the_page_and_all_that_it_loads_come_from_the_service(service: Service) -> None:
@@ -141,13 +209,15 @@ def test_the_page_and_all_that_it_loads_come_from_the_service(service: Service) 
     own = [link for link in loaded if not link.startswith("data:")]
     assert len(own) >= 4
     for link in own:
-        assert link.startswith("/schema/")
-        asset = service.get(link, headers={"Accept-Encoding": "identity"})
+        path = urljoin("/schema", link)
+        assert path.startswith("/schema/")
+        asset = service.get(path, headers={"Accept-Encoding": "identity"})
         assert asset.status_code == 200
-        assert urljoin("/schema/", link) == link
     script = service.get("/schema/page.js").text
-    assert '"/schema/openapi.json"' in script
+    assert '"schema/openapi.json"' in script
     assert "http" not in script
+    slash = service.get("/schema/")  # from where those references would lead elsewhere
+    assert (slash.status_code, slash.headers["location"]) == (308, "/schema")
 
 
 def test_assets_are_packed_for_those_who_take_gzip(service: Service) -> None:

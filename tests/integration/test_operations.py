@@ -149,7 +149,7 @@ def test_it_stops_although_a_request_never_ends_and_a_report_runs(
         service.stop()
         answer = connection.recv(10_000).decode()
     assert answer.startswith("HTTP/1.1 503 ")
-    assert "urn:problem-type:storewatch:stopping" in answer
+    assert "/problems/stopping" in answer
     assert "Traceback" not in service.log
     assert "handed back to the queue" in service.log
     eventually(lambda: not any(map(is_alive, children)))

@@ -15,7 +15,7 @@ from tests.integration.service import (
     running_service,
 )
 
-KIND = "urn:problem-type:storewatch:"
+KIND = "/problems/"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_an_unknown_path_is_not_found(service: Service, path: str) -> None:
     assert answer.status_code == 404
     assert problem(answer) == {
         "type": f"{KIND}not-found",
-        "title": "Not Found",
+        "title": "Not found",
         "status": 404,
         "detail": "There is nothing at this path.",
     }
@@ -55,7 +55,7 @@ def test_an_unknown_path_is_not_found(service: Service, path: str) -> None:
         ("POST", "/stores", "GET"),
         ("GET", "/polls", "POST"),
         ("DELETE", "/stores/a", "GET"),
-        ("GET", "/stores/a/timezone", "PUT"),
+        ("DELETE", "/stores/a/timezone", "PUT"),
         ("POST", "/trigger_report", "GET"),
         ("POST", "/health/live", "GET"),
     ],
@@ -84,6 +84,11 @@ def test_a_value_that_cannot_be_is_named_by_the_part_of_the_request(service: Ser
     assert answer.status_code == 422
     [error] = problem(answer)["errors"]
     assert error["source"] == "body"
+    assert error["problem"] == "Object contains unknown field `zone`; it has timezone"
+    of_version_0_1 = [{"weekday": 0, "start": "09:00", "end": "17:00"}]
+    answer = service.ask("PUT", "/stores/a/business-hours", json=of_version_0_1)
+    assert answer.status_code == 422
+    assert "it has day, start_time_local, end_time_local" in problem(answer)["detail"]
     answer = service.get("/stores/a/timeline?interpolation=linear&max_gap=soon")
     fields = [error["field"] for error in problem(answer)["errors"]]
     assert sorted(fields) == ["interpolation", "max_gap"]
@@ -100,7 +105,9 @@ def test_a_body_that_cannot_be_read_is_a_bad_request(service: Service) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
-    large = json.dumps([{"weekday": 0, "start": "09:00", "end": "17:00"}] * 250_000)
+    large = json.dumps(
+        [{"day": 0, "start_time_local": "09:00", "end_time_local": "17:00"}] * 250_000
+    )
     answer = service.ask("PUT", "/stores/a/business-hours", content=large)
     assert answer.status_code == 413
     assert problem(answer)["type"] == f"{KIND}request-entity-too-large"
@@ -115,7 +122,7 @@ def test_what_nobody_expected_is_told_to_the_log_and_not_to_the_client(
         assert answer.status_code == 500
         assert problem(answer) == {
             "type": f"{KIND}internal-server-error",
-            "title": "Internal Server Error",
+            "title": "Internal server error",
             "status": 500,
             "detail": "The service failed. Its log tells more under the X-Request-ID.",
         }

@@ -82,4 +82,4 @@ def test_where_nothing_is_known_availability_is_null_not_0(service: Service) -> 
 def test_a_report_that_there_is_not_has_none(service: Service) -> None:
     answer = service.get(f"/reports/{uuid4()}/summary")
     assert answer.status_code == 404
-    assert problem(answer)["type"].endswith(":summary-not-found")
+    assert problem(answer)["type"].endswith("/summary-not-found")

@@ -1,4 +1,4 @@
-"""Reports as a resource: asked for, listed, followed, fetched, cancelled, deleted, expired."""
+"""Reports as a resource: asked for, followed, fetched, expired."""
 
 import gzip
 import hashlib
@@ -10,12 +10,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.integration.reports import completed, create
 from tests.integration.service import (
     Service,
     add_many_stores,
-    ask,
     eventually,
-    freeze_workers,
     many_stores_report,
     polls_locked,
     problem,
@@ -30,19 +29,6 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
     add_many_stores(database_url, STORES)
     with running_service(database_url, tmp_path) as service:
         yield service
-
-
-def create(service: Service, body: object = None, **headers: str) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return service.ask("POST", "/reports", json=body, headers=named)
-
-
-def completed(service: Service, body: object = None) -> str:
-    """Ask for a report and wait for it; its path."""
-    path: str = create(service, body).headers["Location"]
-    eventually(lambda: service.get(path).json()["status"] not in ("queued", "running"))
-    assert service.get(path).json()["status"] == "completed"
-    return path
 
 
 def test_a_report_is_accepted_and_tells_where_it_is_and_how_far(service: Service) -> None:
@@ -66,6 +52,8 @@ def test_a_report_is_accepted_and_tells_where_it_is_and_how_far(service: Service
         "interpolation": "nearest",
         "max_gap": "24h",
         "include_unknown": False,
+        "escape_formulas": False,
+        "named_stores": None,
         "stores": None,
     }
     assert report["seconds"] > 0
@@ -89,6 +77,8 @@ def test_what_is_asked_for_is_what_is_computed(service: Service) -> None:
         "interpolation": "previous",
         "max_gap": "1h30m",
         "include_unknown": True,
+        "escape_formulas": False,
+        "named_stores": 2,
         "stores": ["store-000002", "store-000007"],
     }
     # The poll comes at the end of every window: `previous` has it speak for nothing before.
@@ -121,33 +111,6 @@ def test_a_report_that_cannot_be_is_refused_with_a_reason(
     assert service.get("/reports").json()["items"] == []
 
 
-def test_the_same_idempotency_key_gives_the_first_report(service: Service) -> None:
-    first = create(service, {"max_gap": "2h"}, Idempotency_Key="one")
-    again = create(service, {"max_gap": "120m"}, Idempotency_Key="one")
-    other = create(service, {"max_gap": "2h"}, Idempotency_Key="two")
-    assert first.json()["id"] == again.json()["id"] != other.json()["id"]
-    assert again.status_code == 202
-    refused = create(service, {"max_gap": "3h"}, Idempotency_Key="one")
-    assert refused.status_code == 422
-    assert problem(refused)["type"].endswith(":idempotency-key-reused")
-    assert len(service.get("/reports").json()["items"]) == 2
-
-
-def test_reports_are_listed_newest_first_a_page_at_a_time(service: Service) -> None:
-    made = [create(service).json()["id"] for _ in range(5)]
-    path, listed, pages = "/reports?limit=2", [], 0
-    while path:
-        answer = service.get(path)
-        listed += [report["id"] for report in answer.json()["items"]]
-        pages += 1
-        link = answer.links.get("next")
-        path = link["url"] if link else ""
-        assert (answer.json()["next_cursor"] is None) == (not path)
-    assert listed == made[::-1]
-    assert pages == 3
-    assert service.get("/reports?cursor=bm9uc2Vuc2U").status_code == 422
-
-
 def test_a_full_queue_says_when_to_come_back(database_url: str, tmp_path: Path) -> None:
     add_many_stores(database_url, 10)
     limits = {"STOREWATCH_QUEUED_REPORTS": "2", "STOREWATCH_CONCURRENT_REPORTS": "1"}
@@ -159,7 +122,7 @@ def test_a_full_queue_says_when_to_come_back(database_url: str, tmp_path: Path) 
         eventually(lambda: service.get(path).json()["status"] == "running")
         assert [create(service).status_code for _ in range(3)] == [202, 202, 429]
         refused = create(service)
-        assert problem(refused)["type"].endswith(":queue-full")
+        assert problem(refused)["type"].endswith("/queue-full")
         assert int(refused.headers["Retry-After"]) > 0
         assert service.get("/trigger_report").status_code == 429
         assert create(service, Idempotency_Key="first").status_code == 202
@@ -276,43 +239,6 @@ def test_a_report_whose_time_is_over_expires(database_url: str, tmp_path: Path) 
         eventually(lambda: service.get(path).json()["status"] == "expired")
         gone = service.get(f"{path}/csv")
         assert gone.status_code == 410
-        assert problem(gone)["type"].endswith(":report-expired")
+        assert problem(gone)["type"].endswith("/report-expired")
         assert service.files() == []
         assert service.status(path.removeprefix("/reports/")) == "Not Found"
-
-
-def test_a_finished_report_is_deleted_with_its_file(service: Service) -> None:
-    path = completed(service)
-    deleted = service.ask("DELETE", path)
-    assert (deleted.status_code, deleted.content) == (204, b"")
-    assert service.get(path).status_code == 404
-    assert service.files() == []
-    assert service.ask("DELETE", path).status_code == 404
-
-
-def test_a_report_that_waits_is_cancelled(database_url: str, tmp_path: Path) -> None:
-    add_many_stores(database_url, 10)
-    one = {"STOREWATCH_CONCURRENT_REPORTS": "1"}
-    with running_service(database_url, tmp_path, **one) as service, polls_locked(database_url):
-        running, waiting = (create(service).headers["Location"] for _ in range(2))
-        eventually(lambda: service.get(running).json()["status"] == "running")
-        assert service.ask("DELETE", waiting).status_code == 204
-        assert service.get(waiting).json()["status"] == "cancelled"
-        assert service.status(waiting.removeprefix("/reports/")) == "Failed"
-
-
-def test_a_report_that_runs_is_cancelled_and_its_places_are_free_for_the_next(
-    database_url: str, tmp_path: Path
-) -> None:
-    add_many_stores(database_url, 40_000)
-    with running_service(database_url, tmp_path, STOREWATCH_WORKERS="2") as service:
-        report_id, workers = freeze_workers(service, 2)
-        assert service.ask("DELETE", f"/reports/{report_id}").status_code == 204
-        eventually(lambda: service.files() == [])
-        for worker in workers:
-            worker.resume()
-        assert service.get(f"/reports/{report_id}").json()["status"] == "cancelled"
-        assert service.report() == many_stores_report(range(1, 40_001))
-        assert ask(database_url, "select state from report where id = $1::uuid", report_id) == [
-            ("cancelled",)
-        ]

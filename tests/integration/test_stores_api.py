@@ -20,7 +20,7 @@ from tests.integration.service import (
     running_service,
 )
 
-INVALID = "urn:problem-type:storewatch:invalid-request"
+INVALID = "/problems/invalid-request"
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 #: Seconds of the unit of each window's columns.
 UNITS = {"hour": 60, "day": 3600, "week": 3600}
@@ -110,7 +110,9 @@ def test_segments_of_the_timeline_add_up_to_the_availability_exactly(
 def test_shares_are_of_business_time_and_null_where_there_is_none(service: Service) -> None:
     store = "/stores/shares"
     service.ask(
-        "PUT", f"{store}/business-hours", json=[{"weekday": 0, "start": "09:00", "end": "12:00"}]
+        "PUT",
+        f"{store}/business-hours",
+        json=[{"day": 0, "start_time_local": "09:00", "end_time_local": "12:00"}],
     )
     service.ask("PUT", f"{store}/timezone", json={"timezone": "UTC"})
     polls = [
@@ -153,7 +155,7 @@ def test_a_window_left_out_is_the_week_before_the_newest_poll(
     found = answered(service, f"/stores/{store}/availability")
     assert datetime.fromisoformat(found["to"]) == as_of
     assert datetime.fromisoformat(found["from"]) == as_of - timedelta(days=7)
-    assert (found["interpolation"], found["max_gap"]) == ("nearest", 86_400.0)
+    assert (found["interpolation"], found["max_gap"]) == ("nearest", "24h")
 
 
 @pytest.mark.parametrize("resource", ["availability", "timeline"])
@@ -177,7 +179,7 @@ def test_without_polls_a_window_needs_an_end(database_url: str, tmp_path: Path) 
         service.ask("PUT", "/stores/s1/timezone", json={"timezone": "UTC"})
         answer = service.get("/stores/s1/availability")
         assert answer.status_code == 409
-        assert problem(answer)["type"] == "urn:problem-type:storewatch:no-polls"
+        assert problem(answer)["type"] == "/problems/no-polls"
         found = answered(service, "/stores/s1/availability", to="2023-01-23T00:00:00Z")
         assert found["unknown"] == 7 * 86_400
 
@@ -186,7 +188,7 @@ def test_a_store_that_no_feed_named_is_not_found(service: Service) -> None:
     for path in ("/stores/nobody", "/stores/nobody/availability", "/stores/nobody/timeline"):
         answer = service.get(path)
         assert answer.status_code == 404
-        assert problem(answer)["type"] == "urn:problem-type:storewatch:store-not-found"
+        assert problem(answer)["type"] == "/problems/store-not-found"
 
 
 # Lists.
@@ -251,9 +253,9 @@ def test_what_is_no_page_is_refused(service: Service) -> None:
 # One store.
 
 HOURS = [
-    {"weekday": 0, "start": "09:00:00", "end": "17:30:00"},
-    {"weekday": 4, "start": "22:00:00", "end": "02:00:00"},
-    {"weekday": 5, "start": "00:00:00", "end": "24:00:00"},
+    {"day": 0, "start_time_local": "09:00:00", "end_time_local": "17:30:00"},
+    {"day": 4, "start_time_local": "22:00:00", "end_time_local": "02:00:00"},
+    {"day": 5, "start_time_local": "00:00:00", "end_time_local": "24:00:00"},
 ]
 
 
@@ -290,10 +292,26 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         ("timezone", {"timezone": 5}, None),
         ("timezone", {}, None),
         ("timezone", {"timezone": "UTC", "more": 1}, None),
-        ("business-hours", [{"weekday": 0, "start": "9", "end": "17:00"}], "start"),
-        ("business-hours", [{"weekday": 0, "start": "09:00", "end": "24:01"}], "end"),
-        ("business-hours", [{"weekday": 7, "start": "09:00", "end": "17:00"}], None),
-        ("business-hours", [{"weekday": "0", "start": "09:00", "end": "17:00"}], None),
+        (
+            "business-hours",
+            [{"day": 0, "start_time_local": "9", "end_time_local": "17:00"}],
+            "start_time_local",
+        ),
+        (
+            "business-hours",
+            [{"day": 0, "start_time_local": "09:00", "end_time_local": "24:01"}],
+            "end_time_local",
+        ),
+        (
+            "business-hours",
+            [{"day": 7, "start_time_local": "09:00", "end_time_local": "17:00"}],
+            None,
+        ),
+        (
+            "business-hours",
+            [{"day": "0", "start_time_local": "09:00", "end_time_local": "17:00"}],
+            None,
+        ),
         ("business-hours", HOURS * 334, None),
         ("business-hours", {}, None),
     ],
@@ -317,5 +335,7 @@ def test_the_newest_poll_is_told(service: Service, feed: FeedFiles) -> None:
     store = next(store for store in read_stores(feed) if store.polls)
     instant, active = max(store.polls)
     found = answered(service, f"/stores/{quote(store.store_id, safe='')}")
-    assert datetime.fromisoformat(found["newest_poll"]["instant"]).timestamp() * 1000 == instant
+    assert (
+        datetime.fromisoformat(found["newest_poll"]["timestamp_utc"]).timestamp() * 1000 == instant
+    )
     assert found["newest_poll"]["status"] == ("active" if active else "inactive")

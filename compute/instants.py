@@ -1,0 +1,68 @@
+"""Instants as text → milliseconds since 1970-01-01 UTC, for feeds, requests and commands alike.
+
+    YYYY-MM-DD, one space or T, hh:mm, then if wanted :ss, and after these .f with any digits;
+    at last nothing or ` UTC` or Z, which all mean UTC, or an offset ±hh:mm, ±hhmm or ±hh
+
+T and Z may be small letters. What is finer than a millisecond is cut, not rounded.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+#: The last millisecond of the year 9998.
+LATEST_MS = 253_370_764_799_999
+
+_FORM = re.compile(
+    "([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.]([0-9]+))?)?"
+    "(?: UTC|[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
+)
+_DAY_MS = 86_400_000
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+
+
+def parse_instant(text: str) -> int:
+    """Milliseconds since 1970-01-01 UTC of an instant as the module describes it, cut.
+
+    Raises:
+        ValueError: it is none, or before 1970 or after 9998; the text says so of the value
+    """
+    try:
+        milliseconds = _milliseconds(text)
+    except ValueError:
+        raise ValueError(
+            "is not an instant such as 2023-01-22 12:09:39.388884 UTC or 2023-01-22T12:09:39Z"
+        ) from None
+    if not 0 <= milliseconds <= LATEST_MS:
+        raise ValueError("is before 1970 or after 9998")
+    return milliseconds
+
+
+def instant_of(milliseconds: int) -> datetime:
+    """An instant of milliseconds since 1970-01-01 UTC."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def _milliseconds(text: str) -> int:
+    form = _FORM.fullmatch(text)
+    if form is None:
+        raise ValueError
+    day, hours, minutes, seconds, fraction, sign, offset_hours, offset_minutes = form.groups()
+    hour, minute, second = int(hours), int(minutes), int(seconds or 0)
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError
+    milliseconds = _midnight(day) + ((hour * 60 + minute) * 60 + second) * 1000
+    if fraction:
+        milliseconds += int(fraction[:3].ljust(3, "0"))
+    if sign:
+        hour, minute = int(offset_hours), int(offset_minutes or 0)
+        if hour > 23 or minute > 59:
+            raise ValueError
+        offset = (hour * 60 + minute) * 60_000
+        milliseconds += offset if sign == "-" else -offset
+    return milliseconds
+
+
+@lru_cache(maxsize=4096)  # a feed has many polls of each day
+def _midnight(day: str) -> int:
+    return (date.fromisoformat(day).toordinal() - _EPOCH_ORDINAL) * _DAY_MS

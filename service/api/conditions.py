@@ -1,0 +1,82 @@
+"""Conditional requests (RFC 9110 §13): entity tags, and what a request makes depend on them."""
+
+from hashlib import sha256
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from werkzeug.http import parse_etags
+
+from service.api.problems import Problem
+
+#: `If-Match` of a request that writes; the parameter's default is None.
+IfMatch: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        header="If-Match",
+        description="Write only if what is to be replaced has one of these ETags; `*`: if there is "
+        "such a store. Else 412.",
+    ),
+]
+#: `If-None-Match` of a request that writes; the parameter's default is None.
+IfNoneMatch: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        header="If-None-Match",
+        description="Write only if there is no such store yet: `*`. Else 412.",
+    ),
+]
+#: `If-None-Match` of a request that reads; the parameter's default is None.
+IfChanged: TypeAlias = Annotated[
+    str | None,
+    Parameter(header="If-None-Match", description="ETags of what is known already: 304."),
+]
+#: What OpenAPI says of the header that goes with a tag.
+ETAG = ResponseHeader(
+    name="ETag",
+    documentation_only=True,
+    description="Of this version: for `If-None-Match`, and for `If-Match` of a PUT.",
+)
+#: What OpenAPI says of the answer to who knows it already.
+NOT_MODIFIED = {304: ResponseSpec(None, description="`If-None-Match` names it: it is known.")}
+
+
+def tag_of(shown: Any) -> str:
+    """The strong tag of what is shown, which changes with every byte of it; without its quotes."""
+    return sha256(msgspec.json.encode(shown)).hexdigest()[:32]
+
+
+def is_known(if_none_match: str | None, tag: str) -> bool:
+    """Whether a client that reads says that it has what has this tag, given without its quotes."""
+    return parse_etags(if_none_match).contains_weak(tag)
+
+
+def check_preconditions(
+    if_match: str | None, if_none_match: str | None, tag: str | None, also: str | None = None
+) -> None:
+    """Let a request write, or not.
+
+    Args:
+        if_match: the header, if it was sent
+        if_none_match: the header, if it was sent
+        tag: of what would be replaced, without its quotes; None: there is nothing
+        also: the tag of a whole that it is a part of, which If-Match may name as well
+
+    Raises:
+        Problem: what it makes the write depend on does not hold (412)
+    """
+    headers = {} if tag is None else {"ETag": f'"{tag}"'}
+    problem = None
+    if if_match is not None:
+        wanted = parse_etags(if_match)  # `contains` leaves weak tags out, as it has to here
+        if tag is None:
+            problem = "If-Match: there is no such store, so nothing to match"
+        elif not (wanted.contains(tag) or (also is not None and wanted.contains(also))):
+            problem = "If-Match: it is another version now, whose ETag comes with this answer"
+    if tag is not None and is_known(if_none_match, tag):
+        problem = "If-None-Match: there is such a store already"
+    if problem is not None:
+        text = f"{problem}. Nothing was written."
+        raise Problem(412, text, slug="precondition-failed", headers=headers)

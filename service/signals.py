@@ -1,0 +1,88 @@
+"""How a command ends when it is told to: by Ctrl-C, SIGTERM, or SIGHUP when its terminal closes.
+
+What runs is cancelled and cleans up behind itself: files, workers, the private PostgreSQL. Then the
+process ends by that very signal, as those who started it expect: a shell's status is 128 and the
+signal's number, and a shell's loop over files ends with it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import asyncio
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TIDY_SECONDS = 1
+
+
+class Ending:
+    """Ends a process in order, however often it is told to end."""
+
+    def __init__(self) -> None:
+        self._told: signal.Signals | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    def listen(self) -> None:
+        """Take the signals from now on; while nothing runs, they end the process at once."""
+        for number in _ENDING:
+            # Ignored for us by `nohup`, or by a shell that runs us in the background: so it stays.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._take)
+
+    def leave(self) -> None:
+        """Leave the signals to others, who find what a process finds that is just started."""
+        for number in _ENDING:
+            if signal.getsignal(number) == self._take:
+                signal.signal(number, signal.SIG_DFL)
+
+    def run(self, main: Coroutine[None, None, None]) -> None:
+        """Run to its end what has to be cleaned up, cancelled when the process is told to end."""
+        import asyncio
+
+        async def noted() -> None:
+            self._running = asyncio.current_task()
+            await main
+
+        with asyncio.Runner() as runner:
+            try:
+                runner.run(noted())
+            finally:
+                self._running = None
+                # At once: a thread that reads or writes may hang for as long as its other side.
+                if self._told:
+                    _end_by(self._told)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._told = self._told or signal.Signals(number)
+        if self._running is None:
+            _end_by(self._told)
+        # Again each time: who tells it twice does not want to wait for what the cleaning waits for.
+        self._running.get_loop().call_soon_threadsafe(self._running.cancel)
+
+
+def _end_by(told: signal.Signals) -> NoReturn:
+    if "multiprocessing.util" in sys.modules:
+        tidying = threading.Thread(target=_tidy, daemon=True)
+        tidying.start()
+        tidying.join(_TIDY_SECONDS)
+    if told is signal.SIGINT:
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\rInterrupted.\n" if os.isatty(2) else b"Interrupted.\n")
+    signal.signal(told, signal.SIG_DFL)
+    signal.raise_signal(told)
+    os._exit(128 + told)  # the first process of a container does not die of it
+
+
+def _tidy() -> None:
+    # What `multiprocessing` does when Python ends: its semaphores and its socket have names.
+    from multiprocessing import active_children, util
+
+    for hanging in active_children():
+        hanging.kill()
+    util._exit_function()  # type: ignore[attr-defined]

@@ -1,0 +1,171 @@
+"""A row of a feed means the same whatever its form, its neighbours and its place are."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compute.feed_rows import Feed, FeedRows, parse_columns, parse_csv, read_header
+from compute.instants import parse_instant
+
+HEADERS: dict[Feed, str] = {
+    "polls": "store_id,status,timestamp_utc",
+    "business_hours": "store_id,day,start_time_local,end_time_local",
+    "timezones": "store_id,timezone_str",
+}
+LATEST = parse_instant("2030-01-01T00:00:00Z")
+
+# What no row holds where rows are told apart by commas and line ends alone.
+PLAIN = st.text(st.characters(exclude_characters='",\r\n', exclude_categories=["Cs"]), max_size=8)
+IDS = st.sampled_from(
+    ["s", "12345678", "store-9", " s", "s\xa0", "\u2003s", "", ".", "..", "*", "...", "a\0b", "ü"]
+) | PLAIN  # fmt: skip
+DAYS = st.datetimes(datetime(1969, 12, 30), datetime(2031, 1, 1))
+ODD_INSTANTS = [
+    "2023-01-22 12:09:39. UTC",
+    "2023-01-22 12:09:39:5",
+    "2023-W04 12:00",
+    "2023-01-22 12:09:39 -06:00 UTC",
+    "2023-01-22 12:09:39Z\0",
+    "2023-01-22 12:09:39.1234567Z",
+    "2023-01-22 12:09:39-06",
+    "2023-01-22t12:09z",
+    "2261-01-01 00:00:00 UTC",
+    "20230122T120939Z",
+]
+INSTANTS = (
+    st.builds(
+        lambda instant, separator, end: f"{instant.isoformat(separator)}{end}",
+        DAYS,
+        st.sampled_from(" T"),
+        st.sampled_from([" UTC", "Z", "", "+01:00"]),
+    )
+    | st.sampled_from(ODD_INSTANTS)
+    | PLAIN
+)
+ROWS: dict[Feed, st.SearchStrategy[tuple[str, ...]]] = {
+    "polls": st.tuples(IDS, st.sampled_from(["active", "inactive", "Active", ""]), INSTANTS),
+    "business_hours": st.tuples(
+        IDS,
+        st.sampled_from(["0", "6", "7", "", "Monday"]),
+        st.sampled_from(["9:00", "09:00:30.5", "24:00", "9", ""]) | PLAIN,
+        st.sampled_from(["17:00", "24:00", "24:01", "09:60"]) | PLAIN,
+    ),
+    "timezones": st.tuples(IDS, st.sampled_from(["Asia/Tokyo", "UTC", "utc", ""]) | PLAIN),
+}
+FEEDS = st.sampled_from(list(HEADERS)).flatmap(
+    lambda feed: st.tuples(st.just(feed), st.lists(ROWS[feed], min_size=1, max_size=6))
+)
+
+
+def said(rows: FeedRows) -> list[tuple[str, object]]:
+    """What each row says: store and value."""
+    values = [rows.names[value] for value in rows.value] if rows.names else rows.value.tolist()
+    return [(rows.store_ids[place], value) for place, value in zip(rows.store, values, strict=True)]
+
+
+def faults(rows: FeedRows) -> set[tuple[int, str, str, str]]:
+    return {(fault.line, fault.column, fault.value, fault.problem) for fault in rows.faults}
+
+
+def parsed(feed: Feed, lines: Sequence[str]) -> FeedRows:
+    header = read_header(feed, "", HEADERS[feed].encode())
+    return parse_csv(feed, header, "".join(lines).encode(), 1, LATEST)
+
+
+def quoted(row: Sequence[str]) -> str:
+    return ",".join(f'"{field}"' for field in row)
+
+
+@given(given_rows=FEEDS, line_end=st.sampled_from(["\n", "\r\n"]), data=st.data())
+def test_a_row_means_the_same_alone_and_among_others_plain_and_quoted_and_as_json(
+    given_rows: tuple[Feed, list[tuple[str, ...]]], line_end: str, data: st.DataObject
+) -> None:
+    feed, rows = given_rows
+    alone = [parse_columns(feed, [[field] for field in row], LATEST) for row in rows]
+    wrong = {
+        (line, *fault[1:])
+        for line, one in enumerate(alone, 1)
+        for fault in faults(one)
+    }  # fmt: skip
+    written = {
+        "plain": [",".join(row) + line_end for row in rows],
+        "quoted": [quoted(row) + line_end for row in rows],
+        "mixed": [
+            (quoted(row) if data.draw(st.booleans()) else ",".join(row)) + line_end for row in rows
+        ],
+    }
+    for lines in written.values():
+        whole = parsed(feed, lines)
+        assert faults(whole) == wrong
+        if not wrong:
+            assert said(whole) == [one for row in alone for one in said(row)]
+        for line, one in zip(lines, alone, strict=True):
+            by_itself = parsed(feed, [line])
+            assert faults(by_itself) == faults(one)
+            if not one.faults:
+                assert said(by_itself) == said(one)
+
+
+QUOTES = st.lists(
+    st.sampled_from(
+        ["s,active,2023-01-22 12:00:00 UTC", '"s",active,2023-01-22 12:00:00 UTC',
+         '"a ""b""\nc",inactive,"2023-01-22 12:00:00 UTC"', '12" pizza,active,2023-01-22 12:00Z',
+         's ""x"",active,2023-01-22 12:00Z', '"s"x,active,2023-01-22 12:00Z', "s,active",
+         's, "active",2023-01-22 12:00Z', "s,act\rive,2023-01-22 12:00Z", ""]
+    ),
+    min_size=1,
+    max_size=8,
+)  # fmt: skip
+
+
+@given(rows=QUOTES)
+def test_quotes_out_of_place_are_refused_by_the_line_of_their_row_whatever_stands_beside_it(
+    rows: list[str],
+) -> None:
+    alone = [faults(parsed("polls", [f"{row}\n"])) for row in rows]
+    bad = [row for row, found in zip(rows, alone, strict=True) if found]
+    assert bad == [row for row in rows if row in BAD]
+    expected, line = set(), 1
+    for row, found in zip(rows, alone, strict=True):
+        expected |= {(line, *fault[1:]) for fault in found}
+        line += row.count("\n") + 1
+    assert faults(parsed("polls", [f"{row}\n" for row in rows])) == expected
+
+
+BAD = {
+    '12" pizza,active,2023-01-22 12:00Z',
+    's ""x"",active,2023-01-22 12:00Z',
+    '"s"x,active,2023-01-22 12:00Z',
+    's, "active",2023-01-22 12:00Z',
+    "s,act\rive,2023-01-22 12:00Z",
+    "s,active",
+}
+
+
+def test_a_quote_inside_a_field_is_told_with_what_to_do() -> None:
+    [fault] = parsed(
+        "polls", ['ok,active,2023-01-22 12:00Z\n12" pizza,active,2023-01-22 12:00Z\n']
+    ).faults
+    assert str(fault) == (
+        "line 2: a quote stands inside a field: put the field into quotes, and double each quote "
+        'in it, as in "12"" pizza"'
+    )
+
+
+def test_a_field_of_no_interest_may_be_of_any_length_plain_or_beside_quotes() -> None:
+    header = read_header("timezones", "", b"store_id,note,timezone_str")
+    row = f"s,{'x' * 200_000},UTC\n"
+    for text in (row, row + '"t",,UTC\n'):
+        assert not parse_csv("timezones", header, text.encode(), 2).faults
+
+
+def test_a_poll_up_to_the_latest_instant_is_taken_in_every_form() -> None:
+    for form in ("s,active,{}\n", '"s",active,{}\n', "ü,active,{}\n"):
+        assert not parsed("polls", [form.format("2030-01-01 00:00:00.000 UTC")]).faults
+        [fault] = parsed("polls", [form.format("2030-01-01 00:00:00.001 UTC")]).faults
+        assert str(fault) == (
+            "line 1, column timestamp_utc, value '2030-01-01 00:00:00.001 UTC': is in the future: "
+            "polls are taken up to 2030-01-01 00:00 UTC"
+        )
