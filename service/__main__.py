@@ -45,6 +45,8 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
+        import asyncpg
+
         from compute.feed_rows import FeedRefused
         from compute.workers import WorkerDied
         from compute.zones import ZoneUnknown
@@ -58,6 +60,8 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             _ending.run(function(*args, **kwargs))
         except (FeedRefused, KeyRefused, SettingsInvalid) as error:
             raise _Refused(str(error)) from error
+        except TimeoutError as error:
+            raise _Failed("The database did not answer in time.") from error
         except BrokenPipeError:  # who reads our output has had enough; click knows what to do
             raise
         except (
@@ -69,6 +73,8 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             OSError,
         ) as error:
             raise _Failed(str(error)) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _Failed(f"The database failed: {error}.") from error
 
     return run
 

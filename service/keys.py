@@ -32,6 +32,8 @@ LONGEST_NAME = 100
 _RELOAD_SECONDS = 2.0
 #: Keys are loaded no sooner than this after they were, whoever asks: guessing is no load.
 _BETWEEN_LOADS_SECONDS = 0.2
+#: Requests wait so long for a load; then keys count as they were last seen.
+_PATIENCE = 1.0
 _LAST_USED_SECONDS = 60.0
 
 
@@ -115,14 +117,15 @@ class KeyRing:
         self._pool = pool
         self._valid: dict[bytes, Key] = {}
         self._any_made: bool | None = None
-        self._loading = asyncio.Lock()
-        self._tried_at = -float("inf")
+        self._load: asyncio.Task[None] | None = None
+        self._began_at = self._loaded_at = -float("inf")
         self._failed: Exception | None = None
         self._used_at: dict[int, float] = {}
+        self._noting: set[asyncio.Task[None]] = set()
 
     async def any_made(self) -> bool:
         """Whether there ever was a key, also one that is revoked now."""
-        await self._load(time.monotonic() - _RELOAD_SECONDS)
+        await self._refresh()
         return bool(self._any_made)
 
     async def find(self, given: str) -> Key | None:
@@ -138,47 +141,69 @@ class KeyRing:
         if not _SHAPE.fullmatch(given):
             return None
         now, sha256 = time.monotonic(), _hash(given)
-        await self._load(now - _RELOAD_SECONDS)
-        if sha256 not in self._valid:
-            await self._load(now)
-            if sha256 not in self._valid and self._failed is not None:
-                raise self._failed
+        await self._refresh()
+        while sha256 not in self._valid and self._loaded_at < now:
+            await asyncio.shield(self._loading())
         key = self._valid.get(sha256)
         if key is not None:
-            await self._note_use(key)
+            self._note_use(key)
+        elif self._failed is not None:
+            raise self._failed
         return key
 
-    async def _load(self, since: float) -> None:
-        """Load the keys, unless that was tried since an instant of `time.monotonic`."""
-        if self._tried_at > since:
-            return
-        async with self._loading:
-            if self._tried_at > since:
-                return
-            await asyncio.sleep(self._tried_at + _BETWEEN_LOADS_SECONDS - time.monotonic())
-            began = time.monotonic()
-            try:
-                rows = await self._pool.fetch(
-                    """
-                    select sha256, id, name, prefix, scope, created_at, last_used_at, revoked_at
-                    from api_key
-                    """
-                )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                if self._any_made is None:
-                    raise
-                self._failed = error
-            else:
-                self._failed = None
-                self._valid = {row[0]: Key(*row[1:]) for row in rows if row["revoked_at"] is None}
-                self._any_made = bool(rows)
-            self._tried_at = began
+    async def _refresh(self) -> None:
+        """Have keys that are seconds old; as they were last seen, if the database keeps us waiting.
 
-    async def _note_use(self, key: Key) -> None:
+        Raises:
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: they were never seen
+        """
+        if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
+            return
+        loading = self._loading()
+        if self._any_made is None:
+            await asyncio.shield(loading)
+            if self._failed is not None:
+                raise self._failed
+        else:
+            left = self._began_at + _PATIENCE - time.monotonic()
+            await asyncio.wait({loading}, timeout=max(0, left))
+
+    def _loading(self) -> "asyncio.Task[None]":
+        """The one load that is under way, for whom else it may be."""
+        if self._load is None or self._load.done():
+            self._began_at = time.monotonic()
+            self._load = asyncio.create_task(self._read())
+        return self._load
+
+    async def _read(self) -> None:
+        await asyncio.sleep(self._loaded_at + _BETWEEN_LOADS_SECONDS - time.monotonic())
+        began = time.monotonic()
+        try:
+            rows = await self._pool.fetch(
+                """
+                select sha256, id, name, prefix, scope, created_at, last_used_at, revoked_at
+                from api_key
+                """
+            )
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._failed = error
+        else:
+            self._failed = None
+            self._valid = {row[0]: Key(*row[1:]) for row in rows if row["revoked_at"] is None}
+            self._any_made = bool(rows)
+        self._loaded_at = began
+
+    def _note_use(self, key: Key) -> None:
+        """In the background: the request need not wait for it."""
         now = time.monotonic()
         if now - self._used_at.get(key.id, -float("inf")) < _LAST_USED_SECONDS:
             return
         self._used_at[key.id] = now
+        noting = asyncio.create_task(self._write_use(key))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _write_use(self, key: Key) -> None:
         try:
             await self._pool.execute(
                 "update api_key set last_used_at = now() where id = $1", key.id
