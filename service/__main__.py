@@ -45,12 +45,10 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
-        import asyncpg
-
         from compute.feed_rows import FeedRefused
         from compute.workers import WorkerDied
         from compute.zones import ZoneUnknown
-        from service.database import DatabaseUnavailable
+        from service.database import DATABASE_FAILED, DatabaseUnavailable
         from service.keys import KeyRefused
         from service.output_file import OutputFailed
         from service.pipeline import NoPolls
@@ -73,7 +71,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             OSError,
         ) as error:
             raise _Failed(str(error)) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_FAILED as error:
             raise _Failed(f"The database failed: {error}.") from error
 
     return run

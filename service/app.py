@@ -1,8 +1,10 @@
 """The application: settings in, routes and everything they need out."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 from litestar import Litestar
@@ -35,7 +37,7 @@ from service.api.options import options
 from service.api.readiness import Readiness
 from service.api.stopping import CutShort
 from service.database import REQUESTS, WORK, pool_of, prepared_database
-from service.keys import KeyRing
+from service.keys import KeyRefused, KeyRing, adopt_key, create_first_key
 from service.logs import RequestLog
 from service.report_events import ReportEvents
 from service.report_files import ReportFiles, open_report_files
@@ -50,17 +52,6 @@ _CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 5
 _CONNECTIONS_FOR_REQUESTS = 12
 
 
-class KeyNeeded(Exception):  # noqa: N818 - read by a person as a sentence
-    """Others than this machine would be served, and no key is made."""
-
-    def __str__(self) -> str:
-        return (
-            "No API key is made, so only a loopback address such as 127.0.0.1 can be listened on. "
-            "Make one first: storewatch keys create NAME. With --insecure, everybody who reaches "
-            "the address may read and write as long as there is no key."
-        )
-
-
 def create_app(settings: Settings, *, local: bool = True, insecure: bool = False) -> Litestar:
     """The service. The database, the workers and running reports live as long as it does.
 
@@ -71,7 +62,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     Raises (when it starts):
         DatabaseUnavailable: the database cannot be reached or used
-        KeyNeeded: it is neither local nor insecure, and there is no key
+        KeyRefused: the key in the file of the settings is none
     """
 
     @asynccontextmanager
@@ -92,7 +83,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 pool_of(url, WORK, for_work) as work_pool,
             ):
                 keys = KeyRing(pool)
-                await _say_who_is_served(keys, local=local, insecure=insecure)
+                await _prepare_keys(pool, keys, settings, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
                 runner = ReportRunner(
                     work_pool,
@@ -106,7 +97,11 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 app.state.update(
                     {
                         "access": access.Access(
-                            keys, local=local, insecure=insecure, origins=settings.cors_origins
+                            keys,
+                            local=local,
+                            insecure=insecure,
+                            origins=settings.cors_origins,
+                            hosts=settings.allowed_hosts,
                         ),
                         "pool": pool,
                         "work_pool": work_pool,
@@ -197,15 +192,29 @@ def _around(app: Litestar, settings: Settings) -> ASGIApp:
     return RequestLog(Cors(placed, settings.cors_origins))
 
 
-async def _say_who_is_served(keys: KeyRing, *, local: bool, insecure: bool) -> None:
+async def _prepare_keys(
+    pool: asyncpg.Pool, keys: KeyRing, settings: Settings, *, local: bool, insecure: bool
+) -> None:
+    """See to it that whom the service serves without a key is what its settings say."""
+    if settings.key_file is not None:
+        await adopt_key(pool, await asyncio.to_thread(_read_key, settings.key_file))
     if await keys.any_made():
         return
-    if local and not insecure:
+    if insecure:
+        log.warning("no API key is made, and --insecure: every program that asks is served")
+    elif local and not settings.require_key:
         log.info(
             "no API key is made, so only this machine itself is served; "
             "`storewatch keys create NAME` makes one"
         )
-    elif insecure:
-        log.warning("no API key is made, and --insecure: everybody who asks is served")
-    else:
-        raise KeyNeeded
+    elif key := await create_first_key(pool):
+        # Not by the log, which is kept and passed on, and holds no key.
+        print(f"The first API key, shown only now: {key}", flush=True)  # noqa: T201
+        log.info("made a first API key, and showed it on standard output")
+
+
+def _read_key(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyRefused(f"STOREWATCH_KEY_FILE={file} cannot be read: {error}") from None

@@ -54,6 +54,7 @@ DATABASE_AWAY = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that just ended: `cannot switch to state 15`
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -62,6 +63,13 @@ DATABASE_AWAY = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,  # by `statement_timeout`
     asyncpg.IdleInTransactionSessionTimeoutError,
+)
+#: However a statement fails, or the way to the database.
+DATABASE_FAILED = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
 )
 _UNREADABLE = (
     "DATABASE_URL cannot be read. It is written postgresql://user:password@host:5432/database, "

@@ -5,16 +5,21 @@ as well as any slow password hash would, and costs a request nothing.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import re
 import secrets
 import time
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Literal
 
 import asyncpg
 import msgspec
+
+from service.database import DATABASE_FAILED, transaction
+from service.store import Database
 
 log = logging.getLogger("storewatch.keys")
 
@@ -26,6 +31,10 @@ _KEY_BYTES = 32
 _SHAPE = re.compile(_MARK + "[A-Za-z0-9_-]{43}", re.ASCII)
 _SHOWN = len(_MARK) + 6  # of 46 characters: enough to recognise it, far from enough to guess it
 LONGEST_NAME = 100
+#: The name of the key that STOREWATCH_KEY_FILE holds.
+NAME_OF_FILE = "key file"
+#: Held while a first key is made.
+_FIRST_KEY_LOCK = 7_305_003
 
 #: A key that is revoked is refused after this many seconds at the latest, in every instance; and
 #: so long at the most does it take until the first key that is ever made is asked of everybody.
@@ -53,7 +62,7 @@ class Key(msgspec.Struct, frozen=True):
     revoked_at: datetime | None
 
 
-async def create_key(pool: asyncpg.Pool, name: str, scope: Scope) -> str:
+async def create_key(database: Database, name: str, scope: Scope) -> str:
     """Make a key and return it: the only time that it can be seen.
 
     Raises:
@@ -63,15 +72,65 @@ async def create_key(pool: asyncpg.Pool, name: str, scope: Scope) -> str:
         raise KeyRefused(f"A key's name has 1 to {LONGEST_NAME} printable characters: {name!r}.")
     key = _MARK + secrets.token_urlsafe(_KEY_BYTES)
     try:
-        await pool.execute(
-            "insert into api_key (name, prefix, sha256, scope) values ($1, $2, $3, $4)",
-            *(name, key[:_SHOWN], _hash(key), scope),
-        )
+        await _insert(database, name, key, scope)
     except asyncpg.UniqueViolationError:
         raise KeyRefused(
             f"There is a key named {name}. Revoke it first, or take another name."
         ) from None
     return key
+
+
+async def _insert(database: Database, name: str, key: str, scope: Scope) -> None:
+    await database.execute(
+        "insert into api_key (name, prefix, sha256, scope) values ($1, $2, $3, $4)",
+        *(name, key[:_SHOWN], _hash(key), scope),
+    )
+
+
+async def create_first_key(pool: asyncpg.Pool) -> str | None:
+    """Make a key of scope write where there never was one; None: there was, or just now is.
+
+    Of instances that start together one makes it.
+    """
+    async with _alone(pool) as connection:
+        if await connection.fetchval("select exists (select from api_key)"):
+            return None
+        return await create_key(connection, "first", "write")
+
+
+async def adopt_key(pool: asyncpg.Pool, key: str) -> None:
+    """Make a key valid that comes from a file, in place of the one that came from there before.
+
+    Args:
+        pool: the database
+        key: as `create_key` would make it
+
+    Raises:
+        KeyRefused: it does not look like one, or was revoked
+    """
+    if not _SHAPE.fullmatch(key):
+        raise KeyRefused(
+            f"The key in the file does not look like one: {_MARK} and 43 letters, digits, - and _."
+        )
+    async with _alone(pool) as connection:
+        known = await connection.fetchrow(
+            "select name, revoked_at from api_key where sha256 = $1", _hash(key)
+        )
+        if known is not None and known["revoked_at"] is not None:
+            raise KeyRefused(f"The key in the file was revoked, as {known['name']}: take another.")
+        if known is None:
+            await connection.execute(
+                "update api_key set revoked_at = now() where name = $1 and revoked_at is null",
+                NAME_OF_FILE,
+            )
+            await _insert(connection, NAME_OF_FILE, key, "write")
+
+
+@contextlib.asynccontextmanager
+async def _alone(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    async with transaction(pool) as connection:
+        await connection.execute("select pg_advisory_xact_lock($1)", _FIRST_KEY_LOCK)
+        yield connection
 
 
 async def list_keys(pool: asyncpg.Pool) -> list[Key]:
@@ -135,7 +194,7 @@ class KeyRing:
         all who wait for that. What does not look like a key is not asked for.
 
         Raises:
-            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: it is not known, and the
+            any of DATABASE_FAILED: it is not known, and the
                 database, which may know it, is away
         """
         if not _SHAPE.fullmatch(given):
@@ -155,7 +214,7 @@ class KeyRing:
         """Have keys that are seconds old; as they were last seen, if the database keeps us waiting.
 
         Raises:
-            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: they were never seen
+            any of DATABASE_FAILED: they were never seen
         """
         if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
             return
@@ -185,7 +244,7 @@ class KeyRing:
                 from api_key
                 """
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_FAILED as error:
             self._failed = error
         else:
             self._failed = None
@@ -208,7 +267,7 @@ class KeyRing:
             await self._pool.execute(
                 "update api_key set last_used_at = now() where id = $1", key.id
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_FAILED as error:
             log.warning("cannot note the use of key %s: %s", key.prefix, error)
 
 

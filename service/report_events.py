@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from service.database import DATABASE_FAILED
 from service.reports import Report, read_report
 
 log = logging.getLogger("storewatch.reports")
@@ -97,7 +98,7 @@ class ReportEvents:
                 async with self._pool.acquire() as connection:
                     wait = _SHORTEST_WAIT
                     await self._listen_on(connection)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_FAILED as error:
                 log.warning("cannot hear of reports, will try again: %s", error)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -116,8 +117,8 @@ class ReportEvents:
                     await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
                 await connection.execute("select 1", timeout=_CHECK_SECONDS)
         finally:
-            if not connection.is_closed():
-                await connection.remove_listener(_CHANNEL, self._heard)
+            # One that hears is of no other use; to end it in order could take as long as it likes.
+            connection.terminate()
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         told = json.loads(payload)

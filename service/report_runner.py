@@ -12,7 +12,7 @@ import asyncpg
 from compute.workers import WorkerDied, Workers
 from compute.zones import ZoneUnknown
 from service import reports
-from service.database import DATABASE_AWAY, transaction
+from service.database import DATABASE_AWAY, DATABASE_FAILED, transaction
 from service.logs import about_report
 from service.pipeline import NoPolls, Progress, write_report
 from service.report_files import HashedFile, ReportFiles, unfinished_file, unfinished_files
@@ -32,8 +32,6 @@ _MOST_RUNS = 20
 _LET_GO_SECONDS = 1.0
 #: What is asked of the database about a report that runs is answered within so long, or it is lost.
 _ANSWER_SECONDS = 5.0
-
-_DATABASE_FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class LeaseLost(Exception):  # noqa: N818
@@ -93,7 +91,7 @@ class ReportRunner:
                 self._look.clear()
                 try:
                     await self._fill()
-                except _DATABASE_FAILED as error:
+                except DATABASE_FAILED as error:
                     log.warning("cannot look for reports, will try again: %s", error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
@@ -119,7 +117,7 @@ class ReportRunner:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
             # This instance ends: what it takes just now would wait for its lease to pass.
-            with contextlib.suppress(*_DATABASE_FAILED):
+            with contextlib.suppress(*DATABASE_FAILED):
                 async with asyncio.timeout(_LET_GO_SECONDS):
                     if report := await claim:
                         await reports.hand_back_report(self._pool, report)
@@ -132,7 +130,7 @@ class ReportRunner:
     async def _run_one(self, report: Report) -> None:
         try:
             await self._try(report)
-        except _DATABASE_FAILED as error:
+        except DATABASE_FAILED as error:
             log.warning(
                 "lost the database while running the report: %s", error or type(error).__name__
             )
@@ -146,7 +144,7 @@ class ReportRunner:
         for _ in range(round(reports.LEASE.total_seconds() / _LOOK_SECONDS)):
             if report.run >= _MOST_RUNS:
                 return
-            with contextlib.suppress(*_DATABASE_FAILED):
+            with contextlib.suppress(*DATABASE_FAILED):
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     if await reports.hand_back_report(self._pool, report):
                         log.info("report handed back to the queue")
@@ -164,7 +162,7 @@ class ReportRunner:
         try:
             progress = await self._write(report)
         except asyncio.CancelledError:
-            with contextlib.suppress(*_DATABASE_FAILED):  # then its lease will pass
+            with contextlib.suppress(*DATABASE_FAILED):  # then its lease will pass
                 async with asyncio.timeout(_LET_GO_SECONDS):
                     await asyncio.shield(self._let_go(report))
             raise
@@ -173,7 +171,7 @@ class ReportRunner:
         except DATABASE_AWAY:
             raise  # the fault is not the report's: it is run again
         except Exception as error:
-            known = isinstance(error, (NoPolls, ZoneUnknown, *_DATABASE_FAILED))
+            known = isinstance(error, (NoPolls, ZoneUnknown, *DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
             await reports.fail_report(self._pool, report, _told(error))
         else:

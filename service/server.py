@@ -15,8 +15,9 @@ from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Send
 
 from service.api.access import is_loopback
-from service.app import KeyNeeded, create_app
+from service.app import create_app
 from service.database import DatabaseUnavailable
+from service.keys import KeyRefused
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
@@ -114,7 +115,7 @@ async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None
 
     try:
         await app(scope, receive, send_without_stack)
-    except* (DatabaseUnavailable, KeyNeeded) as known:
+    except* (DatabaseUnavailable, KeyRefused) as known:
         log.error("%s", _first(known))
     except* Exception as unknown:
         log.error("the service cannot start", exc_info=_first(unknown))

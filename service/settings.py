@@ -79,6 +79,12 @@ class Origins(frozenset[str]):
     __slots__ = ()
 
 
+class Hosts(frozenset[str]):
+    """Names of hosts, in small letters."""
+
+    __slots__ = ()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting; `NAME` is read from `STOREWATCH_NAME`, the database from `DATABASE_URL`."""
 
@@ -106,6 +112,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
     #: Most bytes of a feed of CSV over HTTP, unpacked, such as 16GB or 512 MiB.
     feed_bytes: Size = Size(16 << 30)
+    #: Whether an API key is needed also of this machine itself, as behind a proxy on it.
+    require_key: bool = False
+    #: File with an API key of scope write, as a secret is mounted; made valid at the start.
+    key_file: Path | None = None
+    #: Names that the service is reached by; counts as long as no key is made.
+    allowed_hosts: Hosts = Hosts()
     #: Path that a proxy serves the service below, such as /storewatch; links carry it.
     root_path: PathPrefix = PathPrefix()
     #: Addresses and networks of proxies whose `X-Forwarded-Prefix` counts instead of `root_path`.
@@ -182,6 +194,8 @@ def _decode(wanted: type, value: str) -> object:
         return PathPrefix(checked_prefix(value))
     if wanted is Networks:
         return Networks(ipaddress.ip_network(one) for one in _listed(value))
+    if wanted is Hosts:
+        return Hosts(name.lower() for name in _listed(value))
     if wanted is Origins:
         return Origins(map(_checked_origin, _listed(value)))
     raise NotImplementedError(wanted)

@@ -15,7 +15,7 @@ from litestar.openapi.spec import SecurityScheme
 
 from service.api.problems import Problem
 from service.keys import Key, KeyRing
-from service.settings import Origins
+from service.settings import Hosts, Origins
 
 Needed = Literal["none", "read", "write"]
 
@@ -50,11 +50,14 @@ class Access:
         local: whether the service listens on a loopback address only
         insecure: whether it was told to serve anybody as long as there is no key
         origins: of web pages of other sites that may ask too; `*` is not one
+        hosts: names that the service is reached by, besides those of this machine itself
     """
 
-    def __init__(self, keys: KeyRing, *, local: bool, insecure: bool, origins: Origins) -> None:
+    def __init__(
+        self, keys: KeyRing, *, local: bool, insecure: bool, origins: Origins, hosts: Hosts
+    ) -> None:
         self.keys, self.local, self.insecure = keys, local, insecure
-        self.origins = origins - {"*"}
+        self.origins, self.hosts = origins - {"*"}, hosts
 
     async def check(
         self, needed: Needed, client: str | None, headers: Mapping[str, str]
@@ -70,8 +73,7 @@ class Access:
         # Looked for first: a first key may have been made just now, before anybody knows of any.
         key = await self.keys.find(next(iter(given))) if len(given) == 1 else None
         if key is None and not await self.keys.any_made():
-            if not self.insecure:
-                self._check_local(client, headers)
+            self._check_keyless(client, headers)
             return None
         if not given:
             raise Problem(
@@ -100,21 +102,27 @@ class Access:
             )
         return key
 
-    def _check_local(self, client: str | None, headers: Mapping[str, str]) -> None:
+    def _check_keyless(self, client: str | None, headers: Mapping[str, str]) -> None:
         """Without a key only this machine's own programs may ask, and no web page through them.
 
-        A page in a browser here can reach a loopback address: under its own host's name, once it
-        has made that name resolve to 127.0.0.1 (DNS rebinding, told by `Host`), or by a plain
-        cross-site request (told by `Origin` and `Sec-Fetch-Site`).
+        A page in a browser that reaches the service could ask too: under its own host's name, once
+        it has made that name resolve to the service's address (DNS rebinding, told by `Host`), or
+        by a plain cross-site request (told by `Origin` and `Sec-Fetch-Site`). So it is with
+        `insecure`, which lets other machines ask, but no web page.
         """
         host = headers.get("host", "")
+        name = _host_name(f"//{host}")
         origin = headers.get("origin")
-        if not self.local or client is None or not is_loopback(client):
+        here = self.local and client is not None and is_loopback(client)
+        if not (here or self.insecure):
             reason = "only this machine itself is served"
-        elif any(name in headers for name in _OF_PROXIES):
+        elif not self.insecure and any(header in headers for header in _OF_PROXIES):
             reason = "nothing that comes through a proxy is served"
-        elif not is_loopback(_host_name(f"//{host}")):
-            reason = "only a Host such as localhost or 127.0.0.1 is served"
+        elif not (is_loopback(name) or name in self.hosts or (self.insecure and _is_address(name))):
+            reason = (
+                "only a Host such as localhost or 127.0.0.1 is served, or one that "
+                "STOREWATCH_ALLOWED_HOSTS names"
+            )
         elif origin not in self.origins and (
             headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
             or (origin is not None and origin.partition("://")[2] != host)
@@ -155,10 +163,9 @@ def is_loopback(host: str) -> bool:
     """Whether a host's name or address is this machine's own, reached from itself alone."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    if not _is_address(host):
         return False
+    address = ipaddress.ip_address(host)
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
 
@@ -168,6 +175,14 @@ def _host_name(url: str) -> str:
         return (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _given_keys(headers: Mapping[str, str]) -> set[str]:

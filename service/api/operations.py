@@ -14,6 +14,7 @@ from compute.zones import TZ_VERSION
 from service import metrics
 from service.api.problems import Problem, documented
 from service.api.readiness import Readiness
+from service.database import DATABASE_FAILED
 
 TAGS = ["operations"]
 
@@ -105,7 +106,7 @@ async def _count_reports(pool: asyncpg.Pool) -> None:
     try:
         async with asyncio.timeout(_PATIENCE):
             rows = await pool.fetch("select state, count(*) from report group by state")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except DATABASE_FAILED:
         metrics.REPORTS.clear()
         return
     for state, count in {**counts, **dict(rows)}.items():

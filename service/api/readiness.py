@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 
 from compute.workers import WorkerDied, Workers
+from service.database import DATABASE_FAILED
 
 #: A part of the service that answers no sooner than this is not well, seconds.
 _PATIENCE = 3.0
@@ -72,10 +73,5 @@ async def _well(look: Callable[[], Awaitable[bool]]) -> bool:
     try:
         async with asyncio.timeout(_PATIENCE):
             return await look()
-    except (
-        OSError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        WorkerDied,
-    ):  # or a TimeoutError
+    except (*DATABASE_FAILED, WorkerDied):
         return False
