@@ -29,5 +29,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python3", "-c", "from http.client import HTTPConnection as H; c = H('127.0.0.1', 8000, timeout=4); c.request('GET', '/health/live'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["storewatch"]
-# Does not start until there is an API key; `keys create NAME` as the command makes one.
+# The first start makes an API key and shows it; `keys create NAME` as the command makes others.
 CMD ["serve", "--host", "0.0.0.0"]

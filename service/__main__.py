@@ -99,12 +99,15 @@ def main() -> None:
     help="Port to listen on; 0 is any that is free.",
 )
 @click.option(
-    "--insecure", is_flag=True, help="Serve everybody, at any address, as long as there is no key."
+    "--insecure",
+    is_flag=True,
+    help="Serve every program, at any address, as long as there is no key.",
 )
 def serve(host: str | None, port: int | None, insecure: bool) -> None:
     """Serve the HTTP API, and run the reports that are asked for.
 
-    As long as no API key is made, only this machine itself is served.
+    As long as no API key is made, only this machine itself is served. Where others could ask, at
+    another address than a loopback one, the first start makes a key and shows it.
     """
     from service.logs import start_logging
     from service.server import run_server

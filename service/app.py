@@ -37,7 +37,7 @@ from service.api.options import options
 from service.api.readiness import Readiness
 from service.api.stopping import CutShort
 from service.database import REQUESTS, WORK, pool_of, prepared_database
-from service.keys import KeyRefused, KeyRing, adopt_key, create_first_key
+from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
 from service.logs import RequestLog
 from service.report_events import ReportEvents
 from service.report_files import ReportFiles, open_report_files
@@ -82,8 +82,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 pool_of(url, REQUESTS, _CONNECTIONS_FOR_REQUESTS) as pool,
                 pool_of(url, WORK, for_work) as work_pool,
             ):
-                keys = KeyRing(pool)
-                await _prepare_keys(pool, keys, settings, local=local, insecure=insecure)
+                await _prepare_keys(pool, settings, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
                 runner = ReportRunner(
                     work_pool,
@@ -97,7 +96,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 app.state.update(
                     {
                         "access": access.Access(
-                            keys,
+                            KeyRing(pool),
                             local=local,
                             insecure=insecure,
                             origins=settings.cors_origins,
@@ -193,24 +192,25 @@ def _around(app: Litestar, settings: Settings) -> ASGIApp:
 
 
 async def _prepare_keys(
-    pool: asyncpg.Pool, keys: KeyRing, settings: Settings, *, local: bool, insecure: bool
+    pool: asyncpg.Pool, settings: Settings, *, local: bool, insecure: bool
 ) -> None:
     """See to it that whom the service serves without a key is what its settings say."""
     if settings.key_file is not None:
         await adopt_key(pool, await asyncio.to_thread(_read_key, settings.key_file))
-    if await keys.any_made():
+    if await any_key(pool):
         return
-    if insecure:
+    if settings.require_key or not (local or insecure):
+        if key := await create_first_key(pool):
+            # Not by the log, which is kept and passed on, and holds no key.
+            print(f"The first API key, shown only now: {key}", flush=True)  # noqa: T201
+            log.info("made a first API key, and showed it on standard output")
+    elif insecure:
         log.warning("no API key is made, and --insecure: every program that asks is served")
-    elif local and not settings.require_key:
+    else:
         log.info(
             "no API key is made, so only this machine itself is served; "
             "`storewatch keys create NAME` makes one"
         )
-    elif key := await create_first_key(pool):
-        # Not by the log, which is kept and passed on, and holds no key.
-        print(f"The first API key, shown only now: {key}", flush=True)  # noqa: T201
-        log.info("made a first API key, and showed it on standard output")
 
 
 def _read_key(file: Path) -> str:

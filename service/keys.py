@@ -87,13 +87,18 @@ async def _insert(database: Database, name: str, key: str, scope: Scope) -> None
     )
 
 
+async def any_key(database: Database) -> bool:
+    """Whether there ever was a key, also one that is revoked now."""
+    return bool(await database.fetchval("select exists (select from api_key)"))
+
+
 async def create_first_key(pool: asyncpg.Pool) -> str | None:
     """Make a key of scope write where there never was one; None: there was, or just now is.
 
     Of instances that start together one makes it.
     """
     async with _alone(pool) as connection:
-        if await connection.fetchval("select exists (select from api_key)"):
+        if await any_key(connection):
             return None
         return await create_key(connection, "first", "write")
 

@@ -24,6 +24,7 @@ OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 _LONGEST_LIFETIME = timedelta(days=36_500)
 # K, M, G and T alone are what memory is told in: of 1024, as for `sort`, `dd` and containers.
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(b?)|([kmgt])ib)", re.ASCII)
+_SWITCHES = {"yes": 1, "true": 1, "on": 1, "1": 1, "no": 0, "false": 0, "off": 0, "0": 0}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 # Kubernetes gives every container such variables for each service of its namespace; of a service
 # called `storewatch` they look like settings: STOREWATCH_PORT=tcp://10.96.0.7:8000, for one.
@@ -53,6 +54,10 @@ class Lifetime(timedelta):
 
 class Size(int):
     """A number of bytes."""
+
+
+class Switch(int):
+    """Yes or no."""
 
 
 class ReportsPlace(str):
@@ -113,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Most bytes of a feed of CSV over HTTP, unpacked, such as 16GB or 512 MiB.
     feed_bytes: Size = Size(16 << 30)
     #: Whether an API key is needed also of this machine itself, as behind a proxy on it.
-    require_key: bool = False
+    require_key: Switch = Switch(False)
     #: File with an API key of scope write, as a secret is mounted; made valid at the start.
     key_file: Path | None = None
     #: Names that the service is reached by; counts as long as no key is made.
@@ -186,6 +191,8 @@ def _decode(wanted: type, value: str) -> object:
         return _expanded(value)
     if wanted is Lifetime:
         return _lifetime(value)
+    if wanted is Switch:
+        return _switch(value)
     if wanted is Size:
         return _size(value)
     if wanted is ReportsPlace:
@@ -213,6 +220,12 @@ def _lifetime(value: str) -> Lifetime:
     if milliseconds > _LONGEST_LIFETIME / timedelta(milliseconds=1):
         raise ValueError("is longer than 100 years; 0 is for ever")
     return Lifetime(milliseconds=milliseconds)
+
+
+def _switch(value: str) -> Switch:
+    if value.lower() not in _SWITCHES:
+        raise ValueError("is neither yes nor no")
+    return Switch(_SWITCHES[value.lower()])
 
 
 def _size(value: str) -> Size:

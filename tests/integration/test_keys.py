@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
@@ -67,24 +70,121 @@ def test_without_a_key_nobody_else_is_served_through_this_machine(
     assert service.get("/health/live", headers=headers).status_code == 200
 
 
-def test_without_a_key_it_refuses_to_listen_elsewhere(database_url: str, tmp_path: Path) -> None:
-    refused = storewatch(
-        "serve", "--host", EVERYWHERE, "--port", "0", database_url=database_url, home=tmp_path
-    )
-    assert refused.returncode == 3
-    log = refused.stderr.decode()
-    assert "Make one first: storewatch keys create NAME. With --insecure, " in log
-    assert "Traceback" not in log
-    assert "running on" not in log
-
-
-def test_insecure_serves_everybody_until_there_is_a_key(database_url: str, tmp_path: Path) -> None:
-    with running_service(database_url, tmp_path, "--host", EVERYWHERE, "--insecure") as service:
-        assert "--insecure: everybody who asks is served" in service.log
-        assert service.get("/stores", headers={"Host": "example.com"}).status_code == 200
+def test_insecure_serves_every_program_but_no_page_of_another_site(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(
+        *(database_url, tmp_path, "--host", EVERYWHERE, "--insecure"),
+        STOREWATCH_ALLOWED_HOSTS="stores.example, other.example",
+    ) as service:
+        assert "--insecure: every program that asks is served" in service.log
+        for served in ("192.0.2.7:8000", "[2001:db8::7]", "Stores.example:8000", "localhost"):
+            assert service.get("/stores", headers={"Host": served}).status_code == 200
+        assert service.get("/stores", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 200
+        for headers in (
+            {"Host": "rebound.example"},
+            {"Origin": "https://page.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            for path in ("/stores", "/trigger_report"):
+                answer = service.get(path, headers=headers)
+                assert answer.status_code == 403, headers
+                assert problem(answer)["type"] == "/problems/key-needed"
         key = make_key(database_url, tmp_path, "ops")
         eventually(lambda: service.get("/stores").status_code == 401)
         assert service.get("/stores", headers=bearer(key)).status_code == 200
+
+
+# The first key.
+
+FIRST = re.compile(r"The first API key, shown only now: (sw_[\w-]{43})\n")
+
+
+def test_elsewhere_the_first_start_makes_a_key_and_shows_it_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path, "--host", EVERYWHERE) as service:
+        [key] = FIRST.findall(service.log)
+        assert service.get("/stores").status_code == 401
+        assert service.get("/stores", headers=bearer(key)).status_code == 200
+    with running_service(database_url, tmp_path, "--host", EVERYWHERE) as service:
+        assert not FIRST.search(service.log)
+        assert service.get("/stores").status_code == 401
+        assert service.get("/stores", headers=bearer(key)).status_code == 200
+
+
+def test_of_instances_that_start_together_one_makes_the_first_key(
+    database_url: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        starting = [
+            threads.submit(
+                stack.enter_context,
+                running_service(database_url, tmp_path / name, "--host", EVERYWHERE),
+            )
+            for name in ("one", "two", "three")
+        ]
+        services = [start.result() for start in starting]
+        [key] = FIRST.findall("".join(service.log for service in services))
+        for service in services:
+            assert service.get("/stores").status_code == 401
+            assert service.get("/stores", headers=bearer(key)).status_code == 200
+
+
+def test_a_key_can_be_asked_of_this_machine_too(database_url: str, tmp_path: Path) -> None:
+    with running_service(database_url, tmp_path, STOREWATCH_REQUIRE_KEY="yes") as service:
+        [key] = FIRST.findall(service.log)
+        assert service.get("/stores").status_code == 401
+        assert service.get("/stores", headers=bearer(key)).status_code == 200
+
+
+def test_a_key_may_come_from_a_file_and_another_takes_its_place(
+    database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    old, new = ("sw_" + letter * 43 for letter in "ab")
+    for key, gone in ((old, new), (old, new), (new, old)):
+        file.write_text(f"{key}\n")
+        with running_service(database_url, tmp_path, STOREWATCH_KEY_FILE=str(file)) as service:
+            assert not FIRST.search(service.log)
+            assert service.get("/stores").status_code == 401
+            assert service.get("/stores", headers=bearer(gone)).status_code == 401
+            assert service.get("/stores", headers=bearer(key)).status_code == 200
+            assert key not in service.log
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read"),
+        ("secret", "does not look like one"),
+        ("sw_" + "r" * 43, "was revoked, as key file"),
+    ],
+)
+def test_a_file_without_a_good_key_stops_the_start(
+    database_url: str, tmp_path: Path, content: str | None, told: str
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        if content.startswith("sw_"):
+            file.write_text(content)
+            with running_service(database_url, tmp_path, STOREWATCH_KEY_FILE=str(file)):
+                pass
+            revoked = storewatch(
+                *("keys", "revoke", "key file"), database_url=database_url, home=tmp_path
+            )
+            assert revoked.returncode == 0
+        file.write_text(content)
+    done = storewatch(
+        *("serve", "--port", "0"),
+        database_url=database_url,
+        home=tmp_path,
+        STOREWATCH_KEY_FILE=str(file),
+    )
+    assert done.returncode == 3
+    assert told in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert content is None or content not in done.stderr.decode()
 
 
 # With a key.
