@@ -114,6 +114,11 @@ class Service:
         """Wait until it has ended."""
         self._popen.wait(within)
 
+    @property
+    def status_of_its_end(self) -> int | None:
+        """Its exit status, or the negative number of the signal that it ended by."""
+        return self._popen.returncode
+
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
         """Tell it to end, and wait until it did."""
         self.send(sent)
