@@ -11,7 +11,7 @@ from io import BytesIO
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.feed_rows import FeedRefused
@@ -56,6 +56,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows=ROWS, size=st.integers(1, 200), last=st.sampled_from(["", "no line end", '"\n"']))
 def test_blocks_are_whole_rows_and_know_their_lines(rows: list[str], size: int, last: str) -> None:
     text = "header\n" + "".join(rows) + last
