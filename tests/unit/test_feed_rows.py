@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.feed_rows import Feed, FeedRows, parse_columns, parse_csv, read_header
@@ -78,6 +78,7 @@ def quoted(row: Sequence[str]) -> str:
     return ",".join(f'"{field}"' for field in row)
 
 
+@settings(deadline=None)
 @given(given_rows=FEEDS, line_end=st.sampled_from(["\n", "\r\n"]), data=st.data())
 def test_a_row_means_the_same_alone_and_among_others_plain_and_quoted_and_as_json(
     given_rows: tuple[Feed, list[tuple[str, ...]]], line_end: str, data: st.DataObject
@@ -120,6 +121,7 @@ QUOTES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(rows=QUOTES)
 def test_quotes_out_of_place_are_refused_by_the_line_of_their_row_whatever_stands_beside_it(
     rows: list[str],
