@@ -12,7 +12,7 @@ from compute.instants import parse_instant
 HEADERS: dict[Feed, str] = {
     "polls": "store_id,status,timestamp_utc",
     "business_hours": "store_id,day,start_time_local,end_time_local",
-    "timezones": "store_id,timezone_str",
+    "timezones": "store_id,timezone",
 }
 LATEST = parse_instant("2030-01-01T00:00:00Z")
 
