@@ -1,11 +1,25 @@
+# An image that never changes: --build-arg BASE=python:3.13-slim-bookworm@sha256:… with the digest that your registry tells.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /src
-RUN python3 -m venv /opt/storewatch
+# Tools to build with, beside the environment that is copied below, which has no pip.
+RUN python3 -m venv /opt/build \
+    && python3 -m venv --without-pip /opt/storewatch \
+    && /opt/build/bin/pip install --no-cache-dir 'hatchling>=1.27'
+ENV PIP_PYTHON=/opt/storewatch/bin/python3 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY pyproject.toml constraints.txt ./
+# What we depend on, without our own code: a change of that leaves this layer as it is. What is then removed, Litestar
+# asks for but only imports to make up examples, to test, and for its own command line.
+RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*p['dependencies'], *p['optional-dependencies']['objectstore'], sep='\n')" > requirements.txt \
+    && /opt/build/bin/pip install --constraint constraints.txt --requirement requirements.txt \
+    && /opt/build/bin/pip uninstall --yes Faker polyfactory httpx httpcore certifi rich-click litestar-htmx
 COPY . .
-RUN /opt/storewatch/bin/pip install --no-cache-dir --constraint constraints.txt '.[objectstore]' \
-    && /opt/storewatch/bin/pip uninstall --yes pip
+RUN PIP_PYTHON='' /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/build/bin/pip install --no-deps --no-index --root /code /wheels/*.whl
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="storewatch" \
@@ -16,9 +30,12 @@ RUN groupadd --gid 10001 storewatch \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/storewatch --no-create-home storewatch \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/storewatch
 COPY --from=build /opt/storewatch /opt/storewatch
+COPY --from=build /code/ /
 # TMPDIR: feeds are set aside there, in files without a name, until all of them is checked; /tmp may be memory.
 ENV PATH=/opt/storewatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    STOREWATCH_HOST=0.0.0.0 \
+    STOREWATCH_PORT=8000 \
     STOREWATCH_HOME=/var/lib/storewatch \
     TMPDIR=/var/lib/storewatch
 USER 10001:10001
@@ -27,7 +44,7 @@ VOLUME /var/lib/storewatch
 EXPOSE 8000
 # `http.client`, not `urllib`: that would ask the proxy of the environment.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python3", "-c", "from http.client import HTTPConnection as H; c = H('127.0.0.1', 8000, timeout=4); c.request('GET', '/health/live'); exit(c.getresponse().status != 200)"]
+    CMD ["python3", "-c", "import os; from http.client import HTTPConnection as H; c = H('127.0.0.1', int(os.environ['STOREWATCH_PORT']), timeout=4); c.request('GET', '/health/live'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["storewatch"]
 # The first start makes an API key and shows it; `keys create NAME` as the command makes others.
-CMD ["serve", "--host", "0.0.0.0"]
+CMD ["serve"]

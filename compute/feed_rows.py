@@ -302,8 +302,9 @@ def _faults(feed: Feed, header: Header, text: str, first_line: int, latest: int)
     faults: list[Fault] = []
     rows: list[list[str]] = []
     lines: list[int] = []
+    misplaced = _quote_problem(text.encode())
     for line, row, written in _rows(text, first_line):
-        problem = _quote_problem(written.encode())
+        problem = _quote_problem(written.encode()) if misplaced else None
         if row is None:
             problem = (
                 "a CR stands alone: lines end with LF or CRLF; put a field with CR into quotes"

@@ -114,7 +114,7 @@ def serve(host: str | None, port: int | None, insecure: bool) -> None:
 
     start_logging()
     settings = _settings()
-    _ending.leave()  # to the server, which ends in order too
+    _ending.quiet = True  # the server ends in order by itself, and says so in its log
     run_server(
         settings,
         settings.host if host is None else host,

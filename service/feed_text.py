@@ -136,14 +136,12 @@ class _Rows:
     """Text that comes in pieces, on the way to become blocks.
 
     Attributes:
-        size: bytes held
         lost: whether no more rows can be told apart, so that reading on is of no use
     """
 
     def __init__(self) -> None:
-        self.size = 0
         self.lost = False
-        self._held: list[bytes] = []
+        self._held = bytearray()
         self._line = 1  # that the held text begins on
         self._header_end = 0  # 0: not seen yet
         self._end = 0  # where the last whole row that is held ends
@@ -151,9 +149,14 @@ class _Rows:
         self._line_ends = 0  # that follow on each other at the end of what was taken
 
     @property
+    def size(self) -> int:
+        """Bytes held."""
+        return len(self._held)
+
+    @property
     def line_reached(self) -> int:
         """The physical line that the text ends in."""
-        return self._line + sum(piece.count(b"\n") for piece in self._held)
+        return self._line + self._held.count(b"\n")
 
     def add(self, piece: bytes) -> None:
         """Hold one more piece."""
@@ -165,8 +168,7 @@ class _Rows:
         end, self._quoted = _last_row(piece[begin:], self._quoted)
         if end:
             self._end = self.size + begin + end
-        self._held.append(piece)
-        self.size += len(piece)
+        self._held += piece
 
     @property
     def ready(self) -> bool:
@@ -189,7 +191,7 @@ class _Rows:
         # A quote out of place makes line ends look quoted, all to the end. The text up to one of
         # them shows to whoever reads its rows where that was.
         self.lost = True
-        end = b"".join(self._held).rfind(b"\n") + 1
+        end = self._held.rfind(b"\n") + 1
         if not end:
             raise _NoRows(self._line, f"no line ends within {self.size} bytes from here")
         return self._cut(end)
@@ -199,10 +201,10 @@ class _Rows:
         return self._cut(self.size)
 
     def _cut(self, end: int) -> Block:
-        held = b"".join(self._held)
-        text, rest = held[:end], held[end:]
+        text = bytes(memoryview(self._held)[:end])
+        del self._held[:end]
+        self._end = max(self._end - end, 0)
         line = self._line
-        self._held, self.size, self._end = [rest], len(rest), max(self._end - end, 0)
         # Six times as fast as `bytes.count`, which looks for one after the other.
         self._line += int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")))
         self._look_for_rows(line, text)

@@ -83,6 +83,11 @@ class _Server(uvicorn.Server):
             finally:
                 signal.signal(signal.SIGHUP, before)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; told again, the server does not leave its ending half done."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if "events" in self._app.state:
             self._app.state.events.close()

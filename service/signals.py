@@ -22,9 +22,14 @@ _TIDY_SECONDS = 1
 
 
 class Ending:
-    """Ends a process in order, however often it is told to end."""
+    """Ends a process in order, however often it is told to end.
+
+    Attributes:
+        quiet: whether Ctrl-C is not answered by a word, as in a log it would be no line of it
+    """
 
     def __init__(self) -> None:
+        self.quiet = False
         self._told: signal.Signals | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -34,12 +39,6 @@ class Ending:
             # Ignored for us by `nohup`, or by a shell that runs us in the background: so it stays.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
-
-    def leave(self) -> None:
-        """Leave the signals to others, who find what a process finds that is just started."""
-        for number in _ENDING:
-            if signal.getsignal(number) == self._take:
-                signal.signal(number, signal.SIG_DFL)
 
     def run(self, main: Coroutine[None, None, None]) -> None:
         """Run to its end what has to be cleaned up, cancelled when the process is told to end."""
@@ -56,27 +55,26 @@ class Ending:
                 self._running = None
                 # At once: a thread that reads or writes may hang for as long as its other side.
                 if self._told:
-                    _end_by(self._told)
+                    self._end_by(self._told)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._told = self._told or signal.Signals(number)
         if self._running is None:
-            _end_by(self._told)
+            self._end_by(self._told)
         # Again each time: who tells it twice does not want to wait for what the cleaning waits for.
         self._running.get_loop().call_soon_threadsafe(self._running.cancel)
 
-
-def _end_by(told: signal.Signals) -> NoReturn:
-    if "multiprocessing.util" in sys.modules:
-        tidying = threading.Thread(target=_tidy, daemon=True)
-        tidying.start()
-        tidying.join(_TIDY_SECONDS)
-    if told is signal.SIGINT:
-        with suppress(OSError):  # the terminal may be gone
-            os.write(2, b"\rInterrupted.\n" if os.isatty(2) else b"Interrupted.\n")
-    signal.signal(told, signal.SIG_DFL)
-    signal.raise_signal(told)
-    os._exit(128 + told)  # the first process of a container does not die of it
+    def _end_by(self, told: signal.Signals) -> NoReturn:
+        if "multiprocessing.util" in sys.modules:
+            tidying = threading.Thread(target=_tidy, daemon=True)
+            tidying.start()
+            tidying.join(_TIDY_SECONDS)
+        if told is signal.SIGINT and not self.quiet:
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, b"\rInterrupted.\n" if os.isatty(2) else b"Interrupted.\n")
+        signal.signal(told, signal.SIG_DFL)
+        signal.raise_signal(told)
+        os._exit(128 + told)  # the first process of a container does not die of it
 
 
 def _tidy() -> None:

@@ -114,6 +114,11 @@ class Service:
         """Wait until it has ended."""
         self._popen.wait(within)
 
+    @property
+    def status_of_its_end(self) -> int | None:
+        """Its exit status, or the negative number of the signal that it ended by."""
+        return self._popen.returncode
+
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
         """Tell it to end, and wait until it did."""
         self.send(sent)
@@ -161,7 +166,7 @@ def running_service(
             stdout=output,
             stderr=output,
             cwd=home,
-            env=_environment(database_url, home, environment),
+            env=command_environment(database_url, home, environment),
         )
     left: list[psutil.Process] = []
     try:
@@ -201,12 +206,15 @@ def storewatch(
         input=stdin,
         capture_output=True,
         cwd=home,
-        env=_environment(database_url, home, environment),
+        env=command_environment(database_url, home, environment),
         timeout=2 * PATIENCE,
     )
 
 
-def _environment(database_url: str | None, home: Path, more: dict[str, str]) -> dict[str, str]:
+def command_environment(
+    database_url: str | None, home: Path, more: dict[str, str]
+) -> dict[str, str]:
+    """The environment of a command: ours, without settings of our own, and what is to be added."""
     clean = {
         name: value
         for name, value in os.environ.items()

@@ -3,7 +3,9 @@
 import gzip
 import json
 import socket
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,11 @@ from tests.integration.service import (
     reference_report,
     running_service,
 )
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 CSV = {"Content-Type": "text/csv"}
 POLLS = "store_id,status,timestamp_utc\n"
@@ -66,7 +73,7 @@ def test_whole_feeds_over_http_give_the_report_of_the_slow_reference(
         assert service.report() == reference_report(read_stores(feed))
 
 
-@pytest.mark.parametrize("form", ["plain", "gzip", "gzip that says so", "json", "chunks"])
+@pytest.mark.parametrize("form", ["plain", "gzip", "gzip that says so", "zstd", "json", "chunks"])
 def test_every_form_of_a_feed_says_the_same(service: Service, form: str) -> None:
     def load() -> httpx.Response:
         match form:
@@ -76,6 +83,8 @@ def test_every_form_of_a_feed_says_the_same(service: Service, form: str) -> None
                 return post(service, "/polls", gzip.compress(TWO.encode()))
             case "gzip that says so":
                 return post(service, "/polls", gzip.compress(TWO.encode()), Content_Encoding="gzip")
+            case "zstd":
+                return post(service, "/polls", zstd.compress(TWO.encode()), Content_Encoding="zstd")
             case "json":
                 return service.ask("POST", "/polls", json=TWO_ROWS)
         pieces = (bytes([byte]) for byte in TWO.encode())
@@ -95,7 +104,8 @@ def test_hours_and_zones_come_as_json_too(service: Service) -> None:
         {"store_id": "s1", "day": 0, "start_time_local": "09:00", "end_time_local": "17:30:00"},
         {"store_id": "s1", "day": 6, "start_time_local": "00:00", "end_time_local": "24:00"},
     ]
-    assert counts(service.ask("POST", "/business-hours", json=hours)) == (2, 1, 0, 0)
+    loaded = service.ask("POST", "/business-hours", json=hours)
+    assert loaded.json() == {"rows": 2, "stores": 1, "new": 1, "replaced": 0, "unchanged": 0}
     zones = [{"store_id": "s1", "timezone": "Asia/Tokyo"}]
     assert counts(service.ask("POST", "/timezones", json=zones)) == (1, 1, 0, 0)
     store = service.get("/stores/s1").json()
@@ -166,6 +176,55 @@ def test_bad_rows_of_json_are_named_by_their_place_and_nothing_is_stored(
     assert polls(database_url) == 0
 
 
+@pytest.mark.parametrize("form", ["plain", "quoted", "json"])
+def test_a_poll_later_than_a_day_after_the_clock_is_refused_so_that_no_report_moves(
+    service: Service, form: str
+) -> None:
+    def load(store_id: str, after_now: timedelta) -> httpx.Response:
+        instant = f"{datetime.now(UTC) + after_now:%Y-%m-%d %H:%M:%S.%f} UTC"
+        if form == "json":
+            row = {"store_id": store_id, "status": "active", "timestamp_utc": instant}
+            return service.ask("POST", "/polls", json=[row])
+        quote = '"' if form == "quoted" else ""
+        return post(service, "/polls", f"{POLLS}{quote}{store_id}{quote},active,{instant}\n")
+
+    assert counts(load("s1", timedelta(hours=23, minutes=59))) == (1, 1, 0, 0)
+    newest = service.get("/stores/s1").json()["newest_poll"]
+    for late in (timedelta(days=1, minutes=1), timedelta(days=90_000)):
+        told = problem(load("s1", late))
+        assert told["status"] == 422
+        [error] = told["errors"]
+        assert (error["column"], error["line"]) == ("timestamp_utc", 1 if form == "json" else 2)
+        assert error["problem"].startswith("is in the future: polls are taken up to 20")
+    assert service.get("/stores/s1").json()["newest_poll"] == newest
+
+
+@pytest.mark.parametrize("depth", [2000, 100_000])
+def test_json_that_is_nested_too_deeply_is_refused(service: Service, depth: int) -> None:
+    deep = f"{'[' * depth}{']' * depth}"
+    for method, path, body in (
+        ("POST", "/polls", deep),
+        ("POST", "/polls", f'[{{"store_id": {deep}}}]'),
+        ("POST", "/reports", f'{{"as_of": {deep}}}'),
+        ("PUT", "/stores/s1/business-hours", deep),
+    ):
+        headers = {"Content-Type": "application/json"}
+        answer = service.ask(method, path, content=body, headers=headers)
+        assert "nested too deeply" in problem(answer)["detail"]
+        assert answer.status_code == 400
+    assert "request failed" not in service.log
+
+
+def test_a_packed_feed_in_a_packed_feed_is_not_taken(service: Service) -> None:
+    twice = gzip.compress(gzip.compress(TWO.encode()))
+    [error] = problem(post(service, "/polls", twice))["errors"]
+    assert error["problem"] == "it is packed twice: unpack it once"
+    answer = service.ask(
+        "POST", "/polls", content=twice, headers={"Content-Type": "application/json"}
+    )
+    assert problem(answer)["errors"] == [error]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [("{}", 422), ("5", 422), ("null", 422), ('["', 400), ("[", 400), ("", 400), ("[] []", 400)],
@@ -197,6 +256,8 @@ def test_the_path_of_csv_takes_csv_alone(service: Service) -> None:
     loaded = service.ask("POST", "/polls/csv", content=TWO, headers=CSV)
     assert loaded.status_code == 200
     assert loaded.json()["rows"] == 2
+    coded = post(service, "/polls", TWO, Content_Encoding="br")
+    assert coded.headers["accept-encoding"] == "gzip, zstd"
     refused = service.ask("POST", "/polls/csv", json=[])
     assert problem(refused)["status"] == 415
     assert refused.headers["accept-post"] == "text/csv"
@@ -208,7 +269,7 @@ def test_the_path_of_csv_takes_csv_alone(service: Service) -> None:
 def test_gzip_that_cannot_be_read_is_refused(service: Service, cut: bytes) -> None:
     told = problem(post(service, "/polls", cut))
     assert told["status"] == 422
-    assert "the gzip data cannot be read" in told["errors"][0]["problem"]
+    assert "the gzip data cannot be read beyond this line" in told["errors"][0]["problem"]
 
 
 def test_a_body_over_the_limit_is_refused_packed_or_not(
@@ -232,6 +293,11 @@ def test_more_than_ten_thousand_rows_of_json_are_refused(service: Service) -> No
     headers = {"Content-Type": "application/json"}
     answer = service.ask("POST", "/polls", content=body, headers=headers)
     assert problem(answer)["status"] == 413
+    answer = service.ask("POST", "/business-hours", content=body, headers=headers)
+    assert problem(answer)["detail"] == (
+        "An array has 10000 rows at the most: send it as CSV, or in parts, all rows of a store in "
+        "one request."
+    )
     body = f"[{','.join([row] * 10_000)}]"
     answer = service.ask("POST", "/polls", content=body, headers=headers)
     assert counts(answer) == (10_000, 1, 0, 0)

@@ -176,7 +176,7 @@ def test_log_and_measures_know_the_route_whatever_the_prefix(service: Service) -
     eventually(lambda: f"GET {path} 200" in service.log)
     lines = [json.loads(line) for line in service.log.splitlines()]
     [told] = [line for line in lines if line.get("path") == path]
-    assert told["route"] == "/stores/{store_id:str}"
+    assert told["route"] == "/stores/{store_id}"
     assert service.get(f"{SET}/health/live").status_code == 200
     assert service.get("/nothing").status_code == 404
     eventually(lambda: "GET /nothing 404" in service.log)

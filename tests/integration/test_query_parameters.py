@@ -75,7 +75,7 @@ def test_nothing_is_done_and_no_body_is_read_for_it(
         ("limit=1&limit=1", ["limit"]),
         ("cursor=a&cursor=", ["cursor"]),
         ("Limit=1", ["Limit"]),
-        ("limit=1&sort=id&order=up", ["sort", "order"]),
+        ("limit=1&sort=id&order=up", ["order", "sort"]),
         ("limit=1&limit=2&sort=id", ["sort", "limit"]),
         ("sort=a&sort=b", ["sort"]),
         ("=1", [""]),

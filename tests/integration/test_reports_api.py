@@ -64,7 +64,7 @@ def test_what_is_asked_for_is_what_is_computed(service: Service) -> None:
     path = completed(
         service,
         {
-            "as_of": "2022-01-08T13:00:00+01:00",
+            "as_of": "2022-01-08 13:00:00.0009999+01",
             "interpolation": "previous",
             "max_gap": "90m",
             "include_unknown": True,
@@ -94,6 +94,8 @@ def test_what_is_asked_for_is_what_is_computed(service: Service) -> None:
         ({"max_gap": "32d"}, "max_gap"),
         ({"interpolation": "linear"}, "interpolation"),
         ({"as_of": "1969-12-31T23:59:59Z"}, "as_of"),
+        ({"as_of": "2022-W01 12:00"}, "is not an instant such as"),
+        ({"as_of": 253402300800}, "Expected `str | null`, got `int`"),
         ({"include_unknown": 0}, "include_unknown"),
         ([], "object"),
         ({"asof": "2022-01-08T12:00:00Z"}, "asof"),

@@ -15,6 +15,7 @@ import pytest
 from service.made_up_feed import FeedFiles
 from tests.integration.service import (
     Service,
+    ask,
     problem,
     read_stores,
     running_service,
@@ -169,9 +170,18 @@ def test_a_window_that_cannot_be_is_refused_by_name(
     assert refusal(service, place, **{"from": "yesterday"}) == "from"
     assert refusal(service, place, to="1969-12-31T23:59:59Z") == "to"
     assert refusal(service, place, to="null") == "to"
+    assert refusal(service, place, to="2023-W04 12:00") == "to"
     assert refusal(service, place, max_gap="59s") == "max_gap"
     assert refusal(service, place, max_gap="32d") == "max_gap"
     assert refusal(service, place, interpolation="linear") == "interpolation"
+
+
+def test_instants_are_read_as_those_of_polls_are(service: Service, feed: FeedFiles) -> None:
+    place = f"/stores/{quote(read_stores(feed)[0].store_id, safe='')}/availability"
+    found = answered(
+        service, place, **{"from": "2023-01-20 12:00 UTC", "to": "2023-01-21t13:00:39.1239999+01"}
+    )
+    assert (found["from"], found["to"]) == ("2023-01-20T12:00:00Z", "2023-01-21T12:00:39.123000Z")
 
 
 def test_without_polls_a_window_needs_an_end(database_url: str, tmp_path: Path) -> None:
@@ -260,7 +270,7 @@ HOURS = [
 
 
 @pytest.mark.parametrize(
-    "store_id", ["plain", "a/b", "ü ☃", "100%", "..", "a?b#c", "%2F", "x" * 255]
+    "store_id", ["plain", "a/b", "ü ☃", "100%", "...", "a?b#c", "%2F", "x" * 255]
 )
 def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_id: str) -> None:
     place = f"/stores/{quote(store_id, safe='').replace('.', '%2E')}"
@@ -283,6 +293,33 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "business_hours": [],
         "newest_poll": None,
     }
+
+
+@pytest.mark.parametrize(
+    "store_id", [" s", "s\u00a0", "\u2003s", "\n", ".", "..", "*", "x" * 256, "a\0b"]
+)
+def test_an_id_that_no_new_store_can_have_is_refused_but_can_be_asked_for(
+    service: Service, module_database_url: str, store_id: str
+) -> None:
+    place = f"/stores/{quote(store_id, safe='').replace('.', '%2E')}"
+    for given in (
+        service.ask("PUT", f"{place}/timezone", json={"timezone": "Asia/Tokyo"}),
+        service.ask("PUT", f"{place}/business-hours", json=[]),
+    ):
+        assert given.status_code == 422
+        [error] = problem(given)["errors"]
+        assert (error["source"], error["field"]) == ("path", "store_id")
+        assert error["problem"].startswith("a store id ") or "NUL" in error["problem"]
+    row = {"store_id": store_id, "timezone_str": "Asia/Tokyo"}
+    [error] = problem(service.ask("POST", "/timezones", json=[row]))["errors"]
+    assert error["column"] == "store_id"
+    if "\0" in store_id:
+        return
+    assert service.get(place).status_code == 404
+    # As a database of an earlier version may hold it.
+    ask(module_database_url, "insert into store (store_id) values ($1)", store_id)
+    assert answered(service, place)["store_id"] == store_id
+    ask(module_database_url, "delete from store where store_id = $1", store_id)
 
 
 @pytest.mark.parametrize(

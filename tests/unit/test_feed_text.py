@@ -11,7 +11,7 @@ from io import BytesIO
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.feed_rows import FeedRefused
@@ -56,6 +56,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows=ROWS, size=st.integers(1, 200), last=st.sampled_from(["", "no line end", '"\n"']))
 def test_blocks_are_whole_rows_and_know_their_lines(rows: list[str], size: int, last: str) -> None:
     text = "header\n" + "".join(rows) + last
@@ -206,3 +207,22 @@ def test_more_bytes_than_are_taken_are_refused_packed_or_not(form: str) -> None:
             read(pieces, most)
     with pytest.raises(TooLarge):
         read([PACKED[form] * 3], most=len(PACKED[form]) * 3 - 1)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 20])
+def test_every_byte_is_looked_at_once_also_where_no_row_ends(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_text, "BLOCK", 1 << 12)
+    looked_at = 0
+    last_row = feed_text._last_row
+
+    def counted(text: bytes, quoted: bool) -> tuple[int, bool]:
+        nonlocal looked_at
+        looked_at += len(text)
+        return last_row(text, quoted)
+
+    monkeypatch.setattr(feed_text, "_last_row", counted)
+    text = b"header\n" + b'a,"b\n"\n' * 2000 + b'"' + b"\n" * 8000
+    read(cut(text, size))
+    assert looked_at <= len(text)

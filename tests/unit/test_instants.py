@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.instants import LATEST_MS, instant_of, parse_instant
@@ -12,6 +12,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda m: timezone(timedelta(minutes=m)))
 
 
+@settings(deadline=None)
 @given(
     instant=st.datetimes(datetime(1970, 1, 2), datetime(9998, 12, 30)),
     zone=OFFSETS,
