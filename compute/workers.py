@@ -63,7 +63,9 @@ class Workers:
         # NumPy's own threads would fight with the processes for the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["compute.report_rows", "compute.feed_rows"])
+        self._context.set_forkserver_preload(
+            ["compute.fork_server", "compute.report_rows", "compute.feed_rows"]
+        )
         self._pool = self._new_pool(most)
 
     @property

@@ -51,11 +51,14 @@ class KeyNeeded(Exception):  # noqa: N818 - read by a person as a sentence
         )
 
 
-def create_app(settings: Settings, *, local: bool = True, insecure: bool = False) -> Litestar:
+def create_app(
+    settings: Settings, *, streams: int, local: bool = True, insecure: bool = False
+) -> Litestar:
     """The service. The database, the workers and running reports live as long as it does.
 
     Args:
         settings: from the environment
+        streams: most streams of events that are open at once
         local: whether it listens on a loopback address only
         insecure: whether it serves everybody as long as there is no key
 
@@ -82,7 +85,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 runner = ReportRunner(
                     pool, workers, files, settings.concurrent_reports, settings.report_ttl
                 )
-                events = ReportEvents(pool, runner.wake, runner.cancelled)
+                events = ReportEvents(pool, runner.wake, runner.cancelled, streams)
                 app.state.update(
                     {
                         "access": access.Access(keys, local=local, insecure=insecure),

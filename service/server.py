@@ -1,9 +1,10 @@
 """The HTTP server around the application."""
 
 import asyncio
+import errno
 import logging
 import socket
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from litestar import Litestar
@@ -12,8 +13,11 @@ from litestar.types import ASGIApp, Message, Receive, Send
 from service.api import problems
 from service.api.access import is_loopback
 from service.app import KeyNeeded, create_app
+from service.connections import ACCEPTED_AT_ONCE, Connections, most_connections
 from service.database import DatabaseUnavailable
 from service.logs import start_logging
+from service.patience import Crowd, Patience
+from service.request_bodies import RequestBodies
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
@@ -25,11 +29,31 @@ _STOPPING = problems.Problem(
     headers={"Retry-After": "2", "Connection": "close"},
 )
 
+_NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
 
 
-def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
+# Clients that connect while others are being accepted; the system may allow fewer.
+_BACKLOG = 2048
+
+#: For every answer, whoever makes it. The service's answers are for its own pages and for programs:
+#: no other site's page may show one, or have a browser take one for something else than it says.
+_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin")]
+
+#: What uvicorn logs of each bad request, as often as a client likes.
+_LOGGED_OF_CLIENTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+
+
+def run_server(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    insecure: bool,
+    patience: Patience = Patience(),  # noqa: B008 - it cannot be changed
+) -> None:
     """Serve until a signal; ends the process, with status 3, if the service cannot start.
 
     Args:
@@ -37,16 +61,30 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
         host: name or address to listen on; other than loopback only with a key, or `insecure`
         port: 0 for any that is free
         insecure: whether everybody is served as long as there is no key
+        patience: with slow clients
     """
     start_logging()
-    app = create_app(settings, local=is_loopback(host), insecure=insecure)
+    logging.getLogger("uvicorn.error").addFilter(_is_not_of_clients)
+    most = most_connections(settings.connections, settings.workers)
+    if settings.connections and most < settings.connections:
+        log.warning("the limit of open files allows %d connections, not more", most)
+    app = create_app(settings, streams=most // 2, local=is_loopback(host), insecure=insecure)
+    crowd = Crowd(patience)
+    bounded = RequestBodies(_failing_in_words(app), settings.body_bytes, patience, crowd)
+    connections = Connections(most, patience, crowd)
     _Server(
         app,
+        connections,
+        crowd,
         uvicorn.Config(
-            _failing_in_words(app),
+            bounded,
             host=host,
             port=port,
+            http=cast("type[asyncio.Protocol]", connections),  # uvicorn only calls it
+            ws="none",
             lifespan="on",
+            backlog=ACCEPTED_AT_ONCE,
+            headers=_HEADERS,
             log_config=None,
             access_log=False,  # `RequestLog` writes a better one
             proxy_headers=False,  # or a header could say that the client is this machine
@@ -56,12 +94,42 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
     ).run()
 
 
-class _Server(uvicorn.Server):
-    """Ends streams of events when it is told to stop: they would last as long as their reports."""
+def _is_not_of_clients(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_LOGGED_OF_CLIENTS)
 
-    def __init__(self, app: Litestar, config: uvicorn.Config) -> None:
+
+class _Server(uvicorn.Server):
+    """Looks after its connections.
+
+    When it is told to stop it ends streams of events: they would last as long as their reports.
+    """
+
+    def __init__(
+        self, app: Litestar, connections: Connections, crowd: Crowd, config: uvicorn.Config
+    ) -> None:
         super().__init__(config)
-        self._app = app
+        self._app, self._connections, self._crowd = app, connections, crowd
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+        await super().startup(sockets)
+        # asyncio takes one number for how many it accepts at once and how many wait for that.
+        for server in self.servers:
+            for listening in server.sockets:
+                with listening.dup() as same:
+                    same.listen(_BACKLOG)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # each second
+            self._connections.look()
+            self._crowd.tell()
+        return await super().on_tick(counter)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(error := context.get("exception"), OSError) and error.errno in _NO_FILES:
+            self._crowd.note(f"times the system gave no file: {error.strerror}")
+        else:
+            loop.default_exception_handler(context)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if "events" in self._app.state:
@@ -109,15 +177,7 @@ async def _answer(app: Litestar, scope: Any, receive: Receive, send: Send) -> No
     except asyncio.CancelledError:  # the service stops, and the request has had its time to end
         if begun:  # the server closes the connection, and says in the log that it was early
             return
-        response = _STOPPING.response()
-        headers = {**response.headers, "Content-Type": problems.MEDIA_TYPE}
-        start: Any = {
-            "type": "http.response.start",
-            "status": response.status_code,
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-        }
-        await send(start)
-        await send({"type": "http.response.body", "body": response.content, "more_body": False})
+        await problems.send_problem(_STOPPING, send)
 
 
 def _first(failure: BaseException) -> BaseException:

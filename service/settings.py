@@ -56,6 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
     #: Most bytes of a feed of CSV over HTTP, unpacked.
     feed_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30
+    #: Most connections of clients; none: what the limit of open files allows, up to 10,000.
+    connections: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] | None = None
+    #: Most bytes of bodies of requests that are in memory at once; more wait, then are refused.
+    body_bytes: Annotated[int, msgspec.Meta(ge=10_000_000)] = 256 << 20
 
     @property
     def reports_place(self) -> str:

@@ -143,7 +143,7 @@ def _route(
         opt={"scope": "write"},
         request_max_body_size=None,
         operation_class=_operation(feed, taken[-1]),
-        responses=documented(413, 415, 422),
+        responses=documented(408, 413, 415, 422),
     )
     async def post_feed(
         request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings

@@ -154,7 +154,7 @@ async def get_report_status(pool: asyncpg.Pool, report_id: str) -> ReportStatus:
     tags=_TAGS,
     status_code=202,
     opt={"scope": "write"},
-    responses=documented(413, 422, 429),
+    responses=documented(408, 413, 422, 429),
     response_headers=[
         ResponseHeader(
             name="Location", documentation_only=True, description="Where the report is."

@@ -195,7 +195,7 @@ async def get_store(pool: asyncpg.Pool, store_id: EncodedId) -> StoreDetails:
     summary="Set a store's business hours",
     tags=["stores"],
     opt={"scope": "write"},
-    responses=documented(413, 422),
+    responses=documented(408, 413, 422),
 )
 async def put_business_hours(
     request: Request[Any, Any, Any],
@@ -231,7 +231,7 @@ async def put_business_hours(
     summary="Set a store's time zone",
     tags=["stores"],
     opt={"scope": "write"},
-    responses=documented(413, 422),
+    responses=documented(408, 413, 422),
 )
 async def put_timezone(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, store_id: EncodedId, data: TimezoneChange
