@@ -37,6 +37,9 @@ _CSV, _JSON = "text/csv", "application/json"
 #: Rows, and bytes, of a body of JSON.
 MOST_JSON_ROWS = 10_000
 MOST_JSON_BYTES = 10_000_000
+#: One body of JSON at a time: a bad one of 10 MB may take 360 MB, as five million values, and the
+#: interpreter's lock lets no two go faster than one.
+_PARSING = asyncio.Lock()
 
 # What these say of values is for readers and generated clients; it is `parse_columns` that checks,
 # for JSON as for CSV, and tells of every row what is wrong.
@@ -224,7 +227,9 @@ async def _load(
     text = _up_to(most, unpacked(_up_to(most, _body(request))))
     if media_type == _CSV:
         return await ingest(pool, workers, feed, "the body", text)
-    rows = await asyncio.to_thread(_rows, feed, b"".join([piece async for piece in text]))
+    body = b"".join([piece async for piece in text])
+    async with _PARSING:
+        rows = await asyncio.to_thread(_rows, feed, body)
     return await ingest_rows(pool, feed, "the body", rows)
 
 
