@@ -95,6 +95,7 @@ class Connections:
 
     def turn_away(self, transport: asyncio.Transport, answer: bytes) -> None:
         """Answer a connection that is not taken, and close it."""
+        transport.set_protocol(asyncio.Protocol())  # which hears and says nothing
         if self._turned_away >= ACCEPTED_AT_ONCE:
             transport.abort()
             return
@@ -104,7 +105,6 @@ class Connections:
             transport.abort()
 
         self._turned_away += 1
-        transport.set_protocol(asyncio.Protocol())  # which hears and says nothing
         transport.write(answer)
         asyncio.get_running_loop().call_later(_LINGER, close)
 
