@@ -81,9 +81,9 @@ class Connections:
     def takes(self, connection: "Connection") -> bool:
         """Count a new connection, or turn it away."""
         if len(self._open) >= self._most:
-            self._crowd.no_place()
             oldest = self._longest_waiting()
             if oldest is None:
+                self._crowd.no_place()
                 self._crowd.note("connections turned away: all were busy")
                 return False
             self._crowd.note("connections without a request closed for newer ones")
