@@ -75,7 +75,12 @@ class Workers:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["compute.workers", "compute.report_rows", "compute.feed_rows"]
+            [
+                "compute.fork_server",
+                "compute.workers",
+                "compute.report_rows",
+                "compute.feed_rows",
+            ]
         )
         self._pool = self._new_pool(most)
 

@@ -52,11 +52,14 @@ _CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 5
 _CONNECTIONS_FOR_REQUESTS = 12
 
 
-def create_app(settings: Settings, *, local: bool = True, insecure: bool = False) -> Litestar:
+def create_app(
+    settings: Settings, *, streams: int, local: bool = True, insecure: bool = False
+) -> Litestar:
     """The service. The database, the workers and running reports live as long as it does.
 
     Args:
         settings: from the environment
+        streams: most streams of events that are open at once
         local: whether it listens on a loopback address only
         insecure: whether it serves everybody as long as there is no key
 
@@ -92,7 +95,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                     settings.report_ttl,
                     settings.report_history,
                 )
-                events = ReportEvents(work_pool, runner.wake, runner.cancelled)
+                events = ReportEvents(work_pool, runner.wake, runner.cancelled, streams)
                 app.state.update(
                     {
                         "access": access.Access(

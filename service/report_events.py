@@ -32,6 +32,7 @@ class ReportEvents:
         pool: the database; one of its connections is kept while this runs
         on_queued: called when a report may wait in the queue
         on_cancelled: called with a report that was cancelled
+        most: that may wait at once before `full`: each is a client's connection for a long time
     """
 
     def __init__(
@@ -39,21 +40,30 @@ class ReportEvents:
         pool: asyncpg.Pool,
         on_queued: Callable[[], None],
         on_cancelled: Callable[[UUID], None],
+        most: int,
     ) -> None:
         self._pool = pool
         self._on_queued, self._on_cancelled = on_queued, on_cancelled
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
         self._reads: dict[UUID, asyncio.Task[Report | None]] = {}
+        self._most, self._open = most, 0
         self.closing = False
+
+    @property
+    def full(self) -> bool:
+        """Whether as many wait as may."""
+        return self._open >= self._most
 
     @contextlib.contextmanager
     def changes(self, report_id: UUID) -> Iterator[asyncio.Event]:
         """An event that is set whenever the report may have changed, or the service ends."""
         event = asyncio.Event()
         self._waiting.setdefault(report_id, set()).add(event)
+        self._open += 1
         try:
             yield event
         finally:
+            self._open -= 1
             self._waiting[report_id].discard(event)
             if not self._waiting[report_id]:
                 del self._waiting[report_id]

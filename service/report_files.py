@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _CHUNK = 256 << 10  # bytes
+#: Reports are not for every account of the machine; a group's members may be let in.
+_FOLDER_MODE, _FILE_MODE = 0o750, 0o640
 _UNFINISHED = re.compile(r"\.([0-9a-f-]{36})\.([0-9]+)", re.ASCII)
 
 
@@ -64,7 +66,7 @@ class FolderFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = self.unfinished = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
 
     async def publish(self, written: Path, report_id: UUID) -> None:
         """Rename it, and have the disk know."""
@@ -106,7 +108,7 @@ class ObjectStoreFiles:
 
         self._store: ObjectStore = from_url(url)
         self.unfinished = home / "unfinished"
-        self.unfinished.mkdir(parents=True, exist_ok=True)
+        _make(self.unfinished)
 
     async def publish(self, written: Path, report_id: UUID) -> None:
         """Upload it, in parts where it is large; an object appears when the last part is there."""
@@ -138,6 +140,11 @@ class ObjectStoreFiles:
             await obstore.delete_async(self._store, _key(report_id))
         except FileNotFoundError:  # a folder's object store says so, others do not mind
             return
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; one that is there keeps the mode that it was given."""
+    folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
 
 
 def _key(report_id: UUID) -> str:
@@ -180,12 +187,16 @@ class HashedFile:
         self._file.flush()
 
 
+def _for_few(path: str, flags: int) -> int:
+    return os.open(path, flags, _FILE_MODE)
+
+
 @contextmanager
 def unfinished_file(files: ReportFiles, report_id: UUID, run: int) -> Iterator[HashedFile]:
     """A file for one run of a report; what is not published when the block ends is removed."""
     path = files.unfinished / f".{report_id}.{run}"
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=_for_few) as file:
             yield HashedFile(path, file)
     finally:
         path.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """The HTTP server around the application."""
 
+import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -8,7 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from litestar import Litestar
@@ -16,11 +18,16 @@ from litestar.types import ASGIApp, Receive, Send
 
 from service.api.access import is_loopback
 from service.app import create_app
+from service.connections import ACCEPTED_AT_ONCE, Connections, most_connections
 from service.database import DatabaseUnavailable
 from service.keys import KeyRefused
+from service.patience import Crowd, Patience
+from service.request_bodies import RequestBodies
 from service.settings import Settings
 
 log = logging.getLogger("storewatch")
+
+_NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Open responses get this long to end when the service is told to stop, seconds.
 _GRACE = 3
@@ -28,8 +35,25 @@ _GRACE = 3
 # What it leaves is cleaned up as after a kill: by the next start, or another instance.
 _END = 4.7
 
+# Clients that connect while others are being accepted; the system may allow fewer.
+_BACKLOG = 2048
 
-def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
+#: For every answer, whoever makes it. The service's answers are for its own pages and for programs:
+#: no other site's page may show one, or have a browser take one for something else than it says.
+_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin")]
+
+#: What uvicorn logs of each bad request, as often as a client likes.
+_LOGGED_OF_CLIENTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+
+
+def run_server(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    insecure: bool,
+    patience: Patience = Patience(),  # noqa: B008 - it cannot be changed
+) -> None:
     """Serve until a signal, and end by it.
 
     If the service cannot start, it ends the process, with status 3.
@@ -39,15 +63,29 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
         host: name or address to listen on; other than loopback only with a key, or `insecure`
         port: 0 for any that is free
         insecure: whether everybody is served as long as there is no key
+        patience: with slow clients
     """
-    app = create_app(settings, local=is_loopback(host), insecure=insecure)
+    logging.getLogger("uvicorn.error").addFilter(_is_not_of_clients)
+    most = most_connections(settings.connections, settings.workers)
+    if settings.connections and most < settings.connections:
+        log.warning("the limit of open files allows %d connections, not more", most)
+    app = create_app(settings, streams=most // 2, local=is_loopback(host), insecure=insecure)
+    crowd = Crowd(patience)
+    bounded = RequestBodies(_failing_in_words(app), settings.body_bytes, patience, crowd)
+    connections = Connections(most, patience, crowd)
     _Server(
         app,
+        connections,
+        crowd,
         uvicorn.Config(
-            _failing_in_words(app),
+            bounded,
             host=host,
             port=port,
+            http=cast("type[asyncio.Protocol]", connections),  # uvicorn only calls it
+            ws="none",
             lifespan="on",
+            backlog=ACCEPTED_AT_ONCE,
+            headers=_HEADERS,
             log_config=None,
             access_log=False,  # `RequestLog` writes a better one
             proxy_headers=False,  # or a header could say that the client is this machine
@@ -57,19 +95,21 @@ def run_server(settings: Settings, host: str, port: int, *, insecure: bool) -> N
     ).run()
 
 
+def _is_not_of_clients(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_LOGGED_OF_CLIENTS)
+
+
 class _Server(uvicorn.Server):
-    """Ends streams of events when it is told to stop: they would last as long as their reports."""
+    """Looks after its connections.
 
-    def __init__(self, app: Litestar, config: uvicorn.Config) -> None:
+    When it is told to stop it ends streams of events: they would last as long as their reports.
+    """
+
+    def __init__(
+        self, app: Litestar, connections: Connections, crowd: Crowd, config: uvicorn.Config
+    ) -> None:
         super().__init__(config)
-        self._app = app
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:
-            end = threading.Timer(_END, _end_at_once)
-            end.daemon = True
-            end.start()
-        super().handle_exit(sig, frame)
+        self._app, self._connections, self._crowd = app, connections, crowd
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,9 +124,34 @@ class _Server(uvicorn.Server):
                 signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end; told again, the server does not leave its ending half done."""
-        if not self.should_exit:
-            super().handle_exit(sig, frame)
+        """Begin to end, in time; told again, the server does not leave its ending half done."""
+        if self.should_exit:
+            return
+        end = threading.Timer(_END, _end_at_once)
+        end.daemon = True
+        end.start()
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+        await super().startup(sockets)
+        # asyncio takes one number for how many it accepts at once and how many wait for that.
+        for server in self.servers:
+            for listening in server.sockets:
+                with listening.dup() as same:
+                    same.listen(_BACKLOG)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # each second
+            self._connections.look()
+            self._crowd.tell()
+        return await super().on_tick(counter)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(error := context.get("exception"), OSError) and error.errno in _NO_FILES:
+            self._crowd.note(f"times the system gave no file: {error.strerror}")
+        else:
+            loop.default_exception_handler(context)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if "events" in self._app.state:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, TypeAlias, get_type_hints
+from typing import Annotated, TypeAlias, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +24,7 @@ OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 _LONGEST_LIFETIME = timedelta(days=36_500)
 # K, M, G and T alone are what memory is told in: of 1024, as for `sort`, `dd` and containers.
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(b?)|([kmgt])ib)", re.ASCII)
+_SMALLEST_ROOM = 10_000_000
 _SWITCHES = {"yes": 1, "true": 1, "on": 1, "1": 1, "no": 0, "false": 0, "off": 0, "0": 0}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 # Kubernetes gives every container such variables for each service of its namespace; of a service
@@ -54,6 +55,10 @@ class Lifetime(timedelta):
 
 class Size(int):
     """A number of bytes."""
+
+
+class RoomForBodies(int):
+    """A number of bytes that the largest body of JSON fits into."""
 
 
 class Switch(int):
@@ -117,6 +122,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
     #: Most bytes of a feed of CSV over HTTP, unpacked, such as 16GB or 512 MiB.
     feed_bytes: Size = Size(16 << 30)
+    #: Most connections of clients; none: what the limit of open files allows, up to 10,000.
+    connections: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] | None = None
+    #: Most bytes of bodies of requests that are in memory at once; more wait, then are refused.
+    body_bytes: RoomForBodies = RoomForBodies(256 << 20)
     #: Whether an API key is needed also of this machine itself, as behind a proxy on it.
     require_key: Switch = Switch(False)
     #: File with an API key of scope write, as a secret is mounted; made valid at the start.
@@ -165,7 +174,8 @@ def _variable(name: str) -> str:
 def _whole_number(name: str) -> str | None:
     """What a value of this setting is not, if that is a whole number within bounds."""
     hint = get_type_hints(Settings, include_extras=True)[name]
-    for bounds in getattr(hint, "__metadata__", ()):
+    choices = (hint, *get_args(hint))
+    for bounds in (one for choice in choices for one in getattr(choice, "__metadata__", ())):
         return f"is not a whole number from {bounds.ge} to {bounds.le}"
     return None
 
@@ -191,6 +201,8 @@ def _decode(wanted: type, value: str) -> object:
         return _expanded(value)
     if wanted is Lifetime:
         return _lifetime(value)
+    if wanted is RoomForBodies:
+        return _room_for_bodies(value)
     if wanted is Switch:
         return _switch(value)
     if wanted is Size:
@@ -220,6 +232,13 @@ def _lifetime(value: str) -> Lifetime:
     if milliseconds > _LONGEST_LIFETIME / timedelta(milliseconds=1):
         raise ValueError("is longer than 100 years; 0 is for ever")
     return Lifetime(milliseconds=milliseconds)
+
+
+def _room_for_bodies(value: str) -> RoomForBodies:
+    size = _size(value)
+    if size < _SMALLEST_ROOM:
+        raise ValueError("is less than 10MB, which one body may have")
+    return RoomForBodies(size)
 
 
 def _switch(value: str) -> Switch:

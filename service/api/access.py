@@ -155,7 +155,9 @@ def caller_of(request: ASGIConnection[Any, Any, Any, Any]) -> Key | None:
 
 def needed_scope(opt: Mapping[str, Any], method: str) -> Needed:
     """What a key must allow, for a route with this `opt` and this method."""
-    needed: Needed = opt.get("scope", "read" if method in ("GET", "HEAD", "OPTIONS") else "write")
+    if method == "OPTIONS":  # it tells the methods, as the OpenAPI document does to everybody
+        return "none"
+    needed: Needed = opt.get("scope", "read" if method in ("GET", "HEAD") else "write")
     return needed
 
 

@@ -23,7 +23,6 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     # Asked for again each time, and answered by 304: a new release is never mixed with an old one.
     "Cache-Control": "no-cache",

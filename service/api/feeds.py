@@ -39,6 +39,9 @@ _CSV, _JSON = "text/csv", "application/json"
 #: Rows, and bytes, of a body of JSON.
 MOST_JSON_ROWS = 10_000
 MOST_JSON_BYTES = 10_000_000
+#: One body of JSON at a time: a bad one of 10 MB may take 360 MB, as five million values, and the
+#: interpreter's lock lets no two go faster than one.
+_PARSING = asyncio.Lock()
 
 # What these say of values is for readers and generated clients; it is `parse_columns` that checks,
 # for JSON as for CSV, and tells of every row what is wrong.
@@ -187,7 +190,7 @@ def _route(
         opt={"scope": "write"},
         request_max_body_size=None,
         operation_class=_operation(feed, taken[-1]),
-        responses=documented(413, 415, 422),
+        responses=documented(408, 413, 415, 422),
     )
     async def post_feed(
         request: Request[Any, Any, Any],
@@ -279,7 +282,8 @@ async def _load(
         raise Problem(413, problem) from None
     except Unreadable as error:
         raise FeedRefused([Fault(1, "", "", str(error))], 1) from None
-    rows = await asyncio.to_thread(_rows, feed, text, latest_poll())
+    async with _PARSING:
+        rows = await asyncio.to_thread(_rows, feed, text, latest_poll())
     return await ingest_rows(work_pool, feed, rows)
 
 

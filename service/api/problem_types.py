@@ -118,6 +118,31 @@ TYPES = {
         "The report was cancelled, so it has no file.",
         "Ask for a new report.",
     ),
+    "request-timeout": ProblemType(
+        408,
+        "Too slow",
+        "The request, or its body, did not come in the time that the service waits for it.",
+        "Send it again, on a better line or in smaller parts.",
+    ),
+    "no-room": ProblemType(
+        503,
+        "No room for the body",
+        "So many bodies of requests come in at the same time that there is no memory for another.",
+        "Send it again after the seconds that Retry-After tells.",
+    ),
+    "too-many-connections": ProblemType(
+        503,
+        "Too many connections",
+        "All connections that the service takes are busy.",
+        "Try again after the seconds that Retry-After tells, and use one connection for many "
+        "requests.",
+    ),
+    "too-many-streams": ProblemType(
+        503,
+        "Too many streams",
+        "As many streams of events are open as this instance takes.",
+        "Ask for the report itself instead, every few seconds.",
+    ),
     "report-ended": ProblemType(
         409,
         "Report ended",
@@ -238,6 +263,7 @@ OF_STATUS = {
     400: "bad-request",
     401: "unauthorized",
     404: "not-found",
+    408: "request-timeout",
     405: "method-not-allowed",
     413: "request-entity-too-large",
     415: "unsupported-media-type",

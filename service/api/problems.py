@@ -7,7 +7,7 @@ the log alone.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import ParameterKwarg
+from litestar.types import HTTPResponseStartEvent, Send
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import FeedRefused
@@ -149,6 +150,7 @@ _DESCRIPTIONS = {
     401: "No key was given, or not one that is valid.",
     403: "The key does not allow this, or keys are needed and none was made.",
     404: "Nothing is known by this id, or at this path.",
+    408: "The body comes too slowly.",
     409: "Not possible in the present state.",
     410: "It was there, and is no more.",
     412: "`If-Match` or `If-None-Match` does not hold; nothing was written.",
@@ -184,6 +186,39 @@ def documented(
         )
         for status in sorted(wanted)
     }
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer with a problem where Litestar does not: around the application."""
+    start: HTTPResponseStartEvent = {
+        "type": "http.response.start",
+        "status": problem.status,
+        "headers": [(name.encode(), text.encode()) for name, text in _headers(problem).items()],
+    }
+    await send(start)
+    await send(
+        {"type": "http.response.body", "body": problem.response().content, "more_body": False}
+    )
+
+
+def wire_bytes(problem: Problem, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A problem as the bytes of an HTTP response, for what cannot be read as a request.
+
+    Args:
+        problem: to tell
+        more: headers
+    """
+    lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
+    lines += [b"%b: %b" % header for header in more]
+    lines += [f"{name}: {text}".encode() for name, text in _headers(problem).items()]
+    return b"\r\n".join([*lines, b"", problem.response().content])
+
+
+def _headers(problem: Problem) -> dict[str, str]:
+    response = problem.response()
+    given = {name.lower(): text for name, text in response.headers.items()}
+    length = str(len(response.content))
+    return {**given, "content-type": MEDIA_TYPE, "content-length": length}
 
 
 def answer(request: Request[object, object, State], error: Exception) -> Response[bytes]:

@@ -12,7 +12,7 @@ from litestar.openapi.spec import Operation
 from litestar.params import Parameter
 from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 
-from service.api.problems import documented
+from service.api.problems import Problem, documented
 from service.api.report_details import ReportId, details_of, known_report
 from service.report_events import ReportEvents
 from service.reports import FINAL
@@ -62,6 +62,14 @@ async def get_report_events(
     report = await known_report(pool, report_id)
     if report.state in FINAL and last_event_id == str(report.version):
         return Response(None, status_code=204)
+    if events.full:
+        raise Problem(
+            503,
+            "As many streams of events are open as this instance takes. Ask for the report itself "
+            "instead, every few seconds.",
+            slug="too-many-streams",
+            headers={"Retry-After": "5"},
+        )
     return ServerSentEvent(
         _events(events, report_id, last_event_id),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

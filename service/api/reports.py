@@ -194,7 +194,7 @@ async def get_report_status(
     tags=_TAGS,
     status_code=202,
     opt={"scope": "write"},
-    responses=documented(413, 429),
+    responses=documented(408, 413, 429),
     response_headers=[
         ResponseHeader(
             name="Location", documentation_only=True, description="Where the report is."

@@ -5,7 +5,7 @@ import asyncio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import Problem
+from service.api.problems import Problem, send_problem
 
 
 class CutShort:
@@ -28,26 +28,12 @@ class CutShort:
         except asyncio.CancelledError:  # the service stops, and the request has had its time to end
             # Of one that has begun the server closes the connection, and says so in the log.
             if scope["type"] == ScopeType.HTTP and not begun:
-                await _tell(send)
-
-
-async def _tell(send: Send) -> None:
-    response = Problem(
-        503,
-        "The service stops. Ask again soon.",
-        slug="stopping",
-        headers={"Retry-After": "2", "Connection": "close"},
-    ).response()
-    headers = {
-        **response.headers,
-        "Content-Type": str(response.media_type),
-        "Content-Length": str(len(response.content)),
-    }
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 503,
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-        }
-    )
-    await send({"type": "http.response.body", "body": response.content, "more_body": False})
+                await send_problem(
+                    Problem(
+                        503,
+                        "The service stops. Ask again soon.",
+                        slug="stopping",
+                        headers={"Retry-After": "2", "Connection": "close"},
+                    ),
+                    send,
+                )

@@ -222,7 +222,7 @@ async def get_timezone(
     summary="Set a store's business hours",
     tags=["stores"],
     opt={"scope": "write"},
-    responses=documented(412, 413, 422),
+    responses=documented(408, 412, 413, 422),
     response_headers=[ETAG],
 )
 async def put_business_hours(
@@ -265,7 +265,7 @@ async def put_business_hours(
     summary="Set a store's time zone",
     tags=["stores"],
     opt={"scope": "write"},
-    responses=documented(412, 413, 422),
+    responses=documented(408, 412, 413, 422),
     response_headers=[ETAG],
 )
 async def put_timezone(

@@ -147,7 +147,11 @@ def is_alive(process: psutil.Process) -> bool:
 
 @contextmanager
 def running_service(
-    database_url: str | None, home: Path, *arguments: str, **environment: str
+    database_url: str | None,
+    home: Path,
+    *arguments: str,
+    command: Sequence[str] = COMMAND,
+    **environment: str,
 ) -> Iterator[Service]:
     """Start `storewatch serve`; it answers when the block begins, and is gone when it ends.
 
@@ -155,13 +159,14 @@ def running_service(
         database_url: its PostgreSQL; None: the embedded one
         home: its folder
         arguments: to `serve`
+        command: what runs instead of `storewatch`
         environment: variables to add
     """
     home.mkdir(exist_ok=True)
     log = home / f"serve-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", *arguments],
+            [*command, "serve", "--port", "0", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,0 +1,234 @@
+"""Clients' connections: how many there may be, and how long each may keep the service waiting.
+
+uvicorn bounds how large a request's head is and how long a connection is idle after a response.
+What else one client can do to the others by its connections alone is bounded here; by bodies of
+requests, in `request_bodies`. There is no limit for each address: behind a proxy all clients have
+the proxy's, and the proxy is the one that can tell them apart.
+"""
+
+import asyncio
+import resource
+import sys
+from collections import OrderedDict
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service.api.problems import Problem, wire_bytes
+from service.patience import Crowd, Patience
+
+#: Most connections, where nothing else bounds them: each takes about 20 kB when it is idle.
+_MOST = 10_000
+#: Connections that are accepted in one turn of the event loop, before any of them is counted; a
+#: few turns pass until what is too much is closed. asyncio logs as many errors when files run out.
+ACCEPTED_AT_ONCE = 32
+#: Files besides connections: accepted and not yet counted, the database's connections, reports,
+#: uploads set aside; and those of each worker process.
+_OTHER_FILES, _FILES_OF_WORKER = 256, 3
+#: A client that is turned away gets this long to send its request, seconds: if the connection was
+#: closed before it is read, the client's system might drop the answer.
+_LINGER = 0.1
+
+_FULL = Problem(
+    503,
+    "As many connections are busy as the service takes. Try again soon.",
+    slug="too-many-connections",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
+_HEAD_TOO_SLOW = Problem(
+    408, "The head of the request did not end in time.", headers={"Connection": "close"}
+)
+
+
+def most_connections(wanted: int | None, workers: int) -> int:
+    """How many connections the process can have; its limit of open files is raised if it may be.
+
+    Args:
+        wanted: None for as many as are sensible
+        workers: most worker processes
+    """
+    others = _OTHER_FILES + _FILES_OF_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = others + (wanted or _MOST)
+    if resource.RLIM_INFINITY != soft < files:
+        soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    possible = _MOST if soft == resource.RLIM_INFINITY else max(soft - others, soft // 4)
+    return min(wanted or _MOST, possible)
+
+
+class Connections:
+    """The open connections of a server.
+
+    Args:
+        most: one more takes the place of the one that has waited longest for a request, if any
+        patience: with slow clients
+        crowd: is told of those that find no place, or are cut off
+    """
+
+    def __init__(self, most: int, patience: Patience, crowd: Crowd) -> None:
+        self._most, self._patience, self._crowd = most, patience, crowd
+        self._open: set[Connection] = set()
+        self._turned_away = 0
+        # Since when each waits for a request, oldest first; some may have got one meanwhile.
+        self._waiting: OrderedDict[Connection, float] = OrderedDict()
+
+    def __call__(self, **given: Any) -> "Connection":
+        """A new connection, as uvicorn asks for it."""
+        return Connection(self, **given)
+
+    def takes(self, connection: "Connection") -> bool:
+        """Count a new connection, or turn it away."""
+        if len(self._open) >= self._most:
+            oldest = self._longest_waiting()
+            if oldest is None:
+                self._crowd.no_place()
+                self._crowd.note("connections turned away: all were busy")
+                return False
+            self._crowd.note("connections without a request closed for newer ones")
+            self.lost(oldest)
+            oldest.transport.abort()
+        self._open.add(connection)
+        self.waits(connection)
+        return True
+
+    def turn_away(self, transport: asyncio.Transport, answer: bytes) -> None:
+        """Answer a connection that is not taken, and close it."""
+        transport.set_protocol(asyncio.Protocol())  # which hears and says nothing
+        if self._turned_away >= ACCEPTED_AT_ONCE:
+            transport.abort()
+            return
+
+        def close() -> None:
+            self._turned_away -= 1
+            transport.abort()
+
+        self._turned_away += 1
+        transport.write(answer)
+        asyncio.get_running_loop().call_later(_LINGER, close)
+
+    def waits(self, connection: "Connection") -> None:
+        """Note that a connection waits for a request from now on."""
+        self._waiting[connection] = asyncio.get_running_loop().time()
+        self._waiting.move_to_end(connection)
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget a connection."""
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def look(self) -> None:
+        """Cut off who is too slow; to be called every second."""
+        now = asyncio.get_running_loop().time()
+        last = now - self._patience.head_seconds
+        while (oldest := self._longest_waiting()) and self._waiting[oldest] <= last:
+            del self._waiting[oldest]
+            if oldest.give_up_request():
+                self._crowd.note("connections closed whose request did not come in time")
+        seconds = (
+            self._patience.crowded_seconds if self._crowd.crowded else self._patience.write_seconds
+        )
+        for connection in list(self._open):
+            if connection.is_stuck(now - seconds, now, self._patience.step_bytes):
+                self._crowd.note("connections closed whose client does not read")
+                connection.transport.abort()
+
+    def invalid(self) -> None:
+        """Count a request that is not HTTP."""
+        self._crowd.note("requests refused that are not valid HTTP")
+
+    def _longest_waiting(self) -> "Connection | None":
+        for _ in range(len(self._waiting)):
+            connection = next(iter(self._waiting))
+            if connection.has_request:
+                del self._waiting[connection]  # it comes back at the end of its response
+            elif connection.transport.get_write_buffer_size():
+                self.waits(connection)  # its client still reads the last response
+            else:
+                return connection
+        return None
+
+
+class Connection(H11Protocol):
+    """A connection that can be told when it takes too long.
+
+    h11 it is, also where httptools is installed, which sets no bound to a request's head.
+    """
+
+    def __init__(self, connections: Connections, **given: Any) -> None:
+        super().__init__(**given)
+        self._all = connections
+        self._unsent, self._unsent_since = 0, 0.0
+
+    @property
+    def has_request(self) -> bool:
+        """Whether a request waits for its response, or for the end of it."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, unless there are too many."""
+        if self._all.takes(self):
+            super().connection_made(transport)
+        else:
+            self._all.turn_away(transport, wire_bytes(_FULL, self.server_state.default_headers))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._all.lost(self)
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; of a pipeline, it may be there."""
+        self._all.waits(self)
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """Go on: what was in the way has gone out."""
+        self._unsent = 0
+        super().resume_writing()
+
+    def give_up_request(self) -> bool:
+        """Close: the next request, or the rest of the last one, takes too long."""
+        if self.transport.is_closing():
+            return False
+        begun, _ = self.conn.trailing_data
+        if begun and self.conn.their_state is h11.IDLE:
+            self._end_with(_HEAD_TOO_SLOW)
+        else:
+            self.transport.close()
+        return True
+
+    def is_stuck(self, since: float, now: float, step: int) -> bool:
+        """Whether the client has not taken a step of the response since an instant.
+
+        Args:
+            since: in the loop's time
+            now: in the loop's time
+            step: bytes; or what is left, if that is less
+        """
+        unsent = self.transport.get_write_buffer_size()
+        if not self._unsent or unsent <= self._unsent - step:
+            self._unsent, self._unsent_since = unsent, now
+        return unsent > 0 and self._unsent_since <= since
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, in place of uvicorn's plain text."""
+        self._all.invalid()
+        error = sys.exception()
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        self._end_with(
+            Problem(
+                status,
+                f"This is not a request of HTTP/1.1 that can be taken: {error or msg}.",
+                headers={"Connection": "close"},
+            )
+        )
+
+    def _end_with(self, problem: Problem) -> None:
+        if self.has_request:
+            self.cycle.disconnected = True  # what the application still says comes too late
+            self.cycle.message_event.set()
+        if not (self.has_request and self.cycle.response_started):
+            self.transport.write(wire_bytes(problem, self.server_state.default_headers))
+        self.transport.close()

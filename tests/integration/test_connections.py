@@ -1,0 +1,384 @@
+"""What one client can do to the others by its connections and its bodies: not much."""
+
+import gzip
+import json
+import resource
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPResponse
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.integration.service import (
+    COMMAND,
+    PATIENCE,
+    Service,
+    add_many_stores,
+    eventually,
+    make_key,
+    polls_locked,
+    problem,
+    running_service,
+)
+
+# -P: the folder of the file is not a place to import from; it has a `service` of its own.
+IMPATIENT = (sys.executable, "-P", str(Path(__file__).with_name("impatient.py")))
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+JSON, CSV = "application/json", "text/csv"
+POLL = {"store_id": "a", "status": "active", "timestamp_utc": "2023-01-22 12:09:39 UTC"}
+FOR_EVERY_ANSWER = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    with running_service(
+        module_database_url, tmp_path_factory.mktemp("service"), command=IMPATIENT
+    ) as service:
+        yield service
+
+
+def connect(service: Service) -> socket.socket:
+    url = urlsplit(service.base_url)
+    assert url.hostname
+    assert url.port
+    return socket.create_connection((url.hostname, url.port), timeout=PATIENCE)
+
+
+def head(path: str, media_type: str, length: int) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+def answer(connection: socket.socket) -> httpx.Response:
+    """The next response."""
+    read = HTTPResponse(connection)
+    read.begin()
+    return httpx.Response(read.status, headers=read.getheaders(), content=read.read())
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether nothing more comes; waits for it."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_two_thousand_silent_connections_keep_nobody_out_and_fill_no_log(
+    database_url: str, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    few_files = ("sh", "-c", 'ulimit -n 1024; exec "$0" "$@"', *COMMAND)
+    with (
+        running_service(database_url, tmp_path, command=few_files) as service,
+        ExitStack() as open_,
+    ):
+        before = len(service.log)
+        for _ in range(2000):
+            open_.enter_context(connect(service))
+        for _ in range(3):
+            with connect(service) as further:
+                further.sendall(LIVE)
+                assert answer(further).status_code == 200
+        eventually(lambda: "closed for newer ones" in service.log)
+        assert len(service.log) - before < 3000
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_asks_nothing_is_closed_and_who_stops_in_the_head_is_told(service: Service) -> None:
+    with connect(service) as silent, connect(service) as half, connect(service) as second:
+        half.sendall(LIVE[:-10])
+        second.sendall(LIVE)
+        assert answer(second).status_code == 200
+        second.sendall(LIVE[:-10])
+        for one in (half, second):
+            told = answer(one)
+            assert told.status_code == 408
+            assert "head" in problem(told)["detail"]
+            assert is_closed(one)
+        assert is_closed(silent)
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "begin"),
+    [
+        ("/polls", JSON, b'[{"store_id":'),
+        ("/polls", CSV, b"store_id,status,timestamp_utc\na,act"),
+        ("/polls", CSV, b""),
+        ("/reports", JSON, b'{"as_of":'),
+    ],
+)
+def test_a_body_that_stops_is_told_that_it_is_too_slow(
+    service: Service, path: str, media_type: str, begin: bytes
+) -> None:
+    with connect(service) as half:
+        half.sendall(head(path, media_type, 100) + begin)
+        told = answer(half)
+        assert told.status_code == 408
+        assert "too slowly" in problem(told)["detail"]
+        assert is_closed(half)
+
+
+def test_a_body_that_trickles_is_too_slow_as_well(service: Service) -> None:
+    with connect(service) as trickle:
+        trickle.sendall(head("/polls", JSON, 1_000_000))
+        trickle.settimeout(0.05)
+        told = b""
+        while not told:
+            trickle.sendall(b" ")
+            try:
+                told = trickle.recv(12)
+            except TimeoutError:
+                continue
+        assert told == b"HTTP/1.1 408"
+
+
+def test_a_body_that_is_slow_but_goes_on_is_taken(service: Service) -> None:
+    body = json.dumps([POLL]).encode() + b" " * 500_000
+
+    def pieces() -> Iterator[bytes]:
+        for begin in range(0, len(body), 100_000):
+            yield body[begin : begin + 100_000]
+            time.sleep(0.4)  # in all it is twice as long as a body may be silent
+
+    loaded = service.ask("POST", "/polls", content=pieces(), headers={"Content-Type": JSON})
+    assert loaded.status_code == 200, loaded.text
+
+
+def test_who_sends_on_after_the_answer_is_closed(service: Service) -> None:
+    with connect(service) as refused:
+        refused.sendall(head("/polls", "text/html", 1_000_000) + b"<p>")
+        assert answer(refused).status_code == 415
+        assert is_closed(refused)
+
+
+def test_who_does_not_read_the_answer_is_closed(service: Service) -> None:
+    asked = b"GET /schema/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(service) as deaf:
+        deaf.sendall(20 * asked)
+        eventually(lambda: "client does not read" in service.log)
+        come = 0
+        with suppress(ConnectionResetError):
+            while piece := deaf.recv(1 << 20):
+                come += len(piece)
+        assert come < 20 * len(service.get("/schema/swagger-ui-bundle.js").content)
+
+
+def test_while_all_connections_are_busy_a_new_one_is_told_to_come_back_and_finds_a_place_soon(
+    database_url: str, tmp_path: Path
+) -> None:
+    with (
+        running_service(database_url, tmp_path, STOREWATCH_CONNECTIONS="4") as service,
+        ExitStack() as open_,
+    ):
+        busy = [open_.enter_context(connect(service)) for _ in range(4)]
+        for one in busy:
+            one.sendall(head("/polls", JSON, 100) + b"[")
+        eventually(lambda: service.get("/health/live").status_code == 503)
+        refused = service.get("/health/live")
+        assert refused.headers["Retry-After"]
+        assert problem(refused)["type"].endswith("too-many-connections")
+        for _ in range(200):
+            open_.enter_context(connect(service))
+        # Before anybody was refused, the busy ones had longer.
+        eventually(lambda: service.get("/health/live").status_code == 200)
+        assert answer(busy[0]).status_code == 408
+        assert "Traceback" not in service.log
+
+
+def test_streams_of_events_leave_half_of_the_connections_to_others(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 10)
+    with (
+        running_service(database_url, tmp_path, STOREWATCH_CONNECTIONS="6") as service,
+        polls_locked(database_url),
+        ExitStack() as open_,
+    ):
+        url = f"/reports/{service.trigger_report()}/events"
+
+        def stream() -> httpx.Response:
+            return open_.enter_context(
+                httpx.stream("GET", service.base_url + url, timeout=PATIENCE)
+            )
+
+        streams = [stream() for _ in range(3)]
+        assert [one.status_code for one in streams] == [200] * 3
+        refused = service.get(url)
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"]
+        assert problem(refused)["type"].endswith("too-many-streams")
+        streams[0].close()
+        eventually(lambda: stream().status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("length", "begin"),
+    [(9_999_999, b"["), (2000, gzip.compress(b"[")[:12]), (2000, b"\x1f")],
+    ids=["large", "gzip", "perhaps gzip"],
+)
+def test_a_body_finds_no_room_beside_others_and_is_told_to_come_back(
+    database_url: str, tmp_path: Path, length: int, begin: bytes
+) -> None:
+    limits = {"STOREWATCH_BODY_BYTES": "10000000"}
+    with running_service(database_url, tmp_path, command=IMPATIENT, **limits) as service:
+
+        def load(size: int) -> httpx.Response:
+            body = json.dumps([POLL]).encode().ljust(size)
+            return service.ask("POST", "/polls", content=body, headers={"Content-Type": JSON})
+
+        def refused() -> bool:
+            """Whether there was no room; the body before is cut off soon, which makes some."""
+            with connect(service) as holder:
+                holder.sendall(head("/polls", JSON, length) + begin)
+                assert load(1000).status_code == 200, "what is small needs no room"
+                told = load(5_000_000)
+            if told.status_code == 200:
+                return False
+            assert told.status_code == 503
+            assert problem(told)["type"].endswith("no-room")
+            return bool(told.headers["Retry-After"])
+
+        eventually(refused)
+        eventually(lambda: load(5_000_000).status_code == 200)
+
+
+def test_who_waits_in_line_for_room_gets_it_when_the_one_before_has_ended(
+    database_url: str, tmp_path: Path
+) -> None:
+    body = json.dumps([POLL]).encode().ljust(9_000_000)
+    with (
+        running_service(database_url, tmp_path, STOREWATCH_BODY_BYTES="10000000") as service,
+        ExitStack() as open_,
+    ):
+        senders = [open_.enter_context(connect(service)) for _ in range(4)]
+        for sender in senders:
+            sender.sendall(head("/polls", JSON, len(body)) + body[:70_000])
+        for sender in senders:
+            sender.sendall(body[70_000:])
+            assert answer(sender).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ("POST /polls HTTP/1.1|Host: a|Content-Length: 5|Transfer-Encoding: chunked", 400),
+        ("GET /health/live HTTP/1.1|Host: a|Content-Length: 5|Transfer-Encoding: chunked", 400),
+        ("POST /polls HTTP/1.0|Host: a|Transfer-Encoding: chunked", 400),
+        ("POST /polls HTTP/1.1|Host: a|Content-Length: 5|Content-Length: 6", 400),
+        ("POST /polls HTTP/1.1|Host: a|Content-Length: 5, 6", 400),
+        ("POST /polls HTTP/1.1|Host: a|Content-Length: +5", 400),
+        ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: gzip, chunked", 501),
+        ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: chunked|Transfer-Encoding: x", 501),
+        ("POST /polls HTTP/1.1|Host: a|Content-Length : 5", 400),
+        ("GET /health/live HTTP/1.1|X: no host", 400),
+        ("nonsense", 400),
+    ],
+)
+def test_a_request_that_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_read(
+    service: Service, lines: str, status: int
+) -> None:
+    with connect(service) as sender:
+        sender.sendall(lines.replace("|", "\r\n").encode() + b"\r\n\r\n0\r\n\r\n" + LIVE)
+        told = answer(sender)
+        assert told.status_code == status
+        assert problem(told)["detail"]
+        assert told.headers["Connection"] == "close"
+        for name, value in FOR_EVERY_ANSWER.items():
+            assert told.headers.get_list(name) == [value]
+        assert is_closed(sender)
+
+
+def test_a_head_that_grows_and_grows_is_refused(service: Service) -> None:
+    with connect(service) as sender:
+        sender.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + 70_000 * b"y")
+        told = answer(sender)
+        assert told.status_code == 431
+        assert problem(told)["detail"]
+        assert is_closed(sender)
+
+
+def test_bad_requests_do_not_fill_the_log(service: Service) -> None:
+    before = len(service.log)
+    for _ in range(100):
+        with connect(service) as sender:
+            sender.sendall(b"nonsense\r\n\r\n")
+            assert answer(sender).status_code == 400
+        with connect(service) as sender:
+            sender.sendall(
+                LIVE.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            )
+            assert answer(sender).status_code == 200
+    eventually(lambda: "not valid HTTP" in service.log[before:])
+    assert len(service.log) - before < 5000
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/dashboard/nothing"),
+        ("GET", "/schema"),
+        ("GET", "/schema/openapi.json"),
+        ("GET", "/health/live"),
+        ("GET", "/stores"),
+        ("POST", "/stores"),
+        ("POST", "/polls"),
+        ("OPTIONS", "/reports"),
+    ],
+)
+def test_every_answer_keeps_other_sites_and_guessing_browsers_off(
+    service: Service, method: str, path: str
+) -> None:
+    told = service.ask(method, path)
+    for name, value in FOR_EVERY_ANSWER.items():
+        assert told.headers.get_list(name) == [value]
+
+
+def test_options_needs_no_key(database_url: str, tmp_path: Path) -> None:
+    make_key(database_url, tmp_path, "some")
+    with running_service(database_url, tmp_path) as service:
+        assert service.get("/stores").status_code == 401
+        for path in ("/", "/dashboard/app.js", "/health/live", "/schema", "/schema/openapi.json"):
+            told = service.ask("OPTIONS", path)
+            assert told.status_code == 204, path
+            assert "GET" in told.headers["Allow"].split(", ")
+
+
+def test_reports_are_not_for_other_accounts_whatever_the_umask(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 10)
+    no_umask = ("sh", "-c", 'umask 0; exec "$0" "$@"', *COMMAND)
+    with running_service(database_url, tmp_path, command=no_umask) as service:
+        service.report()
+        assert service.reports.stat().st_mode & 0o777 == 0o750
+        [file] = service.reports.iterdir()
+        assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_service_that_is_killed_leaves_nothing_in_the_folder_for_temporary_files(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 10)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with running_service(database_url, tmp_path, TMPDIR=str(temporary)) as service:
+        service.report()
+        assert list(temporary.iterdir())
+        service.kill()
+        eventually(lambda: not list(temporary.iterdir()))
