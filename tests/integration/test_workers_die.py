@@ -1,6 +1,7 @@
 """Worker processes, and the fork server that they come from, that are killed at any time."""
 
 import asyncio
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 from compute.report_rows import Question, StoreBatch, report_rows
 from compute.roll_up import RollUp
-from compute.workers import WorkerDied, Workers
+from compute.workers import WorkerDied, Workers, _begin_worker
 from service import pipeline
 from service.pipeline import ReportOptions
 from service.report_files import FolderFiles
@@ -169,19 +170,22 @@ def test_batches_beside_a_cancelled_one_are_not_lost_when_their_pool_breaks(
     asyncio.run(run())
 
 
-def test_a_worker_whose_fork_server_is_gone_ends() -> None:
-    async def run() -> None:
-        workers = Workers(2)
-        try:
-            await workers.run(square, 2)
-            [worker] = map(psutil.Process, workers.processes())
-            worker.parent().kill()
-            await asyncio.to_thread(eventually, lambda: not is_alive(worker))
-            assert await workers.run(square, 3) == 9
-        finally:
-            workers.close()
+def begin_and_wait(begun: Path) -> None:
+    _begin_worker()
+    begun.touch()
+    time.sleep(600)
 
-    asyncio.run(run())
+
+def test_a_worker_whose_fork_server_is_gone_ends_by_itself(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("forkserver").Process(
+        target=begin_and_wait, args=(tmp_path / "begun",)
+    )
+    worker.start()
+    eventually((tmp_path / "begun").exists)
+    assert worker.pid is not None
+    process = psutil.Process(worker.pid)
+    process.parent().kill()
+    eventually(lambda: not is_alive(process))
 
 
 def test_workers_that_cannot_be_started_are_told_not_waited_for(
