@@ -16,11 +16,9 @@ RUN groupadd --gid 10001 storewatch \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/storewatch --no-create-home storewatch \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/storewatch
 COPY --from=build /opt/storewatch /opt/storewatch
-# TMPDIR: feeds are set aside there, in files without a name, until all of them is checked; /tmp may be memory.
 ENV PATH=/opt/storewatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    STOREWATCH_HOME=/var/lib/storewatch \
-    TMPDIR=/var/lib/storewatch
+    STOREWATCH_HOME=/var/lib/storewatch
 USER 10001:10001
 WORKDIR /var/lib/storewatch
 VOLUME /var/lib/storewatch

@@ -42,6 +42,8 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
+        import asyncpg
+
         from compute.feed_rows import FeedRefused
         from compute.workers import WorkerDied
         from compute.zones import ZoneUnknown
@@ -49,6 +51,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
         from service.keys import KeyRefused
         from service.pipeline import NoPolls
         from service.settings import SettingsInvalid
+        from service.storage import StorageFailed
 
         try:
             asyncio.run(function(*args, **kwargs))
@@ -56,7 +59,16 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             raise _Refused(str(error)) from error
         except BrokenPipeError:  # who reads our output has had enough; click knows what to do
             raise
-        except (DatabaseUnavailable, NoPolls, WorkerDied, ZoneUnknown, OSError) as error:
+        except asyncpg.DiskFullError as error:
+            raise _Failed(f"the disk of the database is full: {error}") from error
+        except (
+            DatabaseUnavailable,
+            NoPolls,
+            StorageFailed,
+            WorkerDied,
+            ZoneUnknown,
+            OSError,
+        ) as error:
             raise _Failed(str(error)) from error
 
     return run
@@ -305,6 +317,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from compute.workers import Workers
     from service.database import open_pool
     from service.feeds import ingest_each
+    from service.spool import spool_folder
 
     # Zones and hours first: then a report that runs meanwhile has no new store without.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
@@ -321,6 +334,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
         TimeRemainingColumn(),
     )
     refused: list[str] = []
+    aside = spool_folder(settings.home)
     workers = Workers(settings.workers)
     try:
         async with open_pool(settings.database_url, settings.home, own=False) as pool:
@@ -329,7 +343,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
             ) as bar:
                 feeds = [(feed, source, _pieces(file, bar)) for feed, source, file in named]
                 told = iter(named)
-                async for done in ingest_each(pool, workers, feeds):
+                async for done in ingest_each(pool, workers, feeds, aside=aside):
                     feed, source, _ = next(told)
                     bar.remove_task(bar.task_ids[0])  # of the file that was begun first
                     if isinstance(done, FeedRefused):

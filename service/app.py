@@ -33,6 +33,8 @@ from service.report_events import ReportEvents
 from service.report_files import ReportFiles, open_report_files
 from service.report_runner import ReportRunner
 from service.settings import Settings
+from service.spool import spool_folder
+from service.storage import Folder
 
 log = logging.getLogger("storewatch")
 
@@ -61,6 +63,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     Raises (when it starts):
         DatabaseUnavailable: the database cannot be reached or used
+        StorageFailed: a folder that it needs cannot be created
         KeyNeeded: it is neither local nor insecure, and there is no key
     """
 
@@ -79,6 +82,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                 keys = KeyRing(pool)
                 await _say_who_is_served(keys, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
+                aside = spool_folder(settings.home)
                 runner = ReportRunner(
                     pool, workers, files, settings.concurrent_reports, settings.report_ttl
                 )
@@ -89,6 +93,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
                         "pool": pool,
                         "workers": workers,
                         "files": files,
+                        "aside": aside,
                         "events": events,
                         "runner": runner,
                     }
@@ -111,6 +116,10 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
 
     async def files(state: State) -> ReportFiles:
         given: ReportFiles = state.files
+        return given
+
+    async def aside(state: State) -> Folder:
+        given: Folder = state.aside
         return given
 
     async def events(state: State) -> ReportEvents:
@@ -139,6 +148,7 @@ def create_app(settings: Settings, *, local: bool = True, insecure: bool = False
             "pool": Provide(pool),
             "workers": Provide(workers),
             "files": Provide(files),
+            "aside": Provide(aside),
             "events": Provide(events),
             "runner": Provide(runner),
             "settings": Provide(given_settings),

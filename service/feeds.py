@@ -31,6 +31,7 @@ from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
 from service import metrics
 from service.spool import Spool
+from service.storage import Folder
 from service.store import EPOCH, from_array_send, poll_days
 from service.stream import stream
 
@@ -59,7 +60,13 @@ class Ingested(msgspec.Struct, frozen=True):
 
 
 async def ingest(
-    pool: asyncpg.Pool, workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes]
+    pool: asyncpg.Pool,
+    workers: Workers,
+    feed: Feed,
+    source: str,
+    text: AsyncIterator[bytes],
+    *,
+    aside: Folder,
 ) -> Ingested:
     """Load a feed, all of it or nothing.
 
@@ -69,15 +76,21 @@ async def ingest(
         feed: what the text is about
         source: the feed's name in messages
         text: CSV, plain or gzip, in pieces of any size
+        aside: where its rows are kept until all of it is known to be good
 
     Raises:
         FeedRefused: something is wrong with it; nothing of it is stored
+        StorageFailed: it cannot be set aside; nothing of it is stored
     """
-    return await _store(pool, await _check(workers, feed, source, text))
+    return await _store(pool, await _check(workers, feed, source, text, aside))
 
 
 async def ingest_each(
-    pool: asyncpg.Pool, workers: Workers, feeds: Iterable[tuple[Feed, str, AsyncIterator[bytes]]]
+    pool: asyncpg.Pool,
+    workers: Workers,
+    feeds: Iterable[tuple[Feed, str, AsyncIterator[bytes]]],
+    *,
+    aside: Folder,
 ) -> AsyncIterator[Ingested | FeedRefused]:
     """Load feeds in their order, each by itself; while one is stored, the next is checked.
 
@@ -85,14 +98,18 @@ async def ingest_each(
         pool: the database
         workers: parse the texts
         feeds: feed, source and text of each, as `ingest` takes them
+        aside: as `ingest` takes it
 
     Yields:
         what became of each
+
+    Raises:
+        StorageFailed: one cannot be set aside; nothing of it is stored
     """
 
     async def check(feed: Feed, source: str, text: AsyncIterator[bytes]) -> _Checked | FeedRefused:
         try:
-            return await _check(workers, feed, source, text)
+            return await _check(workers, feed, source, text, aside)
         except FeedRefused as refused:
             return refused
 
@@ -123,7 +140,7 @@ async def ingest_rows(pool: asyncpg.Pool, feed: Feed, source: str, rows: FeedRow
     with _counted(feed):
         if rows.fault_count:
             raise FeedRefused(source, rows.faults, rows.fault_count)
-    spool = Spool()
+    spool = Spool(None)
     spool.append(rows.store, rows.value)
     return await _store(pool, _Checked(feed, rows.store_ids, spool))
 
@@ -136,8 +153,10 @@ class _Checked(NamedTuple):
     spool: Spool
 
 
-async def _check(workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes]) -> _Checked:
-    spool = Spool()
+async def _check(
+    workers: Workers, feed: Feed, source: str, text: AsyncIterator[bytes], aside: Folder
+) -> _Checked:
+    spool = Spool(aside)
     try:
         with _counted(feed):
             return _Checked(feed, await _set_aside(workers, feed, source, text, spool), spool)

@@ -15,6 +15,7 @@ from service.app import KeyNeeded, create_app
 from service.database import DatabaseUnavailable
 from service.logs import start_logging
 from service.settings import Settings
+from service.storage import StorageFailed
 
 log = logging.getLogger("storewatch")
 
@@ -90,7 +91,7 @@ async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None
 
     try:
         await app(scope, receive, send_without_stack)
-    except* (DatabaseUnavailable, KeyNeeded) as known:
+    except* (DatabaseUnavailable, KeyNeeded, StorageFailed) as known:
         log.error("%s", _first(known))
     except* Exception as unknown:
         log.error("the service cannot start", exc_info=_first(unknown))

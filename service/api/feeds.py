@@ -32,6 +32,7 @@ from compute.workers import Workers
 from service.api.problems import Problem, documented
 from service.feeds import Ingested, ingest, ingest_rows, unpacked
 from service.settings import Settings
+from service.storage import Folder
 
 _CSV, _JSON = "text/csv", "application/json"
 #: Rows, and bytes, of a body of JSON.
@@ -146,9 +147,13 @@ def _route(
         responses=documented(413, 415, 422),
     )
     async def post_feed(
-        request: Request[Any, Any, Any], pool: asyncpg.Pool, workers: Workers, settings: Settings
+        request: Request[Any, Any, Any],
+        pool: asyncpg.Pool,
+        workers: Workers,
+        settings: Settings,
+        aside: Folder,
     ) -> Ingested:
-        return await _load(feed, request, pool, workers, settings, taken)
+        return await _load(feed, request, pool, workers, settings, aside, taken)
 
     return post_feed
 
@@ -200,6 +205,7 @@ async def _load(
     pool: asyncpg.Pool,
     workers: Workers,
     settings: Settings,
+    aside: Folder,
     taken: Sequence[str],
 ) -> Ingested:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -223,7 +229,7 @@ async def _load(
     # Told by its first bytes, not by Content-Encoding: files that are gzip are sent as they are.
     text = _up_to(most, unpacked(_up_to(most, _body(request))))
     if media_type == _CSV:
-        return await ingest(pool, workers, feed, "the body", text)
+        return await ingest(pool, workers, feed, "the body", text, aside=aside)
     rows = await asyncio.to_thread(_rows, feed, b"".join([piece async for piece in text]))
     return await ingest_rows(pool, feed, "the body", rows)
 
