@@ -31,13 +31,11 @@ RUN groupadd --gid 10001 storewatch \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/storewatch
 COPY --from=build /opt/storewatch /opt/storewatch
 COPY --from=build /code/ /
-# TMPDIR: feeds are set aside there, in files without a name, until all of them is checked; /tmp may be memory.
 ENV PATH=/opt/storewatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     STOREWATCH_HOST=0.0.0.0 \
     STOREWATCH_PORT=8000 \
-    STOREWATCH_HOME=/var/lib/storewatch \
-    TMPDIR=/var/lib/storewatch
+    STOREWATCH_HOME=/var/lib/storewatch
 USER 10001:10001
 WORKDIR /var/lib/storewatch
 VOLUME /var/lib/storewatch

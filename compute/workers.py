@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import resource_tracker
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from compute.in_flight import InFlightLimit
 
@@ -25,6 +26,15 @@ R = TypeVar("R")
 _TRIES_ALONE = 2
 #: Busy workers that finish nothing for so long are taken for dead, seconds.
 _LONGEST_BATCH = 30.0
+
+#: What the start of a process raises when the fork server has died, or dies meanwhile.
+_NO_FORK_SERVER = (EOFError, ConnectionError, FileNotFoundError)
+#: Pauses before a process is started: whoever asks once the old fork server is gone for good starts
+#: a new one. Seconds.
+_START_AFTER = (0, 0.01, 0.1, 1.0)
+#: How often to look whether a batch that takes long can still come to its end, and a worker whether
+#: somebody still waits for it, seconds.
+_LOOK_SECONDS = 1.0
 
 
 #: Batches in flight per core to begin with: of several, one is being read, one computed, and some
@@ -131,47 +141,57 @@ class Workers:
     async def run(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a pure function in a worker. If a worker dies, the batch is run again, alone.
 
-        A pool breaks as a whole when one of its processes dies, and does not say which batch was to
-        blame. Tried alone, a batch that kills its worker fails by itself and takes no other along.
+        A pool breaks as a whole when one of its processes dies, or the fork server that they come
+        from, and does not say which batch was to blame. Tried alone, a batch that kills its worker
+        fails by itself and takes no other along.
 
         Raises:
-            WorkerDied: the batch's worker died also when it ran alone
+            WorkerDied: the batch's worker died also when it ran alone, or none can be started
         """
+        batch = partial(task, *args, **kwargs)
         if not self._running:
             self._last_result = time.monotonic()
         self._running += 1
         try:
-            return await self._run(task, *args, **kwargs)
+            with suppress(BrokenProcessPool):
+                return await self._try(batch, alone=False)
+            async with self._alone:
+                for _ in range(_TRIES_ALONE):
+                    with suppress(BrokenProcessPool):
+                        return await self._try(batch, alone=True)
         finally:
             self._running -= 1
             self._last_result = time.monotonic()
-
-    async def _run(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        while True:
-            pool = self._pool
-            try:
-                future = self._submit(pool, task, *args, **kwargs)
-            except BrokenProcessPool:
-                self._replace(pool)
-                continue
-            break
-        try:
-            return await asyncio.wrap_future(future)
-        except BrokenProcessPool:
-            self._replace(pool)
-        async with self._alone:
-            for _ in range(_TRIES_ALONE):
-                lone = self._new_pool(1)
-                try:
-                    return await asyncio.wrap_future(self._submit(lone, task, *args, **kwargs))
-                except BrokenProcessPool:
-                    continue
-                finally:
-                    lone.shutdown(wait=False, cancel_futures=True)
         raise WorkerDied(
             "a worker process died each time it was given one batch; "
             "the machine's log tells whether it ran out of memory"
         )
+
+    async def _try(self, batch: Callable[[], R], *, alone: bool) -> R:
+        """Give a batch to the pool or, alone, to one of its own.
+
+        Raises:
+            BrokenProcessPool: a worker died, or the fork server
+            WorkerDied: no worker can be started
+        """
+        for pause in _START_AFTER:
+            await asyncio.sleep(pause)
+            pool = self._new_pool(1) if alone else self._pool
+            try:
+                with _out_of_the_terminals_reach():
+                    future = pool.submit(batch)
+            except (BrokenProcessPool, *_NO_FORK_SERVER):
+                self._give_up(pool)
+                continue
+            try:
+                return await _outcome(pool, future)
+            except BrokenProcessPool:
+                self._give_up(pool)
+                raise
+            finally:
+                if alone:
+                    pool.shutdown(wait=False)
+        raise WorkerDied("no worker process can be started: the machine's log may tell why")
 
     def processes(self) -> list[int]:
         """Process ids of the live workers."""
@@ -202,20 +222,45 @@ class Workers:
         ending.start()
         ending.join(_CLOSE_SECONDS)
 
-    def _submit(
-        self, pool: ProcessPoolExecutor, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[R]:
-        with _out_of_the_terminals_reach():
-            return pool.submit(task, *args, **kwargs)
-
     def _new_pool(self, most: int) -> ProcessPoolExecutor:
         with _out_of_the_terminals_reach():
             return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
 
-    def _replace(self, broken: ProcessPoolExecutor) -> None:
+    def _give_up(self, broken: ProcessPoolExecutor) -> None:
         if self._pool is broken:  # of many batches that saw it break, the first replaces it
             self._pool = self._new_pool(self._most)
-            broken.shutdown(wait=False)
+        for process in list((broken._processes or {}).values()):
+            process.kill()
+        broken.shutdown(wait=False)
+
+
+async def _outcome(pool: ProcessPoolExecutor, batch: Future[R]) -> R:
+    """What comes of a batch; one that nobody waits for any more is computed all the same.
+
+    The executor tells when a worker dies, with a thread of its own. It cannot when that thread has
+    died too, as in Python 3.11 of a pool that breaks with a cancelled batch in it, nor when a
+    worker dies that was started while the thread slept. So whoever waits long also looks.
+
+    Raises:
+        BrokenProcessPool: a worker died, or the fork server; or nothing can come any more
+    """
+    result = asyncio.wrap_future(batch)
+    result.add_done_callback(
+        lambda done: done.cancelled() or done.exception()
+    )  # seen, if by nobody
+    while not (await asyncio.wait([result], timeout=_LOOK_SECONDS))[0]:
+        if _is_broken(pool):
+            raise BrokenProcessPool
+    return result.result()
+
+
+def _is_broken(pool: ProcessPoolExecutor) -> bool:
+    # The executor has no public way to ask. Shut down, as after another batch saw it break, it has
+    # neither thread nor processes.
+    thread = cast(threading.Thread | None, pool._executor_manager_thread)
+    if thread is None or not thread.is_alive():
+        return True
+    return not all(process.is_alive() for process in list(pool._processes.values()))
 
 
 def _usable_cores() -> int:
@@ -258,8 +303,11 @@ def _keep_freed_memory() -> None:
 
 def _end_with_parent() -> None:
     # A killed service cannot end its workers, and each holds the write end of the queue that it
-    # waits on, so none would ever see the end of it.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    # waits on, so none would ever see the end of it. And without its fork server a worker is one
+    # that the service takes for dead.
+    fork_server = os.getppid()
+    service = multiprocessing.parent_process()
+    if service is not None:
+        while service.is_alive() and os.getppid() == fork_server:
+            service.join(_LOOK_SECONDS)
         os._exit(1)

@@ -45,6 +45,8 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
+        import asyncpg
+
         from compute.feed_rows import FeedRefused
         from compute.workers import WorkerDied
         from compute.zones import ZoneUnknown
@@ -53,6 +55,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
         from service.output_file import OutputFailed
         from service.pipeline import NoPolls
         from service.settings import SettingsInvalid
+        from service.storage import StorageFailed
 
         try:
             _ending.run(function(*args, **kwargs))
@@ -62,10 +65,13 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             raise _Failed("The database did not answer in time.") from error
         except BrokenPipeError:  # who reads our output has had enough; click knows what to do
             raise
+        except asyncpg.DiskFullError as error:
+            raise _Failed(f"The disk of the database is full: {error}") from error
         except (
             DatabaseUnavailable,
             NoPolls,
             OutputFailed,
+            StorageFailed,
             WorkerDied,
             ZoneUnknown,
             OSError,
@@ -378,6 +384,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from compute.workers import Workers
     from service.database import open_pool
     from service.feeds import FeedFile, ingest_each
+    from service.spool import spool_folder
 
     # Zones and hours first: then a report that runs meanwhile has no new store without.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
@@ -390,6 +397,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
         TimeRemainingColumn(),
     )
     refused: list[str] = []
+    aside = spool_folder(settings.home)
     workers = Workers(settings.workers)
     try:
         async with open_pool(settings.database_url, settings.home, own=False) as pool:
@@ -405,7 +413,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
                     for task in [bar.add_task(f"Loading {_words(feed)}", total=_size(files[feed]))]
                 ]
                 told = iter(given)
-                async for done in ingest_each(pool, workers, feeds):
+                async for done in ingest_each(pool, workers, feeds, aside=aside):
                     feed = next(told)
                     bar.remove_task(bar.task_ids[0])
                     if isinstance(done, FeedRefused):

@@ -43,6 +43,8 @@ from service.report_events import ReportEvents
 from service.report_files import ReportFiles, open_report_files
 from service.report_runner import ReportRunner
 from service.settings import Settings
+from service.spool import spool_folder
+from service.storage import Folder
 
 log = logging.getLogger("storewatch")
 
@@ -66,6 +68,7 @@ def create_app(
     Raises (when it starts):
         DatabaseUnavailable: the database cannot be reached or used
         KeyRefused: the key in the file of the settings is none
+        StorageFailed: a folder that it needs cannot be created
     """
 
     @asynccontextmanager
@@ -87,6 +90,7 @@ def create_app(
             ):
                 await _prepare_keys(pool, settings, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_place, settings.home)
+                aside = spool_folder(settings.home)
                 runner = ReportRunner(
                     work_pool,
                     workers,
@@ -109,9 +113,10 @@ def create_app(
                         "work_pool": work_pool,
                         "workers": workers,
                         "files": files,
+                        "aside": aside,
                         "events": events,
                         "runner": runner,
-                        "readiness": Readiness(pool, workers),
+                        "readiness": Readiness(pool, workers, files),
                     }
                 )
                 async with events.listening(), runner.running():
@@ -135,6 +140,10 @@ def create_app(
 
     async def files(state: State) -> ReportFiles:
         given: ReportFiles = state.files
+        return given
+
+    async def aside(state: State) -> Folder:
+        given: Folder = state.aside
         return given
 
     async def events(state: State) -> ReportEvents:
@@ -169,6 +178,7 @@ def create_app(
             "work_pool": Provide(work_pool),
             "workers": Provide(workers),
             "files": Provide(files),
+            "aside": Provide(aside),
             "events": Provide(events),
             "runner": Provide(runner),
             "readiness": Provide(readiness),

@@ -37,6 +37,7 @@ from service import metrics
 from service.database import WORK, transaction
 from service.feed_text import Block, blocks
 from service.spool import Spool
+from service.storage import Folder
 from service.store import KnownStore, from_array_send, poll_days, read_store
 from service.stream import stream
 
@@ -90,6 +91,8 @@ async def ingest(
     feed: Feed,
     files: Sequence[FeedFile],
     most_bytes: int | None = None,
+    *,
+    aside: Folder,
 ) -> Ingested:
     """Load a feed, all of it or nothing.
 
@@ -99,16 +102,22 @@ async def ingest(
         feed: what the files are about
         files: together the feed, in this order; each has a header of its own
         most_bytes: of each file, packed and unpacked; None: any number
+        aside: where its rows are kept until all of it is known to be good
 
     Raises:
         FeedRefused: something is wrong with it; nothing of it is stored
+        StorageFailed: it cannot be set aside; nothing of it is stored
         TooLarge: a file has more bytes; nothing is stored
     """
-    return await _store(pool, await _check(workers, feed, files, most_bytes))
+    return await _store(pool, await _check(workers, feed, files, aside, most_bytes))
 
 
 async def ingest_each(
-    pool: asyncpg.Pool, workers: Workers, feeds: Iterable[tuple[Feed, Sequence[FeedFile]]]
+    pool: asyncpg.Pool,
+    workers: Workers,
+    feeds: Iterable[tuple[Feed, Sequence[FeedFile]]],
+    *,
+    aside: Folder,
 ) -> AsyncIterator[Ingested | FeedRefused]:
     """Load feeds in their order, each by itself; while one is stored, the next is checked.
 
@@ -116,14 +125,18 @@ async def ingest_each(
         pool: the database
         workers: parse the texts
         feeds: feed and files of each, as `ingest` takes them
+        aside: as `ingest` takes it
 
     Yields:
         what became of each
+
+    Raises:
+        StorageFailed: one cannot be set aside; nothing of it is stored
     """
 
     async def check(feed: Feed, files: Sequence[FeedFile]) -> _Checked | FeedRefused:
         try:
-            return await _check(workers, feed, files)
+            return await _check(workers, feed, files, aside)
         except FeedRefused as refused:
             return refused
 
@@ -153,7 +166,7 @@ async def ingest_rows(pool: asyncpg.Pool, feed: Feed, rows: FeedRows) -> Ingeste
     with _counted(feed):
         if rows.fault_count:
             raise FeedRefused(rows.faults, rows.fault_count)
-    spool = Spool()
+    spool = Spool(None)
     spool.append(rows.store, rows.value)
     return await _store(pool, _Checked(feed, rows.store_ids, rows.names, spool))
 
@@ -175,9 +188,13 @@ class _Checked(NamedTuple):
 
 
 async def _check(
-    workers: Workers, feed: Feed, files: Sequence[FeedFile], most_bytes: int | None = None
+    workers: Workers,
+    feed: Feed,
+    files: Sequence[FeedFile],
+    aside: Folder,
+    most_bytes: int | None = None,
 ) -> _Checked:
-    spool = Spool()
+    spool = Spool(aside)
     try:
         with _counted(feed):
             return await _set_aside(workers, feed, files, most_bytes, spool)
@@ -230,7 +247,7 @@ async def set_of_store(
     Raises:
         FeedRefused: something is wrong with the rows
     """
-    spool = Spool()
+    spool = Spool(None)
     try:
         if rows is not None:
             with _counted(feed):

@@ -1,29 +1,40 @@
 """Where the CSV files of reports are kept: a folder, or an object store that all instances reach.
 
-A file is written beside, hashed on the way, and appears under its name complete or not at all.
+A file is written beside, hashed on the way, and appears under its name complete or not at all. Each
+run of a report has a name of its own, so no file is ever replaced by another; which of them is the
+report's, its row tells.
 """
 
 import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import UUID
+
+from service.storage import Folder, StorageFailed
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _CHUNK = 256 << 10  # bytes
 #: Reports are not for every account of the machine; a group's members may be let in.
-_FOLDER_MODE, _FILE_MODE = 0o750, 0o640
+_FILE_MODE = 0o640
 _UNFINISHED = re.compile(r"\.([0-9a-f-]{36})\.([0-9]+)", re.ASCII)
+
+# An object store has this long, seconds, to take a file, and to begin an answer to anything else.
+# Each request has shorter limits, which are obstore's: 5 s to connect, 30 s in all, and again for
+# 3 minutes; on a slow line AWS_TIMEOUT makes it longer.
+_UPLOAD_SECONDS = 900
+_ANSWER_SECONDS = 15
 
 
 class NoSuchFile(Exception):  # noqa: N818
-    """The file of a report is not where it should be."""
+    """The file of a report is not where it should be, or ends early."""
 
 
 @runtime_checkable  # Litestar checks what it hands to a handler
@@ -31,23 +42,32 @@ class ReportFiles(Protocol):
     """A place of finished files.
 
     Attributes:
-        unfinished: folder of files that are being written, of this instance and maybe of others
+        unfinished: where files are that are being written, of this instance and maybe of others
     """
 
-    unfinished: Path
+    unfinished: Folder
 
-    async def publish(self, written: Path, report_id: UUID) -> None:
-        """Make a written file the report's, complete or not at all; another's is replaced."""
+    async def publish(self, written: Path, name: str) -> None:
+        """Have a written file appear under a name that no other has, complete or not at all.
 
-    def read(self, report_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
+        Raises:
+            StorageFailed: the place does not take it
+        """
+
+    def read(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` to before `end`.
 
         Raises:
-            NoSuchFile: with the first piece
+            NoSuchFile: with the first piece; later, if the file ends before `end`
+            StorageFailed: the place does not give it
         """
 
-    async def delete(self, report_id: UUID) -> None:
-        """Remove the file, if it is there."""
+    async def delete(self, names: Sequence[str]) -> None:
+        """Remove the files, those that are there.
+
+        Raises:
+            StorageFailed: maybe some of them are still there
+        """
 
 
 def open_report_files(place: str, home: Path) -> ReportFiles:
@@ -57,47 +77,76 @@ def open_report_files(place: str, home: Path) -> ReportFiles:
         place: a folder, or the URL of a place in an object store; credentials and endpoint of the
             latter come from the environment that its own tools use, such as AWS_ACCESS_KEY_ID
         home: the service's folder
+
+    Raises:
+        StorageFailed: its folder cannot be created
     """
     return ObjectStoreFiles(place, home) if "://" in place else FolderFiles(Path(place))
+
+
+async def storage_problem(files: ReportFiles) -> str | None:
+    """Why no report can be written now, in words without a path; None: one can.
+
+    Tries it, with an unnamed file of a few bytes. An object store is not asked.
+    """
+
+    def write() -> None:
+        folder = files.unfinished
+        with folder.failing_in_words(), TemporaryFile(dir=folder.path) as file:
+            file.write(b"storewatch")
+            file.flush()
+
+    try:
+        await asyncio.to_thread(write)
+    except StorageFailed as failed:
+        return failed.told
+    return None
 
 
 class FolderFiles:
     """Files in a folder; several instances may share it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = self.unfinished = folder
-        _make(folder)
+        self._folder = self.unfinished = Folder("the reports folder", folder)
+        self._folder.make()
 
-    async def publish(self, written: Path, report_id: UUID) -> None:
+    async def publish(self, written: Path, name: str) -> None:
         """Rename it, and have the disk know."""
-        await asyncio.to_thread(self._publish, written, report_id)
+        await asyncio.to_thread(self._publish, written, name)
 
-    def _publish(self, written: Path, report_id: UUID) -> None:
-        _sync(written)
-        written.replace(self._file(report_id))
-        _sync(self._folder)
+    def _publish(self, written: Path, name: str) -> None:
+        with self._folder.failing_in_words():
+            _sync(written)
+            written.replace(self._folder.path / name)
+            _sync(self._folder.path)
 
-    async def read(self, report_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Read it in pieces, each in a thread."""
-        try:
-            file = await asyncio.to_thread(self._file(report_id).open, "rb")
-        except FileNotFoundError:
-            raise NoSuchFile from None
-        with file:
+        with self._folder.failing_in_words(), await asyncio.to_thread(self._open, name) as file:
             file.seek(start)
             while start < end:
                 piece = await asyncio.to_thread(file.read, min(_CHUNK, end - start))
                 if not piece:
-                    return
+                    raise NoSuchFile
                 start += len(piece)
                 yield piece
 
-    async def delete(self, report_id: UUID) -> None:
-        """Remove it."""
-        await asyncio.to_thread(self._file(report_id).unlink, missing_ok=True)
+    def _open(self, name: str) -> IO[bytes]:
+        try:
+            return (self._folder.path / name).open("rb")
+        except FileNotFoundError:
+            self._folder.path.stat()  # a folder that is away says nothing of its files
+            raise NoSuchFile from None
 
-    def _file(self, report_id: UUID) -> Path:
-        return self._folder / f"{report_id}.csv"
+    async def delete(self, names: Sequence[str]) -> None:
+        """Remove them."""
+        await asyncio.to_thread(self._delete, names)
+
+    def _delete(self, names: Sequence[str]) -> None:
+        with self._folder.failing_in_words():
+            self._folder.path.stat()  # or they would be back when a folder that is away comes back
+            for name in names:
+                (self._folder.path / name).unlink(missing_ok=True)
 
 
 class ObjectStoreFiles:
@@ -106,49 +155,63 @@ class ObjectStoreFiles:
     def __init__(self, url: str, home: Path) -> None:
         from obstore.store import from_url
 
+        self._url = url
         self._store: ObjectStore = from_url(url)
-        self.unfinished = home / "unfinished"
-        _make(self.unfinished)
+        self.unfinished = Folder("the folder of unfinished reports", home / "unfinished")
+        self.unfinished.make()
 
-    async def publish(self, written: Path, report_id: UUID) -> None:
+    async def publish(self, written: Path, name: str) -> None:
         """Upload it, in parts where it is large; an object appears when the last part is there."""
         import obstore
 
-        await obstore.put_async(self._store, _key(report_id), written)
-        await asyncio.to_thread(written.unlink)
+        with self._failing_in_words():
+            async with asyncio.timeout(_UPLOAD_SECONDS):
+                await obstore.put_async(self._store, name, written)
 
-    async def read(self, report_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Read it in pieces as they come."""
         import obstore
 
         if start >= end:
             return
-        try:
-            found = await obstore.get_async(
-                self._store, _key(report_id), options={"range": (start, end)}
-            )
-        except FileNotFoundError:
-            raise NoSuchFile from None
-        async for piece in found.stream(min_chunk_size=_CHUNK):
-            yield bytes(piece)
+        with self._failing_in_words():
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    found = await obstore.get_async(
+                        self._store, name, options={"range": (start, end)}
+                    )
+            except FileNotFoundError:
+                raise NoSuchFile from None
+            async for piece in found.stream(min_chunk_size=_CHUNK):
+                start += len(piece)
+                yield bytes(piece)
+            if start < end:
+                raise NoSuchFile
 
-    async def delete(self, report_id: UUID) -> None:
-        """Remove it."""
+    async def delete(self, names: Sequence[str]) -> None:
+        """Remove them."""
+        with self._failing_in_words():
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await asyncio.gather(*map(self._delete, names))
+
+    async def _delete(self, name: str) -> None:
         import obstore
 
+        with suppress(FileNotFoundError):  # some say so, others do not mind
+            await obstore.delete_async(self._store, name)
+
+    @contextmanager
+    def _failing_in_words(self) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
         try:
-            await obstore.delete_async(self._store, _key(report_id))
-        except FileNotFoundError:  # a folder's object store says so, others do not mind
-            return
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; one that is there keeps the mode that it was given."""
-    folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-
-
-def _key(report_id: UUID) -> str:
-    return f"{report_id}.csv"
+            yield
+        except TimeoutError as error:
+            told = "the object store does not answer in time"
+            raise StorageFailed(told, self._url, "nothing came") from error
+        except (OSError, BaseError) as error:
+            cause = str(error).partition("\n")[0]  # what follows is a dump of its state
+            raise StorageFailed("the object store does not work", self._url, cause) from error
 
 
 def _sync(path: Path) -> None:
@@ -167,13 +230,18 @@ class HashedFile:
         size: bytes so far
     """
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self.path, self._file, self.size = path, file, 0
+    def __init__(self, folder: Folder, path: Path, file: IO[bytes]) -> None:
+        self._folder, self.path, self._file, self.size = folder, path, file, 0
         self._sha256 = hashlib.sha256()
 
     def write(self, rows: bytes, /) -> None:
-        """Append to it."""
-        self._file.write(rows)
+        """Append to it.
+
+        Raises:
+            StorageFailed: its folder does not take it
+        """
+        with self._folder.failing_in_words():
+            self._file.write(rows)
         self._sha256.update(rows)
         self.size += len(rows)
 
@@ -183,8 +251,13 @@ class HashedFile:
         return self._sha256.digest()
 
     def flush(self) -> None:
-        """Give the system all that was written."""
-        self._file.flush()
+        """Give the system all that was written.
+
+        Raises:
+            StorageFailed: its folder does not take it
+        """
+        with self._folder.failing_in_words():
+            self._file.flush()
 
 
 def _for_few(path: str, flags: int) -> int:
@@ -193,19 +266,33 @@ def _for_few(path: str, flags: int) -> int:
 
 @contextmanager
 def unfinished_file(files: ReportFiles, report_id: UUID, run: int) -> Iterator[HashedFile]:
-    """A file for one run of a report; what is not published when the block ends is removed."""
-    path = files.unfinished / f".{report_id}.{run}"
+    """A file for one run of a report; what is not published when the block ends is removed.
+
+    Raises:
+        StorageFailed: it cannot be created
+    """
+    folder = files.unfinished
+    path = folder.path / f".{report_id}.{run}"
+    with folder.failing_in_words():
+        file = open(path, "xb", opener=_for_few)  # noqa: SIM115 - closed below, in its own way
     try:
-        with open(path, "xb", opener=_for_few) as file:
-            yield HashedFile(path, file)
+        yield HashedFile(folder, path, file)
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # what a full disk still says at the end is not why the block ended
+            file.close()
+        with suppress(OSError):  # tidying finds it
+            path.unlink()
 
 
 def unfinished_files(files: ReportFiles) -> list[tuple[Path, UUID, int]]:
-    """Files that are being written, or that instances which died left: report and run of each."""
-    return [
-        (path, UUID(name[1]), int(name[2]))
-        for path in files.unfinished.iterdir()
-        if (name := _UNFINISHED.fullmatch(path.name))
-    ]
+    """Files that are being written, or that instances which died left: report and run of each.
+
+    Raises:
+        StorageFailed: their folder cannot be read
+    """
+    with files.unfinished.failing_in_words():
+        return [
+            (path, UUID(name[1]), int(name[2]))
+            for path in files.unfinished.path.iterdir()
+            if (name := _UNFINISHED.fullmatch(path.name))
+        ]

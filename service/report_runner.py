@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,14 +15,17 @@ from service import reports
 from service.database import DATABASE_AWAY, DATABASE_FAILED, transaction
 from service.logs import about_report
 from service.pipeline import NoPolls, Progress, write_report
-from service.report_files import HashedFile, ReportFiles, unfinished_file, unfinished_files
+from service.report_files import ReportFiles, unfinished_file, unfinished_files
 from service.reports import FINAL, Report, State
+from service.storage import StorageFailed
 
 log = logging.getLogger("storewatch.reports")
 
 _RENEW_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _TIDY_SECONDS = 5.0
+#: What nobody serves is removed within so long, or left for later: a report must not wait for that.
+_REMOVE_SECONDS = 2.0
 #: A report that was running each time that its service died is not run again.
 _MOST_ATTEMPTS = 3
 _DIED_EACH_TIME = "the service died, or lost its database, each time it ran this report"
@@ -153,7 +156,7 @@ class ReportRunner:
 
     async def _try(self, report: Report) -> None:
         if report.run > 1:
-            await self._remove_unfinished(report.id)
+            await self._remove_left(report)
         if report.attempts > _MOST_ATTEMPTS:
             log.error("report failed: %s", _DIED_EACH_TIME)
             await reports.fail_report(self._pool, report, _DIED_EACH_TIME)
@@ -171,11 +174,13 @@ class ReportRunner:
         except DATABASE_AWAY:
             raise  # the fault is not the report's: it is run again
         except Exception as error:
-            known = isinstance(error, (NoPolls, ZoneUnknown, *DATABASE_FAILED))
+            known = isinstance(error, (NoPolls, ZoneUnknown, StorageFailed, *DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
             await reports.fail_report(self._pool, report, _told(error))
         else:
             log.info("report completed, %d stores", progress.stores_done)
+            return
+        await self._remove_unnamed(report)
 
     async def _let_go(self, report: Report) -> None:
         """This instance ends, or the report was cancelled: then there is nothing to hand back."""
@@ -183,9 +188,14 @@ class ReportRunner:
             log.info("report handed back to the queue")
         else:
             log.info("report cancelled")
+        await self._remove_unnamed(report)
 
     async def _write(self, report: Report) -> Progress:
-        """Compute the report into its file, renewing the lease and telling progress meanwhile."""
+        """Compute the report into its file, renewing the lease and telling progress meanwhile.
+
+        The file has a name that is this run's alone, and the report's row names it at the end: who
+        lost the report meanwhile has replaced nothing.
+        """
         progress: Progress | None = None
         options = report.options(await reports.read_stores(self._pool, report))
 
@@ -208,20 +218,14 @@ class ReportRunner:
                     progress = await write_report(
                         self._pool, self._workers, options, file, on_progress
                     )
+                    await asyncio.to_thread(file.flush)
+                    await self._files.publish(file.path, report.run_file)
                     renewing.cancel()
             except BaseExceptionGroup as failures:
                 raise failures.exceptions[0] from None
-            await self._publish(report, progress, file)
+        if not await reports.complete_report(self._pool, report, progress, file.size, file.sha256):
+            raise LeaseLost
         return progress
-
-    async def _publish(self, report: Report, progress: Progress, file: HashedFile) -> None:
-        """The file and the row that tells of it, while nobody else can take the report."""
-        file.flush()
-        async with transaction(self._pool) as connection:
-            if not await reports.hold_report(connection, report):
-                raise LeaseLost
-            await self._files.publish(file.path, report.id)
-            await reports.complete_report(connection, report, progress, file.size, file.sha256)
 
     async def _tidy(self) -> None:
         """Remove what is kept long enough, and what instances that died left."""
@@ -241,11 +245,37 @@ class ReportRunner:
             await asyncio.sleep(_TIDY_SECONDS)
 
     async def _expire(self, report_id: UUID) -> None:
-        async with transaction(self._pool) as connection:
-            if await reports.take_finished(connection, report_id, ["completed"]):
-                await self._files.delete(report_id)
-                await reports.expire_report(connection, report_id)
-                log.info("report %s expired", report_id)
+        report = await reports.read_report(self._pool, report_id)
+        if report is not None and report.state == "completed":
+            # Its files first: who dies in between begins again, and who asks meanwhile is told
+            # that it is gone.
+            await self._files.delete(report.files)
+            await reports.expire_report(self._pool, report_id)
+            log.info("report %s expired", report_id)
+
+    async def _remove_left(self, report: Report) -> None:
+        """Remove what earlier runs of a report left: nobody will name it."""
+        try:
+            await self._remove_unfinished(report.id)
+        except StorageFailed as failed:
+            log.warning("cannot remove what an earlier run left: %s", failed)
+        await self._remove_files(report.files)
+
+    async def _remove_unnamed(self, report: Report) -> None:
+        """Remove the file of a run that ended without it, if it wrote one.
+
+        A run that was cut short when it had just completed the report has its file named.
+        """
+        if not await reports.names_file(self._pool, report):
+            await self._remove_files([report.run_file])
+
+    async def _remove_files(self, names: Sequence[str]) -> None:
+        """Remove files that nobody serves; those that stay now go when the report is deleted."""
+        try:
+            async with asyncio.timeout(_REMOVE_SECONDS):
+                await self._files.delete(names)
+        except (StorageFailed, TimeoutError) as failed:
+            log.warning("cannot remove %s: %s", ", ".join(names), failed or "no answer in time")
 
     async def _remove_unfinished(self, only: UUID | None = None) -> None:
         """Remove files that nobody writes any more, of all reports or of one."""
@@ -281,7 +311,7 @@ async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID)
         if report.state not in FINAL:
             raise NotEnded(report.state)
         if await reports.take_finished(connection, report_id):
-            await files.delete(report_id)
+            await files.delete(report.files)
             await reports.delete_report(connection, report_id)
         return True
 
@@ -290,4 +320,8 @@ def _told(error: Exception) -> str:
     """A reason that may be shown to whoever asks: no path, no SQL."""
     if isinstance(error, NoPolls | WorkerDied | ZoneUnknown):
         return str(error)
+    if isinstance(error, StorageFailed):
+        return error.told
+    if isinstance(error, asyncpg.DiskFullError):
+        return "the disk of the database is full"
     return f"the service could not make it ({type(error).__name__}); its log tells more"

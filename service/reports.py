@@ -63,6 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         finished_at: when it ended
         file_size: bytes of its CSV
         file_sha256: of its CSV
+        file_name: what its CSV is called; None: not completed, or by an older version
         tz_version: release of the tz database that it was made with; None: not completed, or by an
             older version
         read_at: when this was read, by the database's clock
@@ -88,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     file_size: int | None
     file_sha256: bytes | None
+    file_name: str | None
     tz_version: str | None
     read_at: datetime
 
@@ -101,6 +103,27 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             escape_formulas=self.escape_formulas,
             stores=None if stores is None else tuple(stores),
         )
+
+    @property
+    def file(self) -> str:
+        """What its CSV is called, of a completed one."""
+        return self.file_name or self._name_before_runs
+
+    @property
+    def run_file(self) -> str:
+        """What this run calls its CSV: no other run of the report can replace it."""
+        return f"{self.id}.{self.run}.csv"
+
+    @property
+    def files(self) -> list[str]:
+        """All names under which a run of it may have left a CSV."""
+        of_runs = [f"{self.id}.{run}.csv" for run in range(1, self.run + 1)]
+        return [self._name_before_runs, *of_runs]
+
+    @property
+    def _name_before_runs(self) -> str:
+        """What version 0.1 called it, whichever run made it."""
+        return f"{self.id}.csv"
 
 
 # Named one by one: `*` would read all ids of named stores, and would break an instance that has
@@ -312,26 +335,20 @@ async def renew_lease(connection: Database, report: Report, progress: Progress |
     return bool(kept)
 
 
-async def hold_report(connection: asyncpg.Connection, report: Report) -> bool:
-    """Until the transaction ends nobody can take or cancel it; false: somebody has."""
-    held: bool | None = await connection.fetchval(
-        "select true from report where id = $1 and run = $2 and state = 'running' for update",
-        report.id,
-        report.run,
-    )
-    return bool(held)
-
-
 async def complete_report(
     connection: Database, report: Report, progress: Progress, size: int, sha256: bytes
-) -> None:
-    """Its file is there: so many bytes, with this hash."""
-    await connection.execute(
+) -> bool:
+    """Name this run's file as the report's: so many bytes, with this hash.
+
+    Returns:
+        false: it is another's now, or cancelled
+    """
+    completed: bool | None = await connection.fetchval(
         """
         update report set state = 'completed', finished_at = now(), leased_until = null,
             stores_done = $3, stores_total = $4, as_of = $5, file_size = $6, file_sha256 = $7,
-            summary = $8, tz_version = $9
-        where id = $1 and run = $2 and state = 'running'
+            summary = $8, tz_version = $9, file_name = $10
+        where id = $1 and run = $2 and state = 'running' returning true
         """,
         report.id,
         report.run,
@@ -342,7 +359,17 @@ async def complete_report(
         sha256,
         to_kept(progress.roll_up),
         TZ_VERSION,
+        report.run_file,
     )
+    return bool(completed)
+
+
+async def names_file(connection: Database, report: Report) -> bool:
+    """Whether the report has the file of this run, which may have lost the word that it does."""
+    named: bool | None = await connection.fetchval(
+        "select true from report where id = $1 and file_name = $2", report.id, report.run_file
+    )
+    return bool(named)
 
 
 async def fail_report(connection: Database, report: Report, error: str) -> None:
@@ -375,8 +402,8 @@ async def hand_back_report(connection: Database, report: Report) -> bool:
 async def is_running(connection: Database, report_id: UUID, run: int) -> bool:
     """Whether somebody may still work at this run of a report.
 
-    A lease that has passed does not tell: none is renewed while a finished file is put in its
-    place, and who was only slow may renew it yet. Whoever takes the report over begins another run.
+    A lease that has passed does not tell: who was only slow may renew it yet. Whoever takes the
+    report over begins another run.
     """
     running: bool | None = await connection.fetchval(
         "select true from report where id = $1 and run = $2 and state = 'running'",
@@ -415,7 +442,9 @@ async def outdated_reports(connection: Database, kept_for: timedelta) -> list[UU
 
 async def expire_report(connection: Database, report_id: UUID) -> None:
     """Its file is gone; what it was stays known."""
-    await connection.execute("update report set state = 'expired' where id = $1", report_id)
+    await connection.execute(
+        "update report set state = 'expired' where id = $1 and state = 'completed'", report_id
+    )
 
 
 async def delete_report(connection: Database, report_id: UUID) -> None:

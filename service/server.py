@@ -24,6 +24,7 @@ from service.keys import KeyRefused
 from service.patience import Crowd, Patience
 from service.request_bodies import RequestBodies
 from service.settings import Settings
+from service.storage import StorageFailed
 
 log = logging.getLogger("storewatch")
 
@@ -185,7 +186,7 @@ async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None
 
     try:
         await app(scope, receive, send_without_stack)
-    except* (DatabaseUnavailable, KeyRefused) as known:
+    except* (DatabaseUnavailable, KeyRefused, StorageFailed) as known:
         log.error("%s", _first(known))
     except* Exception as unknown:
         log.error("the service cannot start", exc_info=_first(unknown))

@@ -141,7 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reports_place(self) -> str:
-        """Where `{report_id}.csv` appears: a folder or a URL."""
+        """Where the files of reports appear: a folder or a URL."""
         return self.reports or str(self.home / "reports")
 
 

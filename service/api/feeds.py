@@ -34,6 +34,7 @@ from service.api.problems import Problem, documented, with_members
 from service.feed_text import TooLarge, Unreadable, unpacked
 from service.feeds import FeedFile, Ingested, ingest, ingest_rows, latest_poll
 from service.settings import Settings
+from service.storage import Folder
 
 _CSV, _JSON = "text/csv", "application/json"
 #: Rows, and bytes, of a body of JSON.
@@ -197,8 +198,9 @@ def _route(
         work_pool: asyncpg.Pool,
         workers: Workers,
         settings: Settings,
+        aside: Folder,
     ) -> Ingested:
-        return await _load(feed, request, work_pool, workers, settings, taken)
+        return await _load(feed, request, work_pool, workers, settings, aside, taken)
 
     return post_feed
 
@@ -252,6 +254,7 @@ async def _load(
     work_pool: asyncpg.Pool,
     workers: Workers,
     settings: Settings,
+    aside: Folder,
     taken: Sequence[str],
 ) -> Ingested:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -275,7 +278,8 @@ async def _load(
             raise TooLarge
         # Its first bytes tell how it is packed, not Content-Encoding: files are sent as they are.
         if media_type == _CSV:
-            return await ingest(work_pool, workers, feed, [FeedFile("", _body(request))], most)
+            file = FeedFile("", _body(request))
+            return await ingest(work_pool, workers, feed, [file], most, aside=aside)
         text = b"".join([piece async for piece in unpacked(_body(request), most)])
     except TooLarge:
         problem = f"The body is larger than {most} bytes, unpacked: send it {_in_parts(feed)}."

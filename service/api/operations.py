@@ -37,6 +37,7 @@ class Ready(msgspec.Struct, frozen=True):
     status: Annotated[HealthStatus, Meta(description="`ok`: all parts are.")]
     database: Annotated[HealthStatus, Meta(description="`ok`: it answers.")]
     workers: Annotated[HealthStatus, Meta(description="`ok`: they answer.")]
+    reports: Annotated[HealthStatus, Meta(description="`ok`: their files can be written.")]
     tz_version: Annotated[
         str, Meta(description="Release of the tz database that reports are made with.")
     ]
@@ -64,15 +65,17 @@ async def live() -> Live:
     responses=documented(public=True, but=(400,)),
 )
 async def ready(readiness: Readiness) -> Ready:
-    """Tell whether the database and the worker processes answer; 503 says which does not."""
+    """Tell whether the database, the worker processes and the place of reports do their work.
+
+    503 says which does not."""
     parts = await readiness.parts()
     if parts.ready:
-        return Ready("ok", "ok", "ok", TZ_VERSION)
+        return Ready("ok", "ok", "ok", "ok", TZ_VERSION)
     told = msgspec.structs.asdict(parts)
-    away = " and ".join(name for name, state in told.items() if state != "ok")
+    problems = "; ".join(f"{part}: {state}" for part, state in told.items() if state != "ok")
     raise Problem(
         503,
-        f"Not ready: no answer in time from the {away}.",
+        f"Not ready. {problems}.",
         slug="not-ready",
         headers={"Retry-After": "1"},
         **told,

@@ -143,6 +143,18 @@ TYPES = {
         "As many streams of events are open as this instance takes.",
         "Ask for the report itself instead, every few seconds.",
     ),
+    "storage-full": ProblemType(
+        507,
+        "Disk full",
+        "A disk of the service, or of its database, is full. Nothing of the request was stored.",
+        "Tell whoever runs the service; its log names the disk. Then send the request again.",
+    ),
+    "storage-unavailable": ProblemType(
+        503,
+        "Storage unavailable",
+        "A folder or an object store that the service needs does not work.",
+        "Tell whoever runs the service; its log names the place. Then send the request again.",
+    ),
     "report-ended": ProblemType(
         409,
         "Report ended",

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
 
+import asyncpg
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
@@ -26,6 +27,7 @@ from compute.zones import ZoneUnknown
 from service.api.problem_types import OF_STATUS, TYPES, place_of
 from service.database import DATABASE_AWAY
 from service.logs import request_id
+from service.storage import StorageFailed
 
 log = logging.getLogger("storewatch.api")
 
@@ -33,6 +35,8 @@ MEDIA_TYPE = "application/problem+json"
 
 #: A database that does not answer is asked for again after this many seconds.
 _DATABASE_RETRY_SECONDS = 2
+#: A disk comes back when somebody has seen to it.
+_STORAGE_RETRY_SECONDS = 30
 #: Values are quoted up to this length.
 _LONGEST_VALUE = 100
 
@@ -161,9 +165,10 @@ _DESCRIPTIONS = {
     429: "Too much at once; `Retry-After` tells when to ask again.",
     500: "The fault is the service's; its log tells more.",
     503: "The service cannot do this now; `Retry-After` tells when to ask again.",
+    507: "A disk of the service, or of its database, is full.",
 }
-#: What any operation may answer.
-_ALWAYS = (400, 401, 403, 422, 500, 503)
+#: What any operation may answer. 507 too: what PostgreSQL sorts to read may not fit its disk.
+_ALWAYS = (400, 401, 403, 422, 500, 503, 507)
 
 
 def documented(
@@ -172,7 +177,7 @@ def documented(
     """The `responses=` of a route handler: which problems it may answer with.
 
     Args:
-        statuses: besides those that any operation may answer (400, 401, 403, 422, 500, 503)
+        statuses: besides those that any operation may answer (400, 401, 403, 422, 500, 503, 507)
         public: the operation needs no key, so no 401 and 403
         but: statuses to leave out
     """
@@ -226,6 +231,8 @@ def answer(request: Request[object, object, State], error: Exception) -> Respons
     problem = _problem(request, error)
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request failed", exc_info=error)
+    elif isinstance(error, StorageFailed | asyncpg.DiskFullError):
+        log.error("%s", error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, Problem):
         log.warning("the database is away: %s", error or type(error).__name__)
     return problem.response()
@@ -246,6 +253,10 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return Problem(400, "The body is not UTF-8.")
     if isinstance(error, RecursionError) and "deserializing" in str(error):  # of JSON, by msgspec
         return Problem(400, "The body is not JSON that is taken here: it is nested too deeply.")
+    if isinstance(error, StorageFailed):
+        return _of_storage(error.told, full=error.full)
+    if isinstance(error, asyncpg.DiskFullError):
+        return _of_storage("the disk of the database is full", full=True)
     if isinstance(error, DATABASE_AWAY):
         return Problem(
             503,
@@ -254,6 +265,18 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
             headers={"Retry-After": str(_DATABASE_RETRY_SECONDS)},
         )
     return Problem(500, "The service failed. Its log tells more under the X-Request-ID.")
+
+
+def _of_storage(told: str, *, full: bool) -> Problem:
+    sentence = f"{told[0].upper()}{told[1:]}."
+    if full:
+        return Problem(507, f"{sentence} Ask again when there is room.", slug="storage-full")
+    return Problem(
+        503,
+        f"{sentence} Its operator finds more in the log of the service.",
+        slug="storage-unavailable",
+        headers={"Retry-After": str(_STORAGE_RETRY_SECONDS)},
+    )
 
 
 def _of_validation(request: Request[object, object, State], error: ValidationException) -> Problem:

@@ -13,6 +13,7 @@ import msgspec
 
 from compute.workers import WorkerDied, Workers
 from service.database import DATABASE_FAILED
+from service.report_files import ReportFiles, storage_problem
 
 #: A part of the service that answers no sooner than this is not well, seconds.
 _PATIENCE = 3.0
@@ -25,10 +26,12 @@ class Parts(msgspec.Struct, frozen=True):
     Attributes:
         database: answers a query
         workers: compute, or are idle
+        reports: the place of reports' files takes one
     """
 
     database: str
     workers: str
+    reports: str
 
     @property
     def ready(self) -> bool:
@@ -42,10 +45,11 @@ class Readiness:
     Args:
         pool: the database
         workers: the worker processes
+        files: where reports are kept
     """
 
-    def __init__(self, pool: asyncpg.Pool, workers: Workers) -> None:
-        self._pool, self._workers = pool, workers
+    def __init__(self, pool: asyncpg.Pool, workers: Workers, files: ReportFiles) -> None:
+        self._pool, self._workers, self._files = pool, workers, files
         self._parts: Parts | None = None
         self._looked_at = -float("inf")
         self._looking = asyncio.Lock()
@@ -54,15 +58,23 @@ class Readiness:
         """How the parts are, or were a second ago."""
         async with self._looking:
             if self._parts is None or time.monotonic() - self._looked_at > _GOOD_SECONDS:
-                database, workers = await asyncio.gather(
-                    _well(self._asks), _well(self._workers.answer)
+                database, workers, reports = await asyncio.gather(
+                    _well(self._asks), _well(self._workers.answer), self._storage()
                 )
                 self._parts = Parts(
                     database="ok" if database else "does not answer",
                     workers="ok" if workers else "do not answer",
+                    reports=reports or "ok",
                 )
                 self._looked_at = time.monotonic()
             return self._parts
+
+    async def _storage(self) -> str | None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await storage_problem(self._files)
+        except TimeoutError:  # a network's folder may hang
+            return "the place of reports does not answer"
 
     async def _asks(self) -> bool:
         await self._pool.fetchval("select 1")

@@ -111,7 +111,7 @@ async def _response(
         headers["Content-Encoding"] = "gzip"
     else:
         headers["Content-Length"] = str(end - start)
-    pieces = await _begun(files.read(report.id, start, end))
+    pieces = await _begun(files.read(report.file, start, end))
     if request.method == "HEAD":
         await pieces.aclose()
     return Stream(

@@ -28,6 +28,7 @@ from compute.workers import Workers
 from service.feeds import FeedFile, ingest
 from service.made_up_feed import FeedFiles
 from service.pipeline import Progress, ReportOptions, write_report
+from service.spool import spool_folder
 from tests.bench import stages, subject
 from tests.bench.measure import PeakMemory, console, held_by, in_turns, show
 from tests.integration.service import Service, running_service
@@ -168,11 +169,13 @@ def append(folder: Path, stores: int) -> None:
             Path(home).chmod(0o755)
             async with subject.loader(Path(home)) as (pool, workers):
                 await subject.load(pool, workers, files)
+                aside = spool_folder(Path(home))
                 ids = [row["store_id"] for row in await pool.fetch("select store_id from store")]
                 taken = []
                 for polls in subject.hourly_polls(ids, HOURS):
                     begin = time.perf_counter()
-                    await ingest(pool, workers, "polls", [FeedFile("", _one(polls))])
+                    hour = [FeedFile("", _one(polls))]
+                    await ingest(pool, workers, "polls", hour, aside=aside)
                     taken.append(time.perf_counter() - begin)
                 return taken
 

@@ -21,6 +21,7 @@ from compute.workers import Workers
 from service.database import open_pool
 from service.feeds import FeedFile, ingest_each
 from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
+from service.spool import spool_folder
 from tests.bench.measure import console
 from tests.integration.service import Service
 
@@ -85,7 +86,8 @@ async def _load(
     pool: asyncpg.Pool, workers: Workers, files: FeedFiles, feeds: Sequence[Feed]
 ) -> None:
     texts = [(feed, [FeedFile(feed, _pieces(getattr(files, feed)))]) for feed in feeds]
-    async for done in ingest_each(pool, workers, texts):
+    aside = spool_folder(files.polls.parent)
+    async for done in ingest_each(pool, workers, texts, aside=aside):
         if isinstance(done, FeedRefused):
             raise done
 

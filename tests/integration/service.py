@@ -29,7 +29,7 @@ COMMAND = (sys.executable, "-m", "service")
 PATIENCE = 60
 
 
-def eventually(holds: Callable[[], bool]) -> None:
+def eventually(holds: Callable[[], object]) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
@@ -86,7 +86,8 @@ class Service:
         return self.csv(report_id).read_bytes()
 
     def csv(self, report_id: str) -> Path:
-        return self.reports / f"{report_id}.csv"
+        """The file of a report; of one that has none, where its first run would put it."""
+        return next(self.reports.glob(f"{report_id}.*.csv"), self.reports / f"{report_id}.1.csv")
 
     def files(self) -> list[str]:
         """The names of all files in the folder of reports, hidden ones too."""

@@ -18,7 +18,7 @@ from compute.workers import Workers
 from service import feed_text, feeds
 from service.database import migrate
 from service.feeds import FeedFile, Ingested, ingest
-from service.spool import Spool
+from service.spool import Spool, spool_folder
 from tests.integration.service import ask, storewatch
 
 POLLS = "store_id,status,timestamp_utc\n"
@@ -31,7 +31,8 @@ NOON = "2023-01-22 12:00:00 UTC"
 class Store:
     """A database, and the way into it for feeds."""
 
-    def __init__(self, database_url: str, runner: asyncio.Runner) -> None:
+    def __init__(self, database_url: str, runner: asyncio.Runner, home: Path) -> None:
+        self._aside = spool_folder(home)
         self.database_url = database_url
         self._runner = runner
         self._pool: Any = runner.run(self._open())
@@ -52,7 +53,7 @@ class Store:
                 yield data[start : start + piece]
 
         files = [FeedFile("the feed", pieces())]
-        return self._runner.run(ingest(self._pool, self._workers, feed, files))
+        return self._runner.run(ingest(self._pool, self._workers, feed, files, aside=self._aside))
 
     def load_rows(self, feed: Feed, rows: Iterator[bytes]) -> int:
         """Load a feed that is made while it is loaded; how many rows it had."""
@@ -61,7 +62,8 @@ class Store:
             while some := b"".join(islice(rows, 500)):
                 yield some
 
-        feed_done = ingest(self._pool, self._workers, feed, [FeedFile("the feed", pieces())])
+        files = [FeedFile("the feed", pieces())]
+        feed_done = ingest(self._pool, self._workers, feed, files, aside=self._aside)
         return self._runner.run(feed_done).rows
 
     def refusal(self, feed: Feed, text: str | bytes) -> str:
@@ -99,9 +101,9 @@ class Store:
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
+def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
     with asyncio.Runner() as runner:
-        store = Store(database_url, runner)
+        store = Store(database_url, runner, tmp_path)
         yield store
         store.close()
 

@@ -48,6 +48,7 @@ def test_it_is_alive_and_ready(service: Service) -> None:
         "status": "ok",
         "database": "ok",
         "workers": "ok",
+        "reports": "ok",
         "tz_version": TZ_VERSION,
     }
 

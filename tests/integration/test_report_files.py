@@ -23,6 +23,7 @@ def test_a_large_file_comes_back_as_it_was_in_whole_and_in_part(
     # Larger than what goes into an object store in one request.
     text = b"".join(b"store-%09d,60.00\n" % number for number in range(600_000))
     report_id = uuid4()
+    name = f"{report_id}.1.csv"
 
     async def run() -> None:
         place = s3["STOREWATCH_REPORTS"] if in_object_store else str(tmp_path / "reports")
@@ -33,16 +34,16 @@ def test_a_large_file_comes_back_as_it_was_in_whole_and_in_part(
             file.flush()
             assert [found[1:] for found in unfinished_files(files)] == [(report_id, 1)]
             with pytest.raises(NoSuchFile):
-                await anext(files.read(report_id, 0, 10))
-            await files.publish(file.path, report_id)
+                await anext(files.read(name, 0, 10))
+            await files.publish(file.path, name)
         assert unfinished_files(files) == []
         for start, end in ((0, len(text)), (5_000_000, 7_000_001), (len(text) - 1, len(text))):
-            pieces = [piece async for piece in files.read(report_id, start, end)]
+            pieces = [piece async for piece in files.read(name, start, end)]
             assert b"".join(pieces) == text[start:end]
-        await files.delete(report_id)
-        await files.delete(report_id)
+        await files.delete([name, "another.csv"])
+        await files.delete([name, "another.csv"])
         with pytest.raises(NoSuchFile):
-            await anext(files.read(report_id, 0, 10))
+            await anext(files.read(name, 0, 10))
 
     asyncio.run(run())
 

@@ -1,7 +1,9 @@
-"""Worker processes that are killed, or kill themselves, in the middle of a report."""
+"""Worker processes, and the fork server that they come from, that are killed at any time."""
 
 import asyncio
+import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -13,7 +15,7 @@ import pytest
 
 from compute.report_rows import Question, StoreBatch, report_rows
 from compute.roll_up import RollUp
-from compute.workers import WorkerDied, Workers
+from compute.workers import WorkerDied, Workers, _begin_worker
 from service import pipeline
 from service.pipeline import ReportOptions
 from service.report_files import FolderFiles
@@ -44,7 +46,18 @@ def kill_all(workers: list[psutil.Process]) -> None:
         worker.kill()
 
 
-@pytest.mark.parametrize("kill", [kill_one, kill_all])
+def kill_fork_server(workers: list[psutil.Process]) -> None:
+    workers[0].parent().kill()
+    for worker in workers:
+        worker.resume()
+
+
+def kill_fork_server_and_all(workers: list[psutil.Process]) -> None:
+    workers[0].parent().kill()
+    kill_all(workers)
+
+
+@pytest.mark.parametrize("kill", [kill_one, kill_all, kill_fork_server, kill_fork_server_and_all])
 def test_a_report_in_the_middle_of_which_workers_are_killed_completes_with_fresh_ones(
     database_url: str, tmp_path: Path, kill: Callable[[list[psutil.Process]], None]
 ) -> None:
@@ -54,7 +67,7 @@ def test_a_report_in_the_middle_of_which_workers_are_killed_completes_with_fresh
         kill(workers)
         assert service.wait_for(report_id) == "Completed", service.log
         assert service.csv(report_id).read_bytes() == expected
-        assert service.files() == [f"{report_id}.csv"]
+        assert service.files() == [f"{report_id}.1.csv"]
         assert ask(database_url, "select attempts from report") == [(1,)]
         eventually(lambda: not any(map(is_alive, workers)))
         assert service.report() == expected
@@ -72,8 +85,126 @@ def test_a_worker_that_is_killed_between_two_reports_is_not_missed(
         assert service.report() == expected
 
 
+@pytest.mark.parametrize("and_workers", [False, True])
+def test_a_fork_server_that_is_killed_between_two_reports_is_not_missed(
+    database_url: str, tmp_path: Path, and_workers: bool
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path) as service:
+        assert service.report() == expected
+        workers = service.workers()
+        workers[0].parent().kill()
+        for worker in workers if and_workers else ():
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        assert service.report() == expected
+        eventually(lambda: not any(map(is_alive, workers)))
+        assert service.workers()
+
+
 def square(number: int) -> int:
     return number * number
+
+
+def fork_server_of(workers: Workers) -> psutil.Process:
+    return psutil.Process(workers.processes()[0]).parent()
+
+
+def test_every_batch_has_its_result_although_fork_servers_are_killed_while_processes_start() -> (
+    None
+):
+    async def run() -> None:
+        workers = Workers(4)
+        try:
+            for _ in range(2):
+                batches = [asyncio.create_task(workers.run(square, number)) for number in range(4)]
+                await asyncio.to_thread(eventually, workers.processes)
+                fork_server_of(workers).kill()
+                assert await asyncio.gather(*batches) == [number**2 for number in range(4)]
+        finally:
+            workers.close()
+
+    asyncio.run(run())
+
+
+def wait_for(file: Path) -> bool:
+    while not file.exists():
+        time.sleep(0.01)
+    return True
+
+
+def cancel_as_asked(batches: list[asyncio.Task[bool]], workers: Workers) -> None:
+    batches[4].cancel()
+
+
+def cancel_so_that_the_executors_thread_dies(
+    batches: list[asyncio.Task[bool]], workers: Workers
+) -> None:
+    list(workers._pool._pending_work_items.values())[4].future.cancel()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("cancel", [cancel_as_asked, cancel_so_that_the_executors_thread_dies])
+def test_batches_beside_a_cancelled_one_are_not_lost_when_their_pool_breaks(
+    tmp_path: Path, cancel: Callable[[list[asyncio.Task[bool]], Workers], None]
+) -> None:
+    async def run() -> None:
+        workers = Workers(1)
+        try:
+            # Two are given to the worker; the others wait in the executor.
+            batches = [
+                asyncio.create_task(workers.run(wait_for, tmp_path / "go")) for _ in range(6)
+            ]
+            await asyncio.to_thread(eventually, workers.processes)
+            await asyncio.to_thread(
+                eventually, lambda: workers._pool._pending_work_items[1].future.running()
+            )
+            cancel(batches, workers)
+            psutil.Process(workers.processes()[0]).kill()
+            (tmp_path / "go").touch()
+            results = await asyncio.gather(*batches, return_exceptions=True)
+            assert results[:4] + results[5:] == [True] * 5
+        finally:
+            workers.close()
+
+    asyncio.run(run())
+
+
+def begin_and_wait(begun: Path) -> None:
+    _begin_worker()
+    begun.touch()
+    time.sleep(600)
+
+
+def test_a_worker_whose_fork_server_is_gone_ends_by_itself(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("forkserver").Process(
+        target=begin_and_wait, args=(tmp_path / "begun",)
+    )
+    worker.start()
+    eventually((tmp_path / "begun").exists)
+    assert worker.pid is not None
+    process = psutil.Process(worker.pid)
+    process.parent().kill()
+    eventually(lambda: not is_alive(process))
+
+
+def test_workers_that_cannot_be_started_are_told_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies_each_time(*_: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("multiprocessing.forkserver.read_signed", dies_each_time)
+
+    async def run() -> None:
+        workers = Workers(2)
+        try:
+            with pytest.raises(WorkerDied, match="no worker process can be started"):
+                await workers.run(square, 2)
+        finally:
+            workers.close()
+
+    asyncio.run(run())
 
 
 def test_a_batch_that_always_kills_its_worker_fails_alone() -> None:
