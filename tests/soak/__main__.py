@@ -35,7 +35,7 @@ from tests.soak.proxy import Proxy
 
 _FROZEN_STORES = 300
 _DISK_MEBIBYTES = 64
-_SHOWN = 5
+_SHOWN = 12
 # Four worker processes are more than enough for such small reports, and leave memory in sight.
 _ENVIRONMENT = {"STOREWATCH_WORKERS": "4", "STOREWATCH_REPORT_TTL": "5m"}
 console = Console(width=110, highlight=False)

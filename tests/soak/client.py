@@ -67,6 +67,14 @@ class Strikes(list[Strike]):
             for strike in self
         )
 
+    def cause(self, begun: float, ended: float) -> str:
+        """What most likely spoiled a stretch of time, for whoever looks into it."""
+        for strike in self:
+            if strike.begun <= ended and begun <= strike.ended + GRACE:
+                return f"during: {strike.name}"
+        before = [strike.name for strike in self if strike.begun <= begun]
+        return f"after: {before[-1]}" if before else "before any fault"
+
 
 class Answers:
     """Counts and judges answers.
@@ -82,23 +90,27 @@ class Answers:
         self.slowest: dict[str, float] = {}
 
     def note(
-        self, kind: str, instance: Instance, begun: float, answer: httpx.Response | Exception
+        self,
+        kind: str,
+        instance: Instance,
+        begun: float,
+        answer: httpx.Response | Exception,
+        expected: Container[int] = (),
     ) -> None:
-        """An attempt is over."""
+        """An attempt is over, with an answer, which may be expected, or an error."""
         ended = time.monotonic()
         response = answer if isinstance(answer, httpx.Response) else None
-        status = str(response.status_code) if response else type(answer).__name__
+        status = type(answer).__name__ if response is None else str(response.status_code)
+        fails = response is None or (status == "503" and 503 not in expected)
         seconds = ended - begun
         self.counts[kind, status] += 1
         self.slowest[kind] = max(self.slowest.get(kind, 0), seconds)
-        latest = next((one.name for one in reversed(self._strikes) if one.begun <= ended), "none")
+        cause = self._strikes.cause(begun, ended)
         if seconds > IN_TIME:
-            what = f"{kind}: {status} after more than {IN_TIME:.0f} s; latest fault: {latest}"
+            what = f"{kind}: {status} after more than {IN_TIME:.0f} s, {cause}"
             self._findings.add(Invariant.IN_TIME, what)
-        elif (response is None or status == "503") and not self._strikes.excuse(
-            begun, ended, instance
-        ):
-            what = f"{kind}: {status} of {instance} without a fault; latest fault, over: {latest}"
+        elif fails and not self._strikes.excuse(begun, ended, instance):
+            what = f"{kind}: {status} of {instance}, {cause}, which is no excuse"
             self._findings.add(Invariant.IN_TIME, what)
         if status in ("429", "503") and response and "retry-after" not in response.headers:
             self._findings.add(Invariant.ANSWERS, f"{kind}: {status} without Retry-After")
@@ -179,7 +191,7 @@ class Asking:
             except httpx.TransportError as error:
                 self.answers.note(kind, instance, begun, error)
             else:
-                self.answers.note(kind, instance, begun, response)
+                self.answers.note(kind, instance, begun, response, expected)
                 if response.status_code in expected:
                     return Answer(response, attempts)
                 if response.status_code not in _MAY_PASS:

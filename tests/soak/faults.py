@@ -96,18 +96,20 @@ class Faults:
     async def _recovered(self) -> None:
         """Wait for every instance; one that does not recover is started again."""
         begun = time.monotonic()
-        name = self._strikes[-1].name
+        strike = self._strikes[-1]
         for instance in self._instances:
             while not await instance.is_ready():
                 if time.monotonic() - begun > RECOVERY_SECONDS:
-                    what = f"{instance} was not ready {RECOVERY_SECONDS:.0f} s after: {name}"
+                    what = f"{instance} was not ready {RECOVERY_SECONDS:.0f} s after: {strike.name}"
                     self._findings.add(Invariant.RECOVERY, what)
-                    with self._strikes.strike(f"{name}; started again", None):
+                    with self._strikes.strike(f"{strike.name}; started again", None):
                         await instance.end(signal.SIGKILL)
                         await instance.start()
                     break
                 await asyncio.sleep(0.2)
-        self.slowest_recovery = max(self.slowest_recovery, time.monotonic() - begun)
+        lasted, recovery = begun - strike.begun, time.monotonic() - begun
+        print(f"          lasted {lasted:.1f} s, all ready {recovery:.1f} s later", flush=True)
+        self.slowest_recovery = max(self.slowest_recovery, recovery)
 
     def _any(self) -> Instance:
         return self._rng.choice(self._instances)
