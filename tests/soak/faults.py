@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -73,8 +74,7 @@ class Faults:
             self._lock_polls,
             self._lock_stores,
         ]
-        if self._disks:
-            kinds.append(self._fill_disk)
+        kinds += [partial(self._fill_disk, what) for what in self._disks]
         while True:
             for fault in self._rng.sample(kinds, len(kinds)):
                 try:
@@ -189,8 +189,8 @@ class Faults:
     async def _lock_stores(self) -> None:
         await self._lock("store")
 
-    async def _fill_disk(self) -> None:
-        what, seconds = self._rng.choice(sorted(self._disks)), self._rng.uniform(3, 8)
+    async def _fill_disk(self, what: str) -> None:
+        seconds = self._rng.uniform(3, 8)
         with self._strike(f"disk of {what} full", None, f" for {seconds:.0f} s"):
             ballast = await asyncio.to_thread(fill, self._disks[what])
             await asyncio.sleep(seconds)

@@ -29,7 +29,7 @@ from tests.unit.reference import HOUR, Store, reference_csv_row
 _QUIET_SECONDS = 60.0
 #: What the last third of the samples may have more than the first, medians.
 _MORE_MEBIBYTES, _TIMES_MEBIBYTES = 48.0, 1.25
-_MORE_DESCRIPTORS, _MORE_PROCESSES = 16, 4
+_MORE_DESCRIPTORS, _MORE_PROCESSES = 40, 4
 #: Stores that the slow reference checks, and the most polls of each that it takes in its stride.
 _CHECKED_STORES, _CHECKED_POLLS = 12, 300
 _MILLISECOND = timedelta(milliseconds=1)
