@@ -68,12 +68,15 @@ class Strikes(list[Strike]):
         )
 
     def cause(self, begun: float, ended: float) -> str:
-        """What most likely spoiled a stretch of time, for whoever looks into it."""
-        for strike in self:
-            if strike.begun <= ended and begun <= strike.ended + GRACE:
-                return f"during: {strike.name}"
-        before = [strike.name for strike in self if strike.begun <= begun]
-        return f"after: {before[-1]}" if before else "before any fault"
+        """What may have spoiled a stretch of time, for whoever looks into it."""
+        during = [
+            strike.name
+            for strike in self
+            if strike.begun <= ended and begun <= strike.ended + GRACE
+        ]
+        if during:
+            return f"during: {'; '.join(during)}"
+        return f"after: {self[-1].name}" if self else "before any fault"
 
 
 class Answers:
