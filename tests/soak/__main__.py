@@ -76,6 +76,9 @@ def main(
             held = asyncio.run(
                 _soak(place, minutes, seed, instances, rate, not no_faults, database_url)
             )
+        except asyncio.CancelledError:
+            console.print("interrupted: nothing was checked")
+            held = False
         finally:
             if keep:
                 _keep_logs(place, keep)
@@ -92,6 +95,11 @@ async def _soak(
     server: str | None,
 ) -> bool:
     """Whether all held."""
+    # The services get a Ctrl-C themselves; what they run on is taken down after them.
+    this = asyncio.current_task()
+    assert this
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sent, this.cancel)
     findings, strikes = Findings(), Strikes()
     answers = Answers(strikes, findings)
     feed = write_feed(place / "feed", stores=_FROZEN_STORES)
