@@ -4,7 +4,7 @@ PYTHON = $(VENV)/bin/python
 CONSTRAINTS = constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench serve setup audit chromium screenshots clean
+.PHONY: help demo test lint bench soak serve setup audit chromium screenshots clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ lint: $(VENV)/with-embedded,dev ## Check style and types
 
 bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the same
 	$(PYTHON) -m tests.bench $(ARGS)
+
+soak: $(VENV)/with-embedded,dev ## Load two instances, strike them with faults, and check what must hold
+	$(PYTHON) -m tests.soak $(ARGS)
 
 setup: $(VENV)/with-embedded,dev chromium ## Only install what the tests need
 
