@@ -4,7 +4,7 @@ PYTHON = $(VENV)/bin/python
 CONSTRAINTS = constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench soak serve setup audit chromium screenshots clean
+.PHONY: help demo test lint bench soak serve setup audit chromium proxies screenshots clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -15,7 +15,7 @@ demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see
 serve: $(VENV)/with-embedded ## Run the service on http://127.0.0.1:8000, with a private PostgreSQL unless DATABASE_URL is set
 	@$(PYTHON) -m service serve $(ARGS)
 
-test: lint chromium ## Run every check that CI runs
+test: lint chromium proxies ## Run every check that CI runs
 	$(PYTHON) -m pytest $(ARGS)
 
 lint: $(VENV)/with-embedded,dev ## Check style and types
@@ -29,7 +29,7 @@ bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the 
 soak: $(VENV)/with-embedded,dev ## Load two instances, strike them with faults, and check what must hold
 	$(PYTHON) -m tests.soak $(ARGS)
 
-setup: $(VENV)/with-embedded,dev chromium ## Only install what the tests need
+setup: $(VENV)/with-embedded,dev chromium proxies ## Only install what the tests need
 
 # A browser for the tests of the dashboard, where it can be had without a question; without one they are skipped.
 chromium:
@@ -44,6 +44,14 @@ audit: $(VENV)/bin/pip ## Look up the tested versions in the database of known w
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit
 	build/audit/bin/pip-audit --progress-spinner off --no-deps --disable-pip --requirement $(CONSTRAINTS)
+
+# The proxies of docs/proxies.md; without them their tests are skipped.
+proxies:
+	@if ! { command -v nginx && command -v caddy && command -v openssl; } >/dev/null \
+	&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing the Debian packages nginx-light, caddy and openssl, for the tests of proxies"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light caddy openssl >/dev/null; \
+	fi
 
 screenshots: $(VENV)/with-embedded,dev chromium ## Renew the pictures of the dashboard in tests/browser/screenshots
 	$(PYTHON) -m tests.browser.take_screenshots
