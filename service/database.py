@@ -117,7 +117,12 @@ COMMAND = replace(WORK, turn=0)
 
 
 class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
-    """A pool in which no wait for a connection is without end."""
+    """A pool in which no wait for a connection is without end.
+
+    Attributes:
+        waits: how long to wait for what
+        line: those of this process who want to store a feed, one after the other
+    """
 
     def __init__(self, url: str, waits: Waits, size: int) -> None:
         super().__init__(
@@ -134,7 +139,7 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
             command_timeout=waits.answer,
             server_settings=_SESSION | waits.of_session,
         )
-        self.waits = waits
+        self.waits, self.line = waits, asyncio.Lock()
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection; TimeoutError when none is free in time. Giving it back takes no longer."""

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, TypeAlias, cast
-from weakref import WeakKeyDictionary
 
 import asyncpg
 import msgspec
@@ -43,6 +42,8 @@ from service.stream import stream
 
 #: Ingests take turns: taken for the transaction that writes.
 _INGEST_LOCK = 7_305_001
+#: Rows that a store may have in a feed of hours or zones: they are looked at together.
+_MOST_ROWS_OF_STORE = 100_000
 # After so long a waiter looks whether the one whose turn it is still lives.
 _LOOK_SECONDS = 30
 
@@ -278,10 +279,6 @@ async def _forget(
     await connection.execute(forgetting[feed], number)
 
 
-#: One line in each process: who waits for the lock itself keeps a connection from others.
-_lines: "WeakKeyDictionary[asyncpg.Pool, asyncio.Lock]" = WeakKeyDictionary()
-
-
 @contextlib.asynccontextmanager
 async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     """A transaction that no other ingest writes beside; first come, first served.
@@ -291,10 +288,9 @@ async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     If turns were drawn by lot, an older request could replace a newer poll of the same instant
     that was acknowledged already.
     """
-    line = _lines.setdefault(pool, asyncio.Lock())
     async with (
         asyncio.timeout(pool.waits.turn or None) as patience,
-        line,
+        pool.line,  # who waits for the lock itself keeps a connection from others
         transaction(pool) as connection,
     ):
         while not await _lock_within(connection, _LOOK_SECONDS):
@@ -359,18 +355,24 @@ async def _set_aside(
         header, (line, text) = part
         return await workers.run(parse_csv, feed, header, text, line, latest)
 
+    def add(rows: FeedRows) -> None:
+        value = names.of(rows.names)[rows.value] if rows.names else rows.value
+        spool.append(stores.of(rows.store_ids)[rows.store], value)
+
     async def keep(rows: FeedRows) -> float:
         nonlocal fault_count
         faults.extend(rows.faults[: FAULTS_SHOWN - len(faults)])
         fault_count += rows.fault_count
         if not fault_count:
-            value = names.of(rows.names)[rows.value] if rows.names else rows.value
-            spool.append(stores.of(rows.store_ids)[rows.store], value)
+            await asyncio.to_thread(add, rows)
         return 0
 
     await stream(workers, _parts(feed, files, most_bytes), parse, keep)
     if fault_count:
         raise FeedRefused(faults, fault_count)
+    if feed != "polls" and spool.most_rows > _MOST_ROWS_OF_STORE:
+        problem = f"a store has {spool.most_rows} rows; {_MOST_ROWS_OF_STORE} are the most"
+        raise FeedRefused([Fault(1, "", "", problem)], 1)
     return _Checked(feed, list(stores), list(names), spool)
 
 
@@ -400,21 +402,27 @@ async def _write(
     connection: asyncpg.Connection, feed: Feed, stores: list[str], names: list[str], spool: Spool
 ) -> Ingested:
     """Merge the set-aside rows into the store, a part at a time, stores in the order of reports."""
-    in_order = sorted(stores)  # code points and UTF-8 bytes have the same order
-    place = {store_id: rank for rank, store_id in enumerate(in_order)}
-    rank = np.array([place[store_id] for store_id in stores], dtype=np.int64)
+    in_order, rank = await asyncio.to_thread(_in_order, stores)
     writers: dict[Feed, Callable[..., Awaitable[tuple[int, int, int]]]] = {
         "polls": _write_polls,
         "business_hours": _write_hours,
         "timezones": partial(_write_zones, names),
     }
     counts = np.zeros(3, dtype=np.int64)
-    parts = spool.parts(rank)
+    # Polls are merged day by day, so the days of a store may be in different parts.
+    parts = spool.parts(rank, apart=2 * DAY_MS if feed == "polls" else None)
     while (part := await asyncio.to_thread(next, parts, None)) is not None:
         first, last, rank_of_row, value = part
         counts += await writers[feed](connection, in_order[first:last], rank_of_row - first, value)
     new, replaced, unchanged = counts.tolist()
     return Ingested(spool.rows, len(stores), new, replaced, unchanged)
+
+
+def _in_order(stores: list[str]) -> tuple[list[str], Ints]:
+    """Ids in the order of reports, and the place of each there."""
+    in_order = sorted(stores)  # code points and UTF-8 bytes have the same order
+    place = {store_id: rank for rank, store_id in enumerate(in_order)}
+    return in_order, np.fromiter(map(place.__getitem__, stores), np.int64, count=len(stores))
 
 
 async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:

@@ -2,23 +2,29 @@
 
 Memory stays the same whatever the feed's size: rows go to an unnamed temporary file, of which a
 crash leaves nothing, and come back in parts, each with all rows of some stores, so that no store's
-data is written twice.
+data is written twice, unless one store has more rows than parts may have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 
 from compute.axis import Ints
 from service.storage import Folder
 
+Rows: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
+
 _ROW = np.dtype([("store", "<i4"), ("value", "<i8")])
 _CHUNK_ROWS = 1 << 14
+#: Of so many rows one is looked at to find where to cut.
+_SAMPLED = 100
+#: A store takes as much memory as some rows, for its id: so feeds of many stores have more parts.
+_ROWS_LIKE_A_STORE = 7
 
 
 def spool_folder(home: Path) -> Folder:
@@ -42,7 +48,7 @@ class Spool:
 
     Args:
         folder: where its files are; None: the rows are few, and stay in memory
-        part_rows: about how many rows a part has; a store with more has a part for itself
+        part_rows: about how many rows a part has, or an eighth as many stores
     """
 
     def __init__(self, folder: Folder | None, part_rows: int = 2_000_000) -> None:
@@ -68,43 +74,81 @@ class Spool:
         count[: len(self._rows_of_store)] += self._rows_of_store
         self._rows_of_store = count
 
-    def parts(self, rank: Ints) -> Iterator[tuple[int, int, Ints, Ints]]:
+    @property
+    def most_rows(self) -> int:
+        """Rows of the store that has the most."""
+        return int(self._rows_of_store.max(initial=0))
+
+    def parts(self, rank: Ints, apart: int | None = None) -> Iterator[tuple[int, int, Ints, Ints]]:
         """The rows, in parts of neighbouring ranks; once.
 
         Args:
             rank: int64[stores], the place of each store's number in the wanted order
+            apart: rows of a store whose values, divided by this, differ may be in different parts,
+                where there are very many; None: all rows of a store are in one part
 
         Yields:
             first rank, last rank + 1, rank of each row, value of each row, in order of arrival
         """
-        in_order = np.empty(len(rank), dtype=np.int64)
-        in_order[rank] = self._rows_of_store
-        part_of_rank = (np.cumsum(in_order) - in_order) // self._part_rows
+        rows = np.empty(len(rank), dtype=np.int64)
+        rows[rank] = self._rows_of_store
+        weight = rows + _ROWS_LIKE_A_STORE
+        part_of_rank = (np.cumsum(weight) - weight) // self._part_rows
         names, first = np.unique(part_of_rank, return_index=True)
         last = np.append(first[1:], len(rank))
         if len(names) <= 1:
             files = [self._file] * len(names)
         else:
-            files = self._scatter(np.searchsorted(names, part_of_rank)[rank], len(names))
+            part_of_store = np.searchsorted(names, part_of_rank)[rank]
+            files = self._scatter(self._file, lambda some: part_of_store[some["store"]], len(names))
         for part, file in enumerate(files):
-            with self._failing_in_words():
-                file.seek(0)
-                rows = _read(file, -1)
-                file.close()
-            yield int(first[part]), int(last[part]), rank[rows["store"]], rows["value"]
+            count = int(rows[first[part] : last[part]].sum())
+            for piece in self._by_value(file, count, apart):
+                with self._failing_in_words():
+                    piece.seek(0)
+                    some = _read(piece, -1)
+                    piece.close()
+                if len(some):
+                    yield int(first[part]), int(last[part]), rank[some["store"]], some["value"]
 
-    def _scatter(self, part_of_store: Ints, parts: int) -> list[IO[bytes]]:
+    def _by_value(self, file: IO[bytes], count: int, apart: int | None) -> list[IO[bytes]]:
+        """A part of so many rows as it is or, where they are too many, in pieces by value."""
+        pieces = -(-count // self._part_rows)
+        if apart is None or pieces <= 2:
+            return [file]
+        samples = [some["value"][::_SAMPLED] // apart for some in self._chunks(file)]
+        sample = np.sort(np.concatenate(samples))
+        cuts = np.unique(sample[np.arange(1, pieces) * len(sample) // pieces])
+        return self._scatter(
+            file,
+            lambda some: np.searchsorted(cuts, some["value"] // apart, side="right"),
+            len(cuts) + 1,
+        )
+
+    def _scatter(
+        self, file: IO[bytes], part_of: Callable[[Rows], Ints], parts: int
+    ) -> list[IO[bytes]]:
         files = [self._new_file() for _ in range(parts)]
+        for rows in self._chunks(file):
+            part = part_of(rows)
+            rows = rows[np.argsort(part, kind="stable")]
+            ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()
+            with self._failing_in_words():
+                for to, start, end in zip(files, [0, *ends], ends, strict=False):
+                    to.write(rows[start:end].tobytes())
         with self._failing_in_words():
-            self._file.seek(0)
-            while len(rows := _read(self._file, _CHUNK_ROWS * _ROW.itemsize)):
-                part = part_of_store[rows["store"]]
-                rows = rows[np.argsort(part, kind="stable")]
-                ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()
-                for file, start, end in zip(files, [0, *ends], ends, strict=False):
-                    file.write(rows[start:end].tobytes())
-            self._file.close()
+            file.close()
         return files
+
+    def _chunks(self, file: IO[bytes]) -> Iterator[Rows]:
+        with self._failing_in_words():
+            file.seek(0)
+        while True:
+            with self._failing_in_words():
+                rows = _read(file, _CHUNK_ROWS * _ROW.itemsize)
+            if not len(rows):
+                return
+            yield rows
 
     def _new_file(self) -> IO[bytes]:
         if self._folder is None:
@@ -125,5 +169,5 @@ class Spool:
                 file.close()
 
 
-def _read(file: IO[bytes], size: int) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
+def _read(file: IO[bytes], size: int) -> Rows:
     return np.frombuffer(file.read(size), dtype=_ROW)

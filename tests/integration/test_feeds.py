@@ -16,7 +16,7 @@ import pytest
 from compute.feed_rows import Feed, FeedRefused
 from compute.workers import Workers
 from service import feed_text, feeds
-from service.database import migrate
+from service.database import WORK, migrate, pool_of
 from service.feeds import FeedFile, Ingested, ingest
 from service.spool import Spool, spool_folder
 from tests.integration.service import ask, storewatch
@@ -38,7 +38,8 @@ class Store:
         self._pool: Any = runner.run(self._open())
 
     async def _open(self) -> asyncpg.Pool:
-        pool = await asyncpg.create_pool(self.database_url, min_size=1, max_size=2)
+        self._opened = pool_of(self.database_url, WORK, 2)
+        pool = await self._opened.__aenter__()
         async with pool.acquire() as connection:
             await migrate(connection)
         self._workers = Workers(2)
@@ -97,7 +98,7 @@ class Store:
 
     def close(self) -> None:
         self._workers.close()
-        self._runner.run(self._pool.close())
+        self._runner.run(self._opened.__aexit__(None, None, None))
 
 
 @pytest.fixture
@@ -572,19 +573,42 @@ def test_a_feed_that_is_merged_in_many_parts_gives_the_same_store_as_in_one(
     assert load() == in_one
 
 
-def test_memory_does_not_grow_with_the_feed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_store_with_more_rows_than_a_part_gives_the_same_polls_as_in_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every instant comes again and again, with the one status and the other.
+    rows = b"".join(made_up(9_000, 1, ("active", "inactive")))
+    rows += b"".join(islice(made_up(5_000, 1, ("inactive", "active")), 1, None))
+    store.load("polls", rows)
+    in_one = store.polls()
+    store.ask("truncate store, poll_day, newest_poll")
+    monkeypatch.setattr(feeds, "Spool", partial(Spool, part_rows=700))
+    store.load("polls", rows)
+    assert store.polls() == in_one
+
+
+def test_more_rows_of_hours_than_a_week_has_are_refused(store: Store) -> None:
+    row = b"s1,0,09:00,17:00\n"
+    told = store.refusal("business_hours", HOURS.encode() + 100_001 * row)
+    assert "a store has 100001 rows; 100000 are the most" in told
+
+
+@pytest.mark.parametrize(("stores", "growth"), [(100, 1.5), (1, 6)])
+def test_memory_does_not_grow_with_the_feed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stores: int, growth: float
+) -> None:
     # Small blocks and parts, so that a small feed has many of them.
     monkeypatch.setattr(feed_text, "BLOCK", 1 << 16)
     monkeypatch.setattr(feeds, "Spool", partial(Spool, part_rows=5000))
 
     def peak(rows: int) -> int:
         tracemalloc.start()
-        assert store.load_rows("polls", made_up(rows, 100, ("active", "inactive"))) == rows
+        assert store.load_rows("polls", made_up(rows, stores, ("active", "inactive"))) == rows
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
 
     peak(1000)  # what is allocated once
     small, large = peak(20_000), peak(200_000)
-    assert large < 1.5 * small
+    assert large < growth * small  # of one store's day all polls are merged together
     assert large < 6_000_000
