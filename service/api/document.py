@@ -100,7 +100,7 @@ _ENUMERATIONS = {
         reports.State,
         "Where a report is: it waits (`queued`), runs, and ends as `completed`, `failed` or "
         "`cancelled`; `expired` is one that was completed and whose file is no longer kept. "
-        f"{_OPEN}",
+        f"{_CLOSED} {_OPEN}",
     ),
     "TimelineState": _Enumeration(
         timeline.State,

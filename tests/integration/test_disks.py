@@ -20,7 +20,7 @@ from tests.integration.service import (
     storewatch,
 )
 
-KIND = "urn:problem-type:storewatch:"
+KIND = "/problems/"
 POLLS = "store_id,status,timestamp_utc\n"
 ONE = f"{POLLS}s1,active,2023-01-22 12:09:39.388884 UTC\n"
 CSV = {"Content-Type": "text/csv"}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.service import Service, problem, running_service
 
-MONDAY = {"weekday": 0, "start": "09:00:00", "end": "17:00:00"}
+MONDAY = {"day": 0, "start_time_local": "09:00:00", "end_time_local": "17:00:00"}
 HOURS, ZONE = "business-hours", "timezone"
 BODIES: dict[str, tuple[Any, Any]] = {
     HOURS: ([MONDAY], []),
@@ -142,7 +142,7 @@ def test_of_many_at_once_on_two_instances_one_writes(database_url: str, tmp_path
         seen = put(first, path, []).headers["etag"]
 
         def write(number: int) -> int:
-            row = {**MONDAY, "start": f"{number:02}:00:00"}
+            row = {**MONDAY, "start_time_local": f"{number:02}:00:00"}
             return put((first, second)[number % 2], path, [row], If_Match=seen).status_code
 
         assert sorted(threads.map(write, range(12))) == [200] + [412] * 11
@@ -153,9 +153,9 @@ def test_of_many_at_once_on_two_instances_one_writes(database_url: str, tmp_path
             """One of many who each add a row of their own."""
             service = (first, second)[number % 2]
             row = {
-                "weekday": number % 7,
-                "start": f"{number:02}:00:00",
-                "end": f"{number:02}:30:00",
+                "day": number % 7,
+                "start_time_local": f"{number:02}:00:00",
+                "end_time_local": f"{number:02}:30:00",
             }
             while True:
                 read = service.get(path)

@@ -39,7 +39,7 @@ def test_every_documented_operation_but_the_deprecated_refuses_what_it_does_not_
             if method == "head":
                 continue
             told = problem(answer)
-            assert told["type"] == "urn:problem-type:storewatch:invalid-request"
+            assert told["type"] == "/problems/invalid-request"
             [error] = told["errors"]
             assert (error["source"], error["field"]) == ("query", "colour")
             known = [

@@ -23,7 +23,7 @@ from tests.integration.service import (
     running_service,
 )
 
-KIND = "urn:problem-type:storewatch:"
+KIND = "/problems/"
 
 
 @pytest.fixture
