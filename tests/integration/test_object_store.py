@@ -1,12 +1,13 @@
 """Reports in an object store: an S3 server in a process of its own, and a network that freezes."""
 
 import hashlib
+import queue
 import socket
 import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -118,9 +119,17 @@ class Network:
         class Connection(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with socket.create_connection((host, port)) as far:
-                    back = threading.Thread(target=_pass_on, args=(far, self.request, lambda _: 0))
+                    taken: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+                    onwards = threading.Thread(target=network._pass_on, args=(taken, far))
+                    back = threading.Thread(target=_copy, args=(far, self.request))
+                    onwards.start()
                     back.start()
-                    _pass_on(self.request, far, network._wait)
+                    with suppress(OSError):
+                        while data := self.request.recv(1 << 16):
+                            network.held += 0 if network._flows.is_set() else len(data)
+                            taken.put(data)
+                    taken.put(b"")
+                    onwards.join()
                     back.join()
 
         class Server(socketserver.ThreadingTCPServer):
@@ -130,10 +139,12 @@ class Network:
         self.server = Server(("127.0.0.1", 0), Connection)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def _wait(self, size: int) -> None:
-        if not self._flows.is_set():
-            self.held += size
-            self._flows.wait()
+    def _pass_on(self, taken: queue.SimpleQueue[bytes], far: socket.socket) -> None:
+        with suppress(OSError):
+            while data := taken.get():
+                self._flows.wait()
+                far.sendall(data)
+            far.shutdown(socket.SHUT_WR)
 
     def freeze(self) -> None:
         self._flows.clear()
@@ -142,13 +153,11 @@ class Network:
         self._flows.set()
 
 
-def _pass_on(near: socket.socket, far: socket.socket, wait: Callable[[int], object]) -> None:
+def _copy(far: socket.socket, near: socket.socket) -> None:
     with suppress(OSError):
-        while data := near.recv(1 << 16):
-            wait(len(data))
-            far.sendall(data)
-    with suppress(OSError):
-        far.shutdown(socket.SHUT_WR)
+        while data := far.recv(1 << 16):
+            near.sendall(data)
+        near.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
@@ -171,24 +180,24 @@ def objects(s3: dict[str, str]) -> list[str]:
 
 
 @contextmanager
-def uploading(service: Service, network: Network) -> Iterator[str]:
-    """A report whose upload has begun, and hangs; its path."""
+def uploading(service: Service, network: Network, size: int) -> Iterator[str]:
+    """A report of so many bytes, all of which the network has taken, and holds; its path."""
     network.freeze()
     path = service.ask("POST", "/reports").headers["Location"]
-    eventually(lambda: network.held > 1000)
+    eventually(lambda: network.held > size)
     yield path
 
 
 def test_what_a_run_uploads_late_never_takes_the_place_of_the_file_of_the_one_that_completed(
     database_url: str, tmp_path: Path, s3: dict[str, str]
 ) -> None:
-    add_many_stores(database_url, 100)
+    first = add_many_stores(database_url, 100)
     with (
         network_to(s3["AWS_ENDPOINT"]) as network,
         running_service(
             database_url, tmp_path / "one", **{**s3, "AWS_ENDPOINT": network.url}
         ) as slow,
-        uploading(slow, network) as path,
+        uploading(slow, network, len(first)) as path,
     ):
         report_id = path.removeprefix("/reports/")
         slow.send(SIGSTOP)
@@ -227,7 +236,7 @@ def test_a_report_whose_upload_hangs_stays_its_runs_own_and_can_be_cancelled_at_
             database_url, tmp_path, **{**s3, **one, "AWS_ENDPOINT": network.url}
         ) as service,
     ):
-        with uploading(service, network) as path:
+        with uploading(service, network, len(expected)) as path:
             leased = ask(database_url, "select leased_until from report")
             eventually(lambda: ask(database_url, "select leased_until from report") > leased)
             in_transaction = "select count(*) from pg_stat_activity where state like 'idle in%'"
