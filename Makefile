@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo test lint bench serve setup chromium screenshots clean
 
-help: ## List these targets
+help: ## List these targets, and do nothing else
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see what this does
@@ -26,7 +26,7 @@ lint: $(VENV)/with-embedded,dev ## Check style and types
 bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the same
 	$(PYTHON) -m tests.bench $(ARGS)
 
-setup: $(VENV)/with-embedded,dev chromium ## Only install what the tests need
+setup: $(VENV)/with-embedded,dev chromium ## Only install, into .venv: the command .venv/bin/storewatch, and what the tests need
 
 # A browser for the tests of the dashboard, where it can be had without a question; without one they are skipped.
 chromium:
