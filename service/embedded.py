@@ -131,7 +131,7 @@ async def embedded_postgres(home: Path, *, own: bool) -> AsyncIterator[str]:
         with _errors_explained(home):
             binaries = _find_binaries(place.account)
             _create_data(binaries, place, lock)
-            _check_version(place)
+            _check_version(binaries, place)
             server = _start(binaries, place, lock)
         try:
             await _until_ready(server, place)
@@ -341,9 +341,15 @@ def _create_data(binaries: Path, place: _Place, lock: IO[str]) -> None:
     unfinished.rename(place.data)
 
 
-def _check_version(place: _Place) -> None:
+def _check_version(binaries: Path, place: _Place) -> None:
     data = (place.data / "PG_VERSION").read_text().strip()
-    programs = version("embedded-postgres").partition(".")[0]
+    told = subprocess.run(  # such as "postgres (PostgreSQL) 18.6"
+        [str(binaries / "postgres"), "--version"],
+        capture_output=True,
+        text=True,
+        **place.account.popen(),
+    ).stdout
+    programs = told.rpartition(" ")[2].partition(".")[0].strip()
     if data != programs:
         raise DatabaseUnavailable(
             f"The data in {place.data} are of PostgreSQL {data}, and the installed programs are of "
