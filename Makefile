@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo test lint bench soak serve setup audit chromium proxies screenshots clean
 
-help: ## List these targets
+help: ## List these targets, and do nothing else
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see what this does
@@ -29,7 +29,7 @@ bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the 
 soak: $(VENV)/with-embedded,dev ## Load two instances, strike them with faults, and check what must hold
 	$(PYTHON) -m tests.soak $(ARGS)
 
-setup: $(VENV)/with-embedded,dev chromium proxies ## Only install what the tests need
+setup: $(VENV)/with-embedded,dev chromium proxies ## Only install, into .venv: the command .venv/bin/storewatch, and what the tests need
 
 # A browser for the tests of the dashboard, where it can be had without a question; without one they are skipped.
 chromium:
