@@ -124,6 +124,19 @@ TYPES = {
         "The request, or its body, did not come in the time that the service waits for it.",
         "Send it again, on a better line or in smaller parts.",
     ),
+    "request-header-fields-too-large": ProblemType(
+        431,
+        "Head too large",
+        "The request's line and headers have more than 64 KiB.",
+        "Send fewer or shorter headers; what is long belongs into the body.",
+    ),
+    "not-implemented": ProblemType(
+        501,
+        "Not implemented",
+        "The request uses a part of HTTP that the service does not know, such as a transfer coding "
+        "other than chunked.",
+        "Send it with Content-Length, or chunked.",
+    ),
     "no-room": ProblemType(
         503,
         "No room for the body",
@@ -276,6 +289,8 @@ OF_STATUS = {
     401: "unauthorized",
     404: "not-found",
     408: "request-timeout",
+    431: "request-header-fields-too-large",
+    501: "not-implemented",
     405: "method-not-allowed",
     413: "request-entity-too-large",
     415: "unsupported-media-type",

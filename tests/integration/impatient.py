@@ -2,12 +2,14 @@
 
 import sys
 
+from service.logs import start_logging
 from service.patience import Patience
 from service.server import run_server
 from service.settings import read_settings
 
 if __name__ == "__main__":
     assert sys.argv[1:] == ["serve", "--port", "0"]
+    start_logging()
     patience = Patience(
         head_seconds=1, body_seconds=1, write_seconds=1, crowded_seconds=0.5, line_seconds=0.4
     )
