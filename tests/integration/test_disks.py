@@ -194,7 +194,7 @@ def test_a_full_disk_of_the_database_is_told_in_words(
                 *command, stdin=many_polls(), database_url=database_url, home=tmp_path
             )
             assert done.returncode == 1
-            assert done.stderr.decode().startswith("Error: the disk of the database is full: ")
+            assert done.stderr.decode().startswith("Error: The disk of the database is full: ")
         finally:
             ask(database_url, "alter table poll_day set tablespace pg_default")
             ask(postgres_server, "drop tablespace small")
