@@ -151,6 +151,7 @@ class ReportRunner:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     if await reports.hand_back_report(self._pool, report):
                         log.info("report handed back to the queue")
+                    await self._remove_unnamed(report)
                     return
             await asyncio.sleep(_LOOK_SECONDS)
 

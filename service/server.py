@@ -128,10 +128,10 @@ class _Server(uvicorn.Server):
         """Begin to end, in time; told again, the server does not leave its ending half done."""
         if self.should_exit:
             return
+        super().handle_exit(sig, frame)  # first: another signal may come at any moment
         end = threading.Timer(_END, _end_at_once)
         end.daemon = True
         end.start()
-        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)

@@ -1,5 +1,6 @@
 """Commands of others that the tests run: generators, compilers and linters, those of npm too."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -19,14 +20,16 @@ _BIN = Path(sys.executable).parent
 def install_npm_packages() -> Path:
     """Have npm fetch what package.json names; where it cannot, only CI must. The node_modules."""
     _NPM.mkdir(parents=True, exist_ok=True)
-    shutil.copy(HERE / "package.json", _NPM)
     options = ("--no-package-lock", "--no-audit", "--no-fund")
-    try:
-        run("npm", "install", *options, cwd=_NPM, silent=False)
-    except AssertionError as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(f"npm cannot fetch what others make of the document with: {error}")
+    with (_NPM / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run side by side share the packages
+        shutil.copy(HERE / "package.json", _NPM)
+        try:
+            run("npm", "install", *options, cwd=_NPM, silent=False)
+        except AssertionError as error:
+            if "CI" in os.environ:
+                raise
+            pytest.skip(f"npm cannot fetch what others make of the document with: {error}")
     return _NPM / "node_modules"
 
 

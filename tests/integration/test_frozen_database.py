@@ -121,7 +121,7 @@ def test_a_private_postgresql_that_is_killed_is_started_again(own_database: Serv
     assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
     assert own_database.report()
     own_database.stop()
-    assert not left_over(own_database)
+    eventually(lambda: not left_over(own_database))
 
 
 def left_over(service: Service) -> list[int]:

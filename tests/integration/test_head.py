@@ -77,7 +77,7 @@ def test_errors_and_conditions_are_those_of_get(service: Service, paths: dict[st
 def test_a_path_that_get_does_not_know_refuses_head_too(service: Service) -> None:
     answer = service.ask("HEAD", "/polls")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "OPTIONS, POST"
+    assert answer.headers["allow"] == "DELETE, OPTIONS, POST"
 
 
 def test_allow_lists_head_where_get_is(service: Service) -> None:
@@ -86,7 +86,7 @@ def test_allow_lists_head_where_get_is(service: Service) -> None:
         refused = service.ask("DELETE", path)
         assert problem(refused)["type"] == "/problems/method-not-allowed"
         assert "HEAD" in refused.headers["allow"].split(", ")
-    assert service.ask("OPTIONS", "/polls").headers["allow"] == "OPTIONS, POST"
+    assert service.ask("OPTIONS", "/polls").headers["allow"] == "DELETE, OPTIONS, POST"
 
 
 def test_a_stream_ends_with_its_headers_and_leaves_nothing_running(

@@ -33,7 +33,7 @@ def test_the_same_idempotency_key_gives_the_first_report(service: Service) -> No
     for body in ({"max_gap": "3h"}, {"max_gap": "2h", "escape_formulas": True}):
         refused = create(service, body, Idempotency_Key="one")
         assert refused.status_code == 422
-        assert problem(refused)["type"].endswith(":idempotency-key-reused")
+        assert problem(refused)["type"].endswith("/idempotency-key-reused")
     assert len(service.get("/reports").json()["items"]) == 2
 
 

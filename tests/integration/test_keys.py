@@ -315,6 +315,7 @@ def test_who_guesses_makes_few_queries_and_one_for_all_who_wait(database_url: st
         async with asyncpg.create_pool(database_url, min_size=1, init=count) as pool:
             ring = KeyRing(pool)
             assert await ring.find(key)
+            await asyncio.gather(*ring._noting)
             asked.clear()
             begin = time.monotonic()
             for _ in range(3):
