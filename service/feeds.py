@@ -321,7 +321,7 @@ async def _end_frozen(connection: asyncpg.Connection) -> None:
         where locktype = 'advisory' and granted and objid = $1 and classid = 0 and objsubid = 1
             and database = (select oid from pg_database where datname = current_database())
             and wait_event = 'ClientRead'
-            and greatest(query_start, state_change) < now() - $2::interval
+            and greatest(query_start, state_change) < clock_timestamp() - $2::interval
         """,
         _INGEST_LOCK,
         timedelta(seconds=WORK.idle),

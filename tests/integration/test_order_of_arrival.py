@@ -2,14 +2,21 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 
+from service import feeds
+from service.database import WORK, pool_of
 from tests.integration.service import PATIENCE, Service, ask, running_service
 
 INGEST_LOCK = 7_305_001
@@ -55,3 +62,47 @@ def test_who_came_first_is_stored_first(database_url: str, tmp_path: Path) -> No
                 assert service.get("/health/live").status_code == 200
         assert {status_of(one) for one in waiting} == {200}
         assert ask(database_url, "select distinct status from poll") == [("inactive",)]
+
+
+HOLDER = """
+import asyncio, sys, asyncpg
+
+async def never():
+    print("holds", flush=True)
+    await asyncio.Event().wait()
+    yield b""
+
+async def main():
+    url, lock, copying = sys.argv[1:]
+    holder = await asyncpg.connect(url)
+    await holder.execute("create table target (n text); begin")
+    await holder.execute("select pg_advisory_xact_lock($1)", int(lock))
+    if copying == "True":
+        await holder.copy_to_table("target", source=never())
+    async for _ in never():
+        pass
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("copying", [False, True])
+def test_who_is_frozen_in_the_middle_of_storing_loses_the_turn(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, copying: bool
+) -> None:
+    monkeypatch.setattr(feeds, "WORK", replace(WORK, idle=0.2))
+    monkeypatch.setattr(feeds, "_LOOK_SECONDS", 1)
+
+    async def take_turn() -> None:
+        async with pool_of(database_url, WORK, 1) as pool, feeds.turn(pool) as connection:
+            assert await connection.fetchval("select true")
+
+    command = [sys.executable, "-c", HOLDER, database_url, str(INGEST_LOCK), str(copying)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"holds\n"
+            holder.send_signal(signal.SIGSTOP)
+            asyncio.run(asyncio.wait_for(take_turn(), PATIENCE))
+        finally:
+            holder.kill()
