@@ -28,8 +28,8 @@ def test_a_file_is_the_packages_own_and_its_version_is_not_withdrawn(
     assert named, f"the README beside {ours} names no version of {package}"
     release = f"{package}@{named[1]}"
     try:
-        withdrawn = run("npm", "view", release, "deprecated", cwd=tmp_path)
-        run("npm", "pack", release, cwd=tmp_path)
+        withdrawn = run("npm", "view", release, "deprecated", cwd=tmp_path, silent=False)
+        run("npm", "pack", release, cwd=tmp_path, silent=False)
     except AssertionError as error:
         pytest.skip(f"npm cannot be asked: {error}")
     assert not withdrawn.strip()

@@ -372,11 +372,10 @@ def test_reports_are_not_for_other_accounts_whatever_the_umask(
 
 
 def test_a_service_that_is_killed_leaves_nothing_in_the_folder_for_temporary_files(
-    database_url: str, tmp_path: Path
+    database_url: str, public_folder: Path, tmp_path: Path
 ) -> None:
     add_many_stores(database_url, 10)
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    temporary = public_folder  # whose path is short, as that of a socket must be
     with running_service(database_url, tmp_path, TMPDIR=str(temporary)) as service:
         service.report()
         assert list(temporary.iterdir())

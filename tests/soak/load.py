@@ -305,7 +305,7 @@ class Settings(Client):
         week = _made_up_week(self.rng)
         self.world.ledger.setting("hours", store_id, week)
         body = [
-            {"weekday": weekday, "start": _clock(start), "end": _clock(end)}
+            {"day": weekday, "start_time_local": _clock(start), "end_time_local": _clock(end)}
             for weekday, start, end in week
         ]
         path = f"/stores/{store_id}/business-hours"
@@ -558,7 +558,7 @@ class Malformed(Client):
             ("POST", "/polls", {"content": b"store_id,status\nx,active\n", "headers": _CSV}),
             ("POST", "/polls", {"content": gzip.compress(csv_rows)[:-9], "headers": _CSV}),
             ("PUT", "/polls", {"json": [good]}),
-            ("PUT", f"{store}/business-hours", {"json": [{"weekday": 9}]}),
+            ("PUT", f"{store}/business-hours", {"json": [{"day": 9}]}),
             ("PUT", f"{store}/timezone", {"json": {"timezone": "Mars/Phobos"}}),
             ("GET", store, {}),
             ("GET", f"{store}/availability?from=tomorrow", {}),
