@@ -28,7 +28,7 @@ ACCEPTED_AT_ONCE = 32
 _OTHER_FILES, _FILES_OF_WORKER = 256, 3
 #: A client that is turned away gets this long to send its request, seconds: if the connection was
 #: closed before it is read, the client's system might drop the answer.
-_LINGER = 0.1
+_LINGER = 0.5
 
 _FULL = Problem(
     503,

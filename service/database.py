@@ -111,9 +111,9 @@ class Waits:
 #: Small statements, for somebody who waits for the answer.
 REQUESTS = Waits(connection=5, answer=10, lock=5, statement=12, idle=20, turn=10)
 #: Feeds and reports: one statement may store or read millions of rows.
-WORK = Waits(connection=30, answer=600, lock=30, statement=0, idle=60, turn=30)
+WORK = Waits(connection=15, answer=600, lock=10, statement=0, idle=60, turn=20)
 #: The same for a command: whoever started it would wait rather than start it again.
-COMMAND = replace(WORK, turn=0)
+COMMAND = replace(WORK, connection=30, lock=60, turn=0)
 
 
 class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
