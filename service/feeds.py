@@ -44,6 +44,8 @@ from service.stream import stream
 _INGEST_LOCK = 7_305_001
 #: Rows that a store may have in a feed of hours or zones: they are looked at together.
 _MOST_ROWS_OF_STORE = 100_000
+#: A twentieth of what two cores store that do something else, too.
+_FEWEST_ROWS_A_SECOND = 10_000
 # After so long a waiter looks whether the one whose turn it is still lives.
 _LOOK_SECONDS = 30
 
@@ -206,7 +208,7 @@ async def _check(
 
 async def _store(pool: asyncpg.Pool, checked: _Checked) -> Ingested:
     try:
-        async with turn(pool) as connection:
+        async with turn(pool, checked.spool.rows) as connection:
             done = await _write(connection, *checked)
     finally:
         checked.spool.close()
@@ -280,10 +282,13 @@ async def _forget(
 
 
 @contextlib.asynccontextmanager
-async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+async def turn(pool: asyncpg.Pool, rows: int = 1) -> AsyncIterator[asyncpg.Connection]:
     """A transaction that no other ingest writes beside; first come, first served.
 
-    TimeoutError: it was not our turn in the time that the pool allows.
+    Where the pool's patience for a turn is bounded, so is the time to store that many rows: a
+    database that is gone without a word holds up nobody for longer.
+
+    TimeoutError: it was not our turn in time, or it took too long.
 
     If turns were drawn by lot, an older request could replace a newer poll of the same instant
     that was acknowledged already.
@@ -295,7 +300,9 @@ async def turn(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     ):
         while not await _lock_within(connection, _LOOK_SECONDS):
             await _end_frozen(connection)
-        patience.reschedule(None)
+        if pool.waits.turn:
+            seconds = pool.waits.turn + rows / _FEWEST_ROWS_A_SECOND
+            patience.reschedule(asyncio.get_running_loop().time() + seconds)
         yield connection
 
 

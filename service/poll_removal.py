@@ -57,8 +57,9 @@ async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls
         end: the same, not included; after `first`
     """
     whole_from, whole_to = -(-first // DAY_MS), end // DAY_MS  # days, the last one not included
+    rows = await count_polls(pool, first, end)
     in_part = {first // DAY_MS, end // DAY_MS} - set(range(whole_from, whole_to))
-    async with turn(pool) as connection:
+    async with turn(pool, rows) as connection:
         removed = int(
             await connection.fetchval(
                 """
