@@ -166,12 +166,7 @@ async def ingest_rows(pool: asyncpg.Pool, feed: Feed, rows: FeedRows) -> Ingeste
     Raises:
         FeedRefused: something is wrong with them; nothing of them is stored
     """
-    with _counted(feed):
-        if rows.fault_count:
-            raise FeedRefused(rows.faults, rows.fault_count)
-    spool = Spool(None)
-    spool.append(rows.store, rows.value)
-    return await _store(pool, _Checked(feed, rows.store_ids, rows.names, spool))
+    return await _store(pool, _checked(feed, rows))
 
 
 class _Checked(NamedTuple):
@@ -188,6 +183,16 @@ class _Checked(NamedTuple):
     store_ids: list[str]
     names: list[str]
     spool: Spool
+
+
+def _checked(feed: Feed, rows: FeedRows) -> _Checked:
+    """Rows that are in memory, and stay there."""
+    with _counted(feed):
+        if rows.fault_count:
+            raise FeedRefused(rows.faults, rows.fault_count)
+    spool = Spool(None)
+    spool.append(rows.store, rows.value)
+    return _Checked(feed, rows.store_ids, rows.names, spool)
 
 
 async def _check(
@@ -250,23 +255,15 @@ async def set_of_store(
     Raises:
         FeedRefused: something is wrong with the rows
     """
-    spool = Spool(None)
-    try:
-        if rows is not None:
-            with _counted(feed):
-                if rows.fault_count:
-                    raise FeedRefused(rows.faults, rows.fault_count)
-            spool.append(rows.store, rows.value)
-        async with turn(pool) as connection:
-            check(await read_store(connection, store_id))
-            if rows is None:
-                await _forget(connection, feed, store_id)
-            else:
-                await _write(connection, feed, rows.store_ids, rows.names, spool)
-            written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
-    finally:
-        spool.close()
-    metrics.INGEST_ROWS.labels(feed).inc(spool.rows)
+    checked = None if rows is None else _checked(feed, rows)
+    async with turn(pool) as connection:
+        check(await read_store(connection, store_id))
+        if checked is None:
+            await _forget(connection, feed, store_id)
+        else:
+            await _write(connection, *checked)
+        written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
+    metrics.INGEST_ROWS.labels(feed).inc(0 if checked is None else checked.spool.rows)
     return written
 
 

@@ -5,7 +5,7 @@ newest of those that remain, puts it right.
 """
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import asyncpg
@@ -14,9 +14,10 @@ import numpy as np
 from msgspec import Meta
 
 from compute.axis import DAY_MS
+from compute.instants import instant_of
 from compute.polls import PollDays, polls_outside
 from service.feeds import turn
-from service.store import EPOCH, newest_poll
+from service.store import newest_poll
 
 #: Rows of a day that is deleted in part that are looked at together: some tens of megabytes.
 _PAGE = 20_000
@@ -77,7 +78,7 @@ async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls
             removed += await _delete_from_day(connection, day, first, end)
         await _find_newest(connection, first, end)
         newest = await newest_poll(connection)
-    return RemovedPolls(removed, None if newest is None else EPOCH + timedelta(milliseconds=newest))
+    return RemovedPolls(removed, None if newest is None else instant_of(newest))
 
 
 async def _delete_from_day(connection: asyncpg.Connection, day: int, first: int, end: int) -> int:

@@ -13,6 +13,7 @@ from litestar.params import Dependency, Parameter
 from msgspec import Meta
 
 from compute.axis import PER_MS, Ints
+from compute.instants import instant_of
 from compute.polls import PollDays, unpack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
@@ -24,7 +25,6 @@ from service.api.stores import (
     Poll,
     StoreId,
     decoded_id,
-    instant_of,
     known_store,
     poll_of,
 )

@@ -4,7 +4,7 @@ A store's id is any text, so in a path it is percent-encoded as a whole, slashes
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import unquote
 
@@ -22,6 +22,7 @@ from compute.feed_rows import (
     parse_columns,
     store_id_problem,
 )
+from compute.instants import instant_of
 from compute.zones import DEFAULT_TIMEZONE, zone_names
 from service.api.conditions import (
     ETAG,
@@ -39,7 +40,6 @@ from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.strict import check_body
 from service.feeds import set_of_store
 from service.store import (
-    EPOCH,
     KnownStore,
     list_stores,
     read_store,
@@ -429,8 +429,3 @@ def _clock(milliseconds: int) -> str:
 def poll_of(word: int) -> Poll:
     """A poll of `milliseconds since 1970-01-01 UTC << 1 | active`."""
     return Poll(instant_of(word >> 1), "active" if word & 1 else "inactive")
-
-
-def instant_of(milliseconds: int) -> datetime:
-    """An instant of milliseconds since 1970-01-01 UTC."""
-    return EPOCH + timedelta(milliseconds=milliseconds)
