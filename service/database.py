@@ -172,6 +172,10 @@ async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[async
         begun = connection.transaction(**options)
         try:
             await begun.start()
+        except BaseException:
+            connection.terminate()  # there is nothing to roll back
+            raise
+        try:
             yield connection
         except asyncpg.PostgresError:
             await begun.rollback()
