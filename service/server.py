@@ -129,6 +129,8 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             return
         super().handle_exit(sig, frame)  # first: another signal may come at any moment
+        # It comes in the middle of uvicorn's handler too, which then takes it for a second Ctrl-C.
+        self.force_exit = False
         end = threading.Timer(_END, _end_at_once)
         end.daemon = True
         end.start()
