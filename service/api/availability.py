@@ -8,8 +8,8 @@ import asyncpg
 import msgspec
 import numpy as np
 from litestar import get
-from litestar.di import Provide
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency, Provide
+from litestar.params import Parameter, QueryParameter, SkipValidation
 from msgspec import Meta
 
 from compute.axis import PER_MS, Ints
@@ -109,8 +109,8 @@ class StoreTimeline(msgspec.Struct, frozen=True):
 # Text, for of any other type Litestar takes `null` to be left out.
 From: TypeAlias = Annotated[
     str | None,
-    Parameter(
-        query="from",
+    QueryParameter(
+        name="from",
         schema_extra={"format": "date-time"},
         description="Begin of the window; without an offset it is UTC. Default: 7 days before its "
         "end.",
@@ -118,8 +118,8 @@ From: TypeAlias = Annotated[
 ]
 To: TypeAlias = Annotated[
     str | None,
-    Parameter(
-        query="to",
+    QueryParameter(
+        name="to",
         schema_extra={"format": "date-time"},
         description="End of the window, and what a report calls `as_of`: later polls do not exist "
         "for it. Default: the newest poll over all stores.",
@@ -191,7 +191,7 @@ async def _ask(
     responses=documented(404, 409, 422),
 )
 async def get_availability(
-    asked: Annotated[Asked, Dependency(skip_validation=True)],
+    asked: NamedDependency[SkipValidation[Asked]],
 ) -> StoreAvailability:
     """Tell how long a store was up and down within its business hours, over any window.
 
@@ -228,7 +228,7 @@ async def get_availability(
     responses=documented(404, 409, 422),
 )
 async def get_timeline(
-    asked: Annotated[Asked, Dependency(skip_validation=True)],
+    asked: NamedDependency[SkipValidation[Asked]],
 ) -> StoreTimeline:
     """Tell of which segments a window's availability is made, and its polls.
 

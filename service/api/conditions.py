@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from werkzeug.http import parse_etags
 
 from service.api.problems import Problem
@@ -14,8 +14,8 @@ from service.api.problems import Problem
 #: `If-Match` of a request that writes; the parameter's default is None.
 IfMatch: TypeAlias = Annotated[
     str | None,
-    Parameter(
-        header="If-Match",
+    HeaderParameter(
+        name="If-Match",
         description="Write only if what is to be replaced has one of these ETags; `*`: if there is "
         "such a store. Else 412.",
     ),
@@ -23,15 +23,15 @@ IfMatch: TypeAlias = Annotated[
 #: `If-None-Match` of a request that writes; the parameter's default is None.
 IfNoneMatch: TypeAlias = Annotated[
     str | None,
-    Parameter(
-        header="If-None-Match",
+    HeaderParameter(
+        name="If-None-Match",
         description="Write only if there is no such store yet: `*`. Else 412.",
     ),
 ]
 #: `If-None-Match` of a request that reads; the parameter's default is None.
 IfChanged: TypeAlias = Annotated[
     str | None,
-    Parameter(header="If-None-Match", description="ETags of what is known already: 304."),
+    HeaderParameter(name="If-None-Match", description="ETags of what is known already: 304."),
 ]
 #: What OpenAPI says of the header that goes with a tag.
 ETAG = ResponseHeader(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import asyncpg
 from litestar import delete
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from service.api.instants import to_milliseconds
 from service.api.problems import documented, refused
@@ -24,16 +24,16 @@ async def delete_polls_between(
     work_pool: asyncpg.Pool,
     first: Annotated[
         str,
-        Parameter(
-            query="from",
+        QueryParameter(
+            name="from",
             schema_extra={"format": "date-time"},
             description="The first instant whose polls go; without an offset it is UTC.",
         ),
     ],
     end: Annotated[
         str,
-        Parameter(
-            query="to",
+        QueryParameter(
+            name="to",
             schema_extra={"format": "date-time"},
             description="The first instant after it whose polls stay.",
         ),

@@ -178,7 +178,7 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, method: str)
         for header in headers.values():
             header.setdefault("schema", {"type": "string"})
         if headers:
-            response["headers"] = headers
+            response["headers"] = dict(sorted(headers.items()))  # from a set, so in any order
 
 
 def _tidied(part: Any) -> Any:

@@ -9,7 +9,7 @@ import msgspec
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 
 from service.api.problems import Problem, documented
@@ -51,7 +51,7 @@ async def get_report_events(
     report_id: ReportId,
     last_event_id: Annotated[
         str | None,
-        Parameter(header="Last-Event-ID", description="`id` of the last event that arrived."),
+        HeaderParameter(name="Last-Event-ID", description="`id` of the last event that arrived."),
     ] = None,
 ) -> Response[Any]:
     """Send an event `report` whenever something changes, its data the report as a list shows it.

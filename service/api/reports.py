@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from litestar import Request, delete, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
 from litestar.response import Response
 from msgspec import Meta
 
@@ -214,8 +214,8 @@ async def post_report(
     data: ReportRequest | None = None,
     idempotency_key: Annotated[
         str | None,
-        Parameter(
-            header="Idempotency-Key",
+        HeaderParameter(
+            name="Idempotency-Key",
             schema_extra={"min_length": 1, "max_length": _LONGEST_KEY},
             description="A text that is new for each report, such as a UUID, quoted or not. A "
             "request that is sent again with it, within 24 hours and with the same API key, gets "
