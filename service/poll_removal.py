@@ -16,6 +16,7 @@ from msgspec import Meta
 from compute.axis import DAY_MS
 from compute.instants import instant_of
 from compute.polls import PollDays, polls_outside
+from service.database import transaction
 from service.feeds import turn
 from service.store import newest_poll
 
@@ -44,7 +45,9 @@ async def count_polls(pool: asyncpg.Pool, first: int, end: int) -> int:
         end: the same, not included
     """
     count = "select coalesce(sum(length(polls) / 4), 0) from poll_day where day between $1 and $2"
-    return int(await pool.fetchval(count, first // DAY_MS, (end - 1) // DAY_MS))
+    # A connection that died without a word would be waited for as long as for a feed's storing.
+    async with asyncio.timeout(pool.waits.turn or None), transaction(pool) as connection:
+        return int(await connection.fetchval(count, first // DAY_MS, (end - 1) // DAY_MS))
 
 
 async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls:

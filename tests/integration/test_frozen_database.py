@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,6 +23,8 @@ from tests.integration.service import (
 )
 
 POLLS = "store_id,status,timestamp_utc\ns1,active,2023-01-22 12:09:39.388884 UTC\n"
+#: A stretch of time in which there are none.
+NO_POLLS = "/polls?from=1999-01-01T00:00Z&to=1999-02-01T00:00Z"
 CSV = {"Content-Type": "text/csv"}
 #: What needs the database, and may change nothing.
 PATHS = ("/stores", "/stores/s1", "/stores/s1/availability", "/reports", "/health/ready")
@@ -57,8 +60,8 @@ def own_database(public_folder: Path) -> Iterator[Service]:
 def test_a_frozen_database_is_told_by_503_and_the_service_goes_on_when_it_does(
     own_database: Service,
 ) -> None:
-    def status(path: str) -> int:
-        answer = own_database.get(path)
+    def status(path: str, method: str = "GET", **more: Any) -> int:
+        answer = own_database.ask(method, path, **more)
         if answer.status_code == 503:
             assert answer.headers["retry-after"]
             problem(answer)
@@ -66,7 +69,10 @@ def test_a_frozen_database_is_told_by_503_and_the_service_goes_on_when_it_does(
 
     with ThreadPoolExecutor(40) as threads, frozen(postgres(own_database)):
         # More requests than connections: who waits for one is answered too.
+        stored = threads.submit(status, "/polls", "POST", content=POLLS, headers=CSV)
+        deleted = threads.submit(status, NO_POLLS, "DELETE")
         assert set(threads.map(status, PATHS * 8)) == {503}
+        assert (stored.result(), deleted.result()) == (503, 503)
         assert own_database.get("/health/live").status_code == 200
     eventually(lambda: own_database.get("/health/ready").status_code == 200)
     assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
