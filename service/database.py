@@ -111,7 +111,7 @@ class Waits:
 #: Small statements, for somebody who waits for the answer.
 REQUESTS = Waits(connection=5, answer=10, lock=5, statement=12, idle=20, turn=10)
 #: Feeds and reports: one statement may store or read millions of rows.
-WORK = Waits(connection=10, answer=600, lock=8, statement=0, idle=60, turn=10)
+WORK = Waits(connection=10, answer=600, lock=5, statement=0, idle=60, turn=10)
 #: The same for a command: whoever started it would wait rather than start it again.
 COMMAND = replace(WORK, connection=30, lock=60, turn=0)
 
