@@ -127,7 +127,7 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
     def __init__(self, url: str, waits: Waits, size: int) -> None:
         super().__init__(
             url,
-            min_size=1,
+            min_size=0,  # to restore more, asyncpg would log a stack a second while nobody answers
             init_size=1,
             max_size=size,
             max_queries=50_000,

@@ -25,6 +25,12 @@ _CHECK_SECONDS = 15.0
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between tries to connect
 
 
+def _heard(task: "asyncio.Task[Report | None]") -> None:
+    """Take note of a failure: all who waited may have gone, and asyncio would log a stack."""
+    if not task.cancelled():
+        task.exception()
+
+
 class ReportEvents:
     """Wakes those who wait for a report to change.
 
@@ -74,6 +80,7 @@ class ReportEvents:
         task = self._reads.get(report_id)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._reads[report_id] = asyncio.create_task(read_report(self._pool, report_id))
+            task.add_done_callback(_heard)
         return await asyncio.shield(task)
 
     async def wait(self, changed: asyncio.Event, seconds: float) -> bool:

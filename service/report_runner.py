@@ -166,9 +166,9 @@ class ReportRunner:
         try:
             progress = await self._write(report)
         except asyncio.CancelledError:
-            with contextlib.suppress(*DATABASE_FAILED):  # then its lease will pass
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LET_GO_SECONDS):
-                    await asyncio.shield(self._let_go(report))
+                    await asyncio.shield(self._let_go_if_possible(report))
             raise
         except LeaseLost:
             log.warning("report was taken over by another instance, or cancelled")
@@ -182,6 +182,10 @@ class ReportRunner:
             log.info("report completed, %d stores", progress.stores_done)
             return
         await self._remove_unnamed(report)
+
+    async def _let_go_if_possible(self, report: Report) -> None:
+        with contextlib.suppress(*DATABASE_FAILED):  # then its lease will pass
+            await self._let_go(report)
 
     async def _let_go(self, report: Report) -> None:
         """This instance ends, or the report was cancelled: then there is nothing to hand back."""

@@ -1,5 +1,6 @@
 """A report's progress as server-sent events, on whichever instance the client is."""
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,8 +15,11 @@ from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 
 from service.api.problems import Problem, documented
 from service.api.report_details import ReportId, details_of, known_report
+from service.database import DATABASE_FAILED
 from service.report_events import ReportEvents
 from service.reports import FINAL
+
+log = logging.getLogger("storewatch.reports")
 
 _KEEP_ALIVE_SECONDS = 15.0
 
@@ -84,7 +88,11 @@ async def _events(
         yield ServerSentEventMessage(data=None, comment="progress of a report")
         while True:
             changed.clear()
-            report = await events.read(report_id)
+            try:
+                report = await events.read(report_id)
+            except DATABASE_FAILED as error:  # the client comes back, and is answered 503 then
+                log.warning("cannot read a report for its stream of events: %s", error)
+                return
             if report is None:
                 yield ServerSentEventMessage(event="deleted", data="{}")
                 return

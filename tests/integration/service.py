@@ -270,10 +270,17 @@ def ask(database_url: str, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
 @contextmanager
 def polls_locked(database_url: str) -> Iterator[None]:
     """Hold up every report, as soon as it reads polls, until the block ends."""
+    with table_locked(database_url, "poll_day"):
+        yield
+
+
+@contextmanager
+def table_locked(database_url: str, table: str) -> Iterator[None]:
+    """Hold up whoever needs a table, until the block ends."""
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(database_url))
         try:
-            runner.run(connection.execute("begin; lock table poll_day in access exclusive mode"))
+            runner.run(connection.execute(f"begin; lock table {table} in access exclusive mode"))
             yield
         finally:
             runner.run(connection.close())

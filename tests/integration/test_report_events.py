@@ -20,6 +20,7 @@ from tests.integration.service import (
     freeze_workers,
     polls_locked,
     running_service,
+    table_locked,
 )
 
 Event = dict[str, str]
@@ -111,6 +112,21 @@ def test_events_go_on_when_the_connection_that_hears_of_them_was_lost(
             )
             assert service.ask("POST", f"/reports/{report_id}/cancel").status_code == 200
             assert state(list(stream)[-1])[0] == "cancelled"
+
+
+def test_events_end_without_an_error_when_the_report_cannot_be_read(
+    database_url: str, tmp_path: Path
+) -> None:
+    add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path) as service, polls_locked(database_url):
+        report_id = service.trigger_report()
+        with events(service, report_id) as stream:
+            assert any(state(event)[0] == "running" for event in stream if "data" in event)
+            with table_locked(database_url, "report"):
+                told = json.dumps({"report": report_id, "state": "running"})
+                ask(database_url, "select pg_notify('storewatch_report', $1)", told)
+                list(stream)  # a client comes back then, and is told by 503 while it lasts
+        assert "Traceback" not in service.log
 
 
 def test_told_to_stop_the_service_ends_streams_of_events_and_hands_the_report_back(
