@@ -3,7 +3,7 @@
 import { getJson, storePath } from "./api.js";
 import { localDays } from "./days.js";
 import { clock, count, dayName, exactInstant, instant, percent, span } from "./format.js";
-import { Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
+import { Available, Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
 import { html, useMemo, useRef, useState } from "./htm_preact.js";
 
 const HOUR = 3_600_000;
@@ -60,7 +60,7 @@ export function Store({ id, query }) {
               ({ uptime, downtime, unknown, availability }, i) => html`
                 <section class="card window small">
                   <h2>${WINDOWS[i][0]}</h2>
-                  <p class="big">${availability === null ? "–" : percent(availability)} <span class="of">available</span></p>
+                  <${Available} uptime=${uptime} downtime=${downtime} unknown=${unknown} availability=${availability} />
                   <${Shares} up=${uptime} down=${downtime} unknown=${unknown} />
                   <p class="legend">
                     <${Key} kind="up">${span(uptime)} up<//><${Key} kind="down">${span(downtime)} down<//><${Key} kind="unknown">${span(unknown)} unknown<//>
