@@ -102,6 +102,10 @@ export const EXPLANATIONS = {
     "Max gap",
     "For how long a poll speaks at most: to either side with “nearest”, after it with “previous”. Business time farther from any poll is unknown.",
   ],
+  estimated: [
+    "Polled and estimated",
+    "Drawn full: within an hour of a poll that found the store so. Drawn paler and slimmer: farther from such a poll, and estimated from the polls around. Sums count both alike.",
+  ],
 };
 
 /**
