@@ -106,7 +106,7 @@ function NotTheDefault({ to, options, clocks, link }) {
       ${other.map(
         (name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${OPTIONS[name]}`,
       )}.${" "}
-      <a href=${link}>Newest, with default options</a>
+      <a class="to-default" href=${link}>Newest, with default options</a>
     </p>
   `;
 }
