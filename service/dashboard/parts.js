@@ -1,7 +1,7 @@
 // Small parts that every page uses.
 
 import { percent } from "./format.js";
-import { html, useCallback, useEffect, useState } from "./htm_preact.js";
+import { html, useCallback, useEffect, useId, useRef, useState } from "./htm_preact.js";
 
 /**
  * What an asynchronous function gives: { data, error, reload }.
@@ -50,6 +50,94 @@ export function Shares({ up, down, unknown }) {
   `;
 }
 
+/** Below this share of business time, what is known is too little for a large figure to stand on. */
+const LITTLE = 0.5;
+
+/**
+ * The large figure of a window: its availability, and how much that rests on where little is known.
+ *
+ * Takes a window's `uptime`, `downtime`, `unknown` and `availability`; children stand beside the figure.
+ */
+export function Available({ uptime, downtime, unknown, availability, children }) {
+  const business = uptime + downtime + unknown;
+  const known = (uptime + downtime) / business;
+  if (!business) return html`<p class="big little">no business time</p>`;
+  if (!known) return html`<p class="big little">nothing known <${Explain} about="unknown" /></p>`;
+  const little = known < LITTLE;
+  return html`
+    <p class=${little ? "big little" : "big"}>
+      ${percent(availability)}${" "}<span class="of">available</span><${Explain} about="available" />${children}
+      ${little && html`<span class="known">known for only ${percent(known)} of business time</span>`}
+    </p>
+  `;
+}
+
 export const Key = ({ kind, children }) => html`<span class="key"><i class=${`fill ${kind}`} aria-hidden="true"></i>${children}</span>`;
 
 export const storeLink = (id) => `#/stores/${encodeURIComponent(id)}`;
+
+/** What the words and numbers of the pages mean: a title and a few sentences for each. */
+export const EXPLANATIONS = {
+  available: [
+    "Available",
+    "Uptime as a share of the time of which something is known: up ÷ (up + down). Unknown time counts for neither, so a high share of little known time says little.",
+  ],
+  up: [
+    "Up and down",
+    "How long the store was open by its business hours and active, or inactive, by its polls. Up, down and unknown together are the business time, exactly.",
+  ],
+  unknown: [
+    "Unknown",
+    "Time within business hours for which no poll speaks. It is neither uptime nor downtime, and it is never guessed or left out: up + down + unknown = business time.",
+  ],
+  nearest: [
+    "Interpolation: nearest",
+    "Between two polls the store is taken to be as the nearer one found it: a change lies half way between them.",
+  ],
+  previous: [
+    "Interpolation: previous",
+    "Between two polls the store is taken to be as the earlier one found it: a change lies at the later poll.",
+  ],
+  max_gap: [
+    "Max gap",
+    "For how long a poll speaks at most: to either side with “nearest”, after it with “previous”. Business time farther from any poll is unknown.",
+  ],
+  estimated: [
+    "Polled and estimated",
+    "Drawn full: within an hour of a poll that found the store so. Drawn paler and slimmer: farther from such a poll, and estimated from the polls around. Sums count both alike.",
+  ],
+};
+
+const EXPLAINED_WIDTH = 360; // pixels at the most, as style.css has it
+const MARGIN = 8;
+
+/**
+ * A `?` that says what a word means: by mouse, touch and keyboard; Escape, another press or a press elsewhere close it.
+ *
+ * `about` is a name in EXPLANATIONS. What it says is read out when it opens, and is no text of the page before.
+ */
+export function Explain({ about }) {
+  const [title, text] = EXPLANATIONS[about];
+  const [open, setOpen] = useState(false);
+  const id = useId();
+  const button = useRef();
+  const box = useRef();
+  const onBeforeToggle = ({ newState }) => {
+    setOpen(newState === "open");
+    const { left, bottom } = button.current.getBoundingClientRect();
+    const seen = document.documentElement.clientWidth;
+    const most = seen - Math.min(EXPLAINED_WIDTH, seen - 2 * MARGIN) - MARGIN;
+    box.current.style.left = `${Math.max(MARGIN, Math.min(left - 12, most)) + scrollX}px`;
+    box.current.style.top = `${bottom + 6 + scrollY}px`;
+  };
+  return html`
+    <span class="explain">
+      <button type="button" ref=${button} popovertarget=${id} aria-label=${`What is meant: ${title}`}>?</button>
+      <span aria-live="polite">
+        <span popover="auto" id=${id} ref=${box} class="explained" onBeforeToggle=${onBeforeToggle}>
+          ${open && html`<strong>${title}</strong> ${text}`}
+        </span>
+      </span>
+    </span>
+  `;
+}
