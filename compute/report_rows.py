@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from compute.axis import DAY_MS, Axis, Ints
 from compute.business_hours import BusinessTime, business_time
 from compute.csv_rows import WINDOWS_MS, csv_rows
+from compute.down_by_hour import down_by_hour
+from compute.packed_totals import pack_totals
 from compute.polls import observed_positions
 from compute.roll_up import RollUp, roll_up
 from compute.uptime import Interpolation, Runs, Totals, observe, runs, totals
@@ -65,6 +67,11 @@ class Question:
         return self.axis.origin // DAY_MS, self.as_of // DAY_MS
 
     @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """The windows, half-open, milliseconds since 1970-01-01 UTC."""
+        return [(self.as_of - length, self.as_of) for length in self.windows]
+
+    @property
     def axis(self) -> Axis:
         """The longest window, and `max_gap` before it, where observations speak into it."""
         return Axis(self.as_of - max(self.windows) - self.max_gap, self.as_of + 1, self.max_gap)
@@ -81,18 +88,47 @@ def open_and_observed(batch: StoreBatch, question: Question) -> tuple[BusinessTi
 def batch_totals(batch: StoreBatch, question: Question) -> Totals:
     """Uptime, downtime and unknown of a batch of stores, int64[stores, windows]."""
     open_time, observed = open_and_observed(batch, question)
-    windows = [(question.as_of - length, question.as_of) for length in question.windows]
-    return totals(observed, open_time, question.axis, len(batch.id_size), windows)
+    return totals(observed, open_time, question.axis, len(batch.id_size), question.stretches)
 
 
-def report_rows(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
-    """The report's CSV rows for a batch of stores, in the batch's order, and their roll-up."""
-    each = batch_totals(batch, question)
-    rows = csv_rows(
-        batch.store_ids,
-        batch.id_size,
-        each,
-        question.include_unknown,
-        escape_formulas=question.escape_formulas,
+@dataclass(frozen=True)
+class ReportRows:
+    """A batch of stores, as the report tells of it.
+
+    Attributes:
+        csv: the CSV's rows, in the batch's order
+        totals: the same stores' exact totals, packed
+        together: their roll-up
+    """
+
+    csv: bytes
+    totals: bytes
+    together: RollUp
+
+
+def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
+    """What a report over `WINDOWS_MS` tells of a batch of stores."""
+    open_time, observed = open_and_observed(batch, question)
+    windows = question.stretches
+    each = totals(observed, open_time, question.axis, len(batch.id_size), windows)
+    by_hour = down_by_hour(
+        observed, open_time, question.axis, windows[-1], batch.zone, batch.zone_names
     )
-    return rows, roll_up(batch.store_ids, batch.id_size, each)
+    return ReportRows(
+        csv=csv_rows(
+            batch.store_ids,
+            batch.id_size,
+            each,
+            question.include_unknown,
+            escape_formulas=question.escape_formulas,
+        ),
+        totals=pack_totals(
+            batch.store_ids,
+            batch.id_size,
+            batch.zone,
+            batch.zone_names,
+            each,
+            max(question.windows),
+        ),
+        together=roll_up(batch.store_ids, batch.id_size, each, by_hour),
+    )

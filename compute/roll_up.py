@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from compute.axis import Ints
+from compute.conditions import CONDITIONS, meeting
+from compute.csv_rows import WINDOWS_MS
+from compute.down_by_hour import HOURS
 from compute.uptime import Totals
 
 #: Ranges of availability, each as wide as the others; exactly 1 has a place of its own after them.
@@ -36,6 +39,11 @@ class RollUp:
         by_availability: int64[RANGES + 1], stores by availability in the last window
         without: stores that have none there, because nothing is known
         most_downtime: those with the most downtime in the last window, the most first
+        down: int64[windows], stores with any downtime in each
+        conditions: int64[CONDITIONS, 2], of each the stores that meet it, and their downtime in the
+            last window, half-milliseconds
+        down_by_hour: int64[HOURS], downtime in the last window by local hour of the week,
+            half-milliseconds
     """
 
     stores: int
@@ -43,6 +51,9 @@ class RollUp:
     by_availability: Ints
     without: int
     most_downtime: tuple[StoreSum, ...]
+    down: Ints
+    conditions: Ints
+    down_by_hour: Ints
 
     def __add__(self, other: "RollUp") -> "RollUp":
         return RollUp(
@@ -51,28 +62,46 @@ class RollUp:
             self.by_availability + other.by_availability,
             self.without + other.without,
             _first(self.most_downtime + other.most_downtime),
+            self.down + other.down,
+            self.conditions + other.conditions,
+            self.down_by_hour + other.down_by_hour,
         )
 
 
-def no_stores(windows: int) -> RollUp:
+def no_stores() -> RollUp:
     """The roll-up to which others are added."""
-    sums = np.zeros((windows, 3), dtype=np.int64)
-    return RollUp(0, sums, np.zeros(RANGES + 1, dtype=np.int64), 0, ())
+
+    def nothing(*shape: int) -> Ints:
+        return np.zeros(shape, dtype=np.int64)
+
+    windows = len(WINDOWS_MS)
+    return RollUp(
+        stores=0,
+        sums=nothing(windows, 3),
+        by_availability=nothing(RANGES + 1),
+        without=0,
+        most_downtime=(),
+        down=nothing(windows),
+        conditions=nothing(len(CONDITIONS), 2),
+        down_by_hour=nothing(HOURS),
+    )
 
 
-def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
+def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints) -> RollUp:
     """A batch of stores together.
 
     Args:
         store_ids: UTF-8 ids, joined
         id_size: int64[stores], bytes of each id
-        totals: of the same stores
+        totals: of the same stores, over `WINDOWS_MS`
+        down_by_hour: of the same stores together
     """
     parts = (totals.up, totals.down, totals.unknown)
     up, down, unknown = (part[:, -1] for part in parts)
     known = up + down
     some = known > 0
     places = up[some] * RANGES // known[some]
+    id_end = np.cumsum(id_size)
     return RollUp(
         stores=len(id_size),
         sums=np.stack([part.sum(axis=0) for part in parts], axis=1),
@@ -81,13 +110,23 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
         most_downtime=_first(
             tuple(
                 StoreSum(
-                    _cut(store_ids, id_size, store),
+                    store_ids[id_end[store] - id_size[store] : id_end[store]],
                     *map(int, (up[store], down[store], unknown[store])),
                 )
                 for store in _most(down).tolist()
             )
         ),
+        down=np.count_nonzero(totals.down, axis=0),
+        conditions=_conditions(totals),
+        down_by_hour=down_by_hour,
     )
+
+
+def _conditions(totals: Totals) -> Ints:
+    """int64[CONDITIONS, 2]: stores that meet each, and their downtime in the last window."""
+    up, down = totals.up.T, totals.down.T
+    met = np.stack([meeting(condition, up, down) for condition in CONDITIONS])
+    return np.stack([np.count_nonzero(met, axis=1), met @ down[-1]], axis=1)
 
 
 def _most(down: Ints) -> Ints:
@@ -95,11 +134,6 @@ def _most(down: Ints) -> Ints:
     order = np.argsort(-down, kind="stable")[:MOST_DOWNTIME]
     most: Ints = order[down[order] > 0]
     return most
-
-
-def _cut(store_ids: bytes, id_size: Ints, store: int) -> bytes:
-    start = int(id_size[:store].sum())
-    return store_ids[start : start + int(id_size[store])]
 
 
 def _first(stores: tuple[StoreSum, ...]) -> tuple[StoreSum, ...]:

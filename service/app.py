@@ -24,8 +24,11 @@ from service.api import (
     problem_pages,
     problems,
     report_csv,
+    report_days,
     report_events,
+    report_stores,
     report_summary,
+    report_trend,
     reports,
     stores,
     strict,
@@ -42,6 +45,7 @@ from service.logs import RequestLog
 from service.report_events import ReportEvents
 from service.report_files import ReportFiles, open_report_files
 from service.report_runner import ReportRunner
+from service.report_totals import ReportTotals
 from service.settings import Settings
 from service.spool import spool_folder
 from service.storage import Folder
@@ -113,6 +117,7 @@ def create_app(
                         "work_pool": work_pool,
                         "workers": workers,
                         "files": files,
+                        "report_totals": ReportTotals(files),
                         "aside": aside,
                         "events": events,
                         "runner": runner,
@@ -142,6 +147,10 @@ def create_app(
         given: ReportFiles = state.files
         return given
 
+    async def report_totals(state: State) -> ReportTotals:
+        given: ReportTotals = state.report_totals
+        return given
+
     async def aside(state: State) -> Folder:
         given: Folder = state.aside
         return given
@@ -162,6 +171,9 @@ def create_app(
         *report_events.ROUTES,
         *report_csv.ROUTES,
         *report_summary.ROUTES,
+        *report_stores.ROUTES,
+        *report_days.ROUTES,
+        *report_trend.ROUTES,
         *stores.ROUTES,
         *availability.ROUTES,
         *feeds.ROUTES,
@@ -178,6 +190,7 @@ def create_app(
             "work_pool": Provide(work_pool),
             "workers": Provide(workers),
             "files": Provide(files),
+            "report_totals": Provide(report_totals),
             "aside": Provide(aside),
             "events": Provide(events),
             "runner": Provide(runner),
