@@ -1,0 +1,194 @@
+// The chosen report, of which Overview and Stores show everything: the one that the address names, else the newest.
+
+import { ended, getJson, newestReports, pause, startReport } from "./api.js";
+import { ago, instant } from "./format.js";
+import { Explain, Wrong } from "./parts.js";
+import { address, choose } from "./view.js";
+import { html, useEffect, useRef, useState } from "./htm_preact.js";
+
+/** Reports to choose from: those that were made last. */
+const OFFERED = 60;
+const [LOOK_AGAIN, MAKING] = [20_000, 500]; // milliseconds
+const DEFAULTS = { interpolation: "nearest", max_gap: "24h" };
+
+/** What the service tells stores by, in the order of what to do first; each with the order that shows it best. */
+export const CONDITIONS = [
+  { condition: "down_now", name: "Down now", meaning: "nothing but downtime in the last hour", sort: "-uptime_last_week" },
+  { condition: "newly_down", name: "Newly down", meaning: "down in the last 24 hours, and not before in the week", sort: "-downtime_last_day" },
+  { condition: "recovered", name: "Recovered", meaning: "down in the last 24 hours, and up again in the last hour", sort: "-downtime_last_day" },
+  { condition: "down_all_week", name: "Down all week", meaning: "never seen up in 7 days", sort: "-downtime_last_week" },
+  { condition: "nothing_known", name: "Nothing known", meaning: "no poll speaks for them in 7 days", sort: "store_id" },
+];
+
+/** A store's page, about the same time and by the same options as the report. */
+export const storeOfReport = (id, { id: report, as_of: to, options: { interpolation, max_gap: gap } }) =>
+  address(`stores/${encodeURIComponent(id)}`, { to, interpolation, max_gap: gap, report });
+
+const byDefault = ({ options }) => Object.entries(DEFAULTS).every(([name, value]) => options[name] === value);
+const ofAll = ({ options }) => options.named_stores === null && !options.escape_formulas;
+const newestFirst = (a, b) => Date.parse(b.as_of) - Date.parse(a.as_of) || Date.parse(b.created_at) - Date.parse(a.created_at);
+
+/** What is there now: the reports to choose from, the newest `as_of` first, and the newest poll of all, or null. */
+async function look(wanted, signal) {
+  const [offered, feeds, named] = await Promise.all([
+    newestReports(OFFERED, { signal, asked: { status: "completed" }, wanted: ofAll }),
+    getJson("feeds", { signal }),
+    wanted ? getJson(`reports/${encodeURIComponent(wanted)}`, { signal }).catch(unlessGone) : null,
+  ]);
+  const reports = offered.sort(newestFirst);
+  const newest = reports.find(byDefault);
+  return { wanted, reports, newest, report: wanted ? named : newest || reports[0], newestPoll: newestPollOf(feeds) };
+}
+
+const newestPollOf = (feeds) => feeds.items.find(({ feed }) => feed === "polls").newest;
+
+const unlessGone = (problem) => {
+  if (problem.status === 404 || problem.status === 422) return null;
+  throw problem;
+};
+
+/**
+ * The chosen report, looked for again while the page is in sight: { data, error, reload }.
+ *
+ * `data` has the `report`, what else is offered, and the newest poll. Who names no report follows the newest.
+ */
+export function useChosen(query) {
+  const wanted = query.get("report");
+  const [state, setState] = useState({});
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    const abort = new AbortController();
+    let timer;
+    const again = async () => {
+      clearTimeout(timer);
+      try {
+        const data = await look(wanted, abort.signal);
+        // The same report is the same object, so that what depends on it stays as it is.
+        setState((before) => ({ data: before.data?.report?.id === data.report?.id ? { ...data, report: before.data?.report } : data }));
+      } catch (error) {
+        if (!abort.signal.aborted) setState((before) => ({ ...before, error }));
+      }
+      if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, LOOK_AGAIN);
+    };
+    const onShown = () => document.visibilityState === "visible" && again();
+    document.addEventListener("visibilitychange", onShown);
+    again();
+    return () => {
+      abort.abort();
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", onShown);
+    };
+  }, [wanted, turn]);
+  const stale = state.data && state.data.wanted !== wanted; // of the report that was chosen before
+  return { ...state, stale, reload: () => setTurn((before) => before + 1) };
+}
+
+const optionsOf = ({ options: { interpolation, max_gap: maxGap } }) => `${interpolation}, gap ${maxGap}`;
+
+const nameOf = (report) => `${instant(report.as_of)}${byDefault(report) ? "" : ` · ${optionsOf(report)}`}`;
+
+/** The heading of a page about the chosen report: what it is called, which report it shows, and what is newer. */
+export function ChosenHead({ title, chosen, children }) {
+  const { report, reports, newest, wanted } = chosen.data;
+  const offered = reports.some(({ id }) => id === report.id) ? reports : [report, ...reports];
+  const { interpolation, max_gap: maxGap, named_stores: named } = report.options;
+  return html`
+    <div class="head">
+      <div>
+        <h1>${title}</h1>
+        <p class="sub">
+          ${children} as of <strong>${instant(report.as_of)}</strong>; report made ${ago(report.finished_at)},${" "}
+          ${interpolation}<${Explain} about=${interpolation} />, gap up to ${maxGap}<${Explain} about="max_gap" />${named === null
+            ? ""
+            : `, of ${named} named stores`}
+        </p>
+      </div>
+      <label class="chosen">
+        Report as of
+        <select value=${wanted || ""} onChange=${(event) => choose({ report: event.target.value })}>
+          ${newest && html`<option value="">newest: ${nameOf(newest)}</option>`}
+          ${!newest && !wanted && html`<option value="">${nameOf(report)}</option>`}
+          ${offered.map((one) => html`<option key=${one.id} value=${one.id}>${nameOf(one)}</option>`)}
+        </select>
+      </label>
+    </div>
+    <${News} chosen=${chosen} />
+  `;
+}
+
+/** Tells of a newer report than the one that is shown, and of polls that no report has seen. */
+export function News({ chosen }) {
+  const { report, newest, newestPoll } = chosen.data;
+  const newerReport = newest && report && newest.id !== report.id && Date.parse(newest.as_of) > Date.parse(report.as_of);
+  const newerPolls = newestPoll && (!newest || Date.parse(newestPoll) > Date.parse(newest.as_of));
+  return html`
+    <div class="news" role="status">
+      ${newerReport &&
+      html`<p>There is a newer report, as of ${instant(newest.as_of)}. <a href=${address("", {})} onClick=${showNewest}>Show the newest</a></p>`}
+      ${newerPolls &&
+      html`<p>Newer polls are loaded, up to ${instant(newestPoll)}. <${Make} onMade=${() => (choose({ report: null }), chosen.reload())}>Make a report<//></p>`}
+    </div>
+  `;
+}
+
+function showNewest(event) {
+  event.preventDefault();
+  choose({ report: null });
+}
+
+/** A button that makes a report with the default options, and tells when it is there. */
+export function Make({ onMade, kind = "", children }) {
+  const [state, setState] = useState({});
+  const abort = useRef(new AbortController());
+  useEffect(() => () => abort.current.abort(), []);
+  const make = async () => {
+    setState({ busy: true });
+    try {
+      let report = await startReport({ ...DEFAULTS, include_unknown: true });
+      const { signal } = abort.current;
+      while (!ended(report)) {
+        await pause(MAKING, signal);
+        report = await getJson(`reports/${report.id}`, { signal });
+      }
+      if (report.status === "completed") onMade(report);
+      else setState({ error: new Error(report.error || `The report is ${report.status}: see Reports.`) });
+    } catch (error) {
+      if (!abort.current.signal.aborted) setState({ error });
+    }
+  };
+  return html`
+    <button type="button" class=${kind} disabled=${state.busy} onClick=${make}>${state.busy ? "Making a report…" : children}</button>
+    ${state.error && html`<${Wrong} error=${state.error} />`}
+  `;
+}
+
+/** What to do as long as there is no report to show. */
+export function NoReport({ chosen }) {
+  const { wanted, newestPoll } = chosen.data;
+  if (wanted) {
+    return html`
+      <div class="wrong" role="alert">
+        <p>There is no report with this id: it was deleted, or never made.</p>
+        <a href=${address("")} onClick=${showNewest}>Show the newest</a>
+      </div>
+    `;
+  }
+  return html`
+    <section class="card welcome">
+      <h2>${newestPoll ? "No report yet" : "Nothing is loaded yet"}</h2>
+      <p>
+        A report tells how long each store was up and down within its business hours, over the last hour, day and
+        week.
+      </p>
+      ${newestPoll
+        ? html`
+            <p>Polls are loaded, up to ${instant(newestPoll)}.</p>
+            <p><${Make} kind="main" onMade=${chosen.reload}>Start report<//></p>
+          `
+        : html`
+            <p>It is made of polls, business hours and time zones; polls are enough to begin with.</p>
+            <p><a class="button" href="#/feeds">Load feeds</a></p>
+          `}
+    </section>
+  `;
+}
