@@ -2,13 +2,13 @@
 
 import { ended, getJson, newestReports, pause, startReport } from "./api.js";
 import { ago, instant } from "./format.js";
-import { Explain, Wrong } from "./parts.js";
+import { Explain, Loading, Wrong } from "./parts.js";
 import { address, choose } from "./view.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
 
 /** Reports to choose from: those that were made last. */
 const OFFERED = 60;
-const [LOOK_AGAIN, MAKING] = [20_000, 500]; // milliseconds
+const [LOOK_AGAIN, MAKING] = [30_000, 500]; // milliseconds
 const DEFAULTS = { interpolation: "nearest", max_gap: "24h" };
 
 /** What the service tells stores by, in the order of what to do first; each with the order that shows it best. */
@@ -25,35 +25,27 @@ export const storeOfReport = (id, { id: report, as_of: to, options: { interpolat
   address(`stores/${encodeURIComponent(id)}`, { to, interpolation, max_gap: gap, report });
 
 const byDefault = ({ options }) => Object.entries(DEFAULTS).every(([name, value]) => options[name] === value);
-const ofAll = ({ options }) => options.named_stores === null && !options.escape_formulas;
+const ofAll = ({ options }) => options.named_stores === null;
 const newestFirst = (a, b) => Date.parse(b.as_of) - Date.parse(a.as_of) || Date.parse(b.created_at) - Date.parse(a.created_at);
 
-/** What is there now: the reports to choose from, the newest `as_of` first, and the newest poll of all, or null. */
+/** What is there to choose from, the newest `as_of` first, and what is chosen; `report` is null if there is no such one. */
 async function look(wanted, signal) {
-  const [offered, feeds, named] = await Promise.all([
+  const [offered, named] = await Promise.all([
     newestReports(OFFERED, { signal, asked: { status: "completed" }, wanted: ofAll }),
-    getJson("feeds", { signal }),
     wanted ? getJson(`reports/${encodeURIComponent(wanted)}`, { signal }).catch(unlessGone) : null,
   ]);
   const reports = offered.sort(newestFirst);
   const newest = reports.find(byDefault);
-  return { wanted, reports, newest, report: wanted ? named : newest || reports[0], newestPoll: newestPollOf(feeds) };
+  return { wanted, reports, newest, report: (wanted ? named : newest || reports[0]) || null };
 }
 
-const newestPollOf = (feeds) => feeds.items.find(({ feed }) => feed === "polls").newest;
-
 const unlessGone = (problem) => {
-  if (problem.status === 404 || problem.status === 422) return null;
+  if (problem.status === 404) return null;
   throw problem;
 };
 
-/**
- * The chosen report, looked for again while the page is in sight: { data, error, reload }.
- *
- * `data` has the `report`, what else is offered, and the newest poll. Who names no report follows the newest.
- */
-export function useChosen(query) {
-  const wanted = query.get("report");
+/** Load something now, and again and again while the page is in sight: { data, error, reload }. */
+function useFollowed(load, inputs) {
   const [state, setState] = useState({});
   const [turn, setTurn] = useState(0);
   useEffect(() => {
@@ -62,11 +54,10 @@ export function useChosen(query) {
     const again = async () => {
       clearTimeout(timer);
       try {
-        const data = await look(wanted, abort.signal);
-        // The same report is the same object, so that what depends on it stays as it is.
-        setState((before) => ({ data: before.data?.report?.id === data.report?.id ? { ...data, report: before.data?.report } : data }));
+        const data = await load(abort.signal);
+        if (!abort.signal.aborted) setState({ data });
       } catch (error) {
-        if (!abort.signal.aborted) setState((before) => ({ ...before, error }));
+        if (!abort.signal.aborted) setState((before) => ({ data: before.data, error }));
       }
       if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, LOOK_AGAIN);
     };
@@ -78,9 +69,22 @@ export function useChosen(query) {
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", onShown);
     };
-  }, [wanted, turn]);
-  const stale = state.data && state.data.wanted !== wanted; // of the report that was chosen before
-  return { ...state, stale, reload: () => setTurn((before) => before + 1) };
+  }, [...inputs, turn]);
+  return { ...state, reload: () => setTurn((before) => before + 1) };
+}
+
+/**
+ * The chosen report: { data, error, reload, feeds }. Who names none follows the newest.
+ *
+ * `data` has the `report` and what else is offered; undefined while it is not known. `feeds`: what the service
+ * knows of them, followed likewise.
+ */
+export function useChosen(query) {
+  const wanted = query.get("report");
+  const { data, error, reload } = useFollowed((signal) => look(wanted, signal), [wanted]);
+  const feeds = useFollowed((signal) => getJson("feeds", { signal }), []);
+  const chosen = data?.wanted === wanted ? data : undefined; // not that of the address before
+  return { data: chosen, error: chosen || data ? undefined : error, reload: () => (reload(), feeds.reload()), feeds };
 }
 
 const optionsOf = ({ options: { interpolation, max_gap: maxGap } }) => `${interpolation}, gap ${maxGap}`;
@@ -116,17 +120,25 @@ export function ChosenHead({ title, chosen, children }) {
   `;
 }
 
-/** Tells of a newer report than the one that is shown, and of polls that no report has seen. */
-export function News({ chosen }) {
-  const { report, newest, newestPoll } = chosen.data;
-  const newerReport = newest && report && newest.id !== report.id && Date.parse(newest.as_of) > Date.parse(report.as_of);
-  const newerPolls = newestPoll && (!newest || Date.parse(newestPoll) > Date.parse(newest.as_of));
+/** Tells of a newer report than the one that is shown, and of what was loaded that no report has seen. */
+function News({ chosen }) {
+  const { report, newest } = chosen.data;
+  const { newest_poll: newestPoll, loads: [load] = [] } = chosen.feeds.data || {};
+  const later = (at, than) => Date.parse(at) > Date.parse(than);
+  const newerReport = newest && later(newest.as_of, report.as_of);
+  const newerPolls = newestPoll && (!newest || later(newestPoll, newest.as_of));
+  const newerFeeds = newest && load && later(load.at, newest.started_at);
   return html`
     <div class="news" role="status">
       ${newerReport &&
       html`<p>There is a newer report, as of ${instant(newest.as_of)}. <a href=${address("", {})} onClick=${showNewest}>Show the newest</a></p>`}
-      ${newerPolls &&
-      html`<p>Newer polls are loaded, up to ${instant(newestPoll)}. <${Make} onMade=${() => (choose({ report: null }), chosen.reload())}>Make a report<//></p>`}
+      ${(newerPolls || newerFeeds) &&
+      html`
+        <p>
+          ${newerPolls ? `Newer polls are loaded, up to ${instant(newestPoll)}.` : `Feeds were loaded ${ago(load.at)}, after the newest report was begun.`}${" "}
+          <${Make} onMade=${() => (choose({ report: null }), chosen.reload())}>Make a report<//>
+        </p>
+      `}
     </div>
   `;
 }
@@ -164,8 +176,8 @@ export function Make({ onMade, kind = "", children }) {
 
 /** What to do as long as there is no report to show. */
 export function NoReport({ chosen }) {
-  const { wanted, newestPoll } = chosen.data;
-  if (wanted) {
+  const { data: feeds, error, reload } = chosen.feeds;
+  if (chosen.data.wanted) {
     return html`
       <div class="wrong" role="alert">
         <p>There is no report with this id: it was deleted, or never made.</p>
@@ -173,6 +185,9 @@ export function NoReport({ chosen }) {
       </div>
     `;
   }
+  if (error && !feeds) return html`<${Wrong} error=${error} retry=${reload} />`;
+  if (!feeds) return html`<${Loading} />`;
+  const newestPoll = feeds.newest_poll;
   return html`
     <section class="card welcome">
       <h2>${newestPoll ? "No report yet" : "Nothing is loaded yet"}</h2>

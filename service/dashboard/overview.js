@@ -14,8 +14,8 @@ const LISTED = 8;
 export function Overview({ query }) {
   const chosen = useChosen(query);
   const { data, error, reload } = chosen;
-  if (error && !data) return html`<h1>Overview</h1><${Wrong} error=${error} retry=${reload} />`;
-  if (!data || chosen.stale) return html`<h1>Overview</h1><${Loading} />`;
+  if (error) return html`<h1>Overview</h1><${Wrong} error=${error} retry=${reload} />`;
+  if (!data) return html`<h1>Overview</h1><${Loading} />`;
   if (!data.report) return html`<h1>Overview</h1><${NoReport} chosen=${chosen} />`;
   return html`
     <${ChosenHead} title="Overview" chosen=${chosen}>${count(data.report.progress.stores_done)} ${data.report.progress.stores_done === 1 ? "store" : "stores"}<//>
@@ -62,9 +62,8 @@ function Triage({ report, summary }) {
   const all = summary.windows.find(({ window }) => window === "week").downtime;
   const [error, setError] = useState(null);
   if (!counted.size) return null; // of an older version
-  const download = (condition, sort) => (event) => {
+  const download = (condition, query) => (event) => {
     event.preventDefault();
-    const query = new URLSearchParams({ condition, sort });
     saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(() => setError(null), setError);
   };
   return html`
@@ -72,15 +71,16 @@ function Triage({ report, summary }) {
       <ul class="triage">
         ${CONDITIONS.map(({ condition, name, meaning, sort }) => {
           const { stores, downtime } = counted.get(condition);
-          const share = all && downtime ? `${percent(downtime / all, 0)} of all downtime` : "";
+          const query = new URLSearchParams({ condition, sort });
           return html`
             <li class=${`card ${condition}`}>
               <a class="count" href=${address("stores", { report: report.id, condition, sort })}>
                 <strong>${count(stores)}</strong><span>${name}</span>
               </a>
-              <p class="sub">${meaning}${share && html`; <strong>${share}</strong>`}</p>
-              ${stores > 0 &&
-              html`<a class="csv" href=${`reports/${report.id}/stores?${new URLSearchParams({ condition, sort })}`} onClick=${download(condition, sort)} aria-label=${`${name} as CSV`}>CSV</a>`}
+              <p class="sub">
+                ${meaning}${condition === "down_all_week" && downtime > 0 && html`; <strong>${percent(downtime / all, 0)} of all downtime</strong>`}
+                ${stores > 0 && html` · <a href=${`reports/${report.id}/stores?${query}`} onClick=${download(condition, query)} aria-label=${`${name} as CSV`}>CSV</a>`}
+              </p>
             </li>
           `;
         })}
@@ -188,14 +188,16 @@ function NewlyDown({ report }) {
       (data.total
         ? html`
             <table class="ranked">
-              <${RankedHead} names=${["Down", "Time zone"]} />
+              <thead>
+                <tr><th scope="col">Store</th><th scope="col" class="zone">Time zone</th><th scope="col" class="number">Down</th></tr>
+              </thead>
               <tbody>
                 ${data.items.map(
                   ({ store_id: id, timezone, windows }) => html`
                     <tr>
                       <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
+                      <td class="zone">${timezone}</td>
                       <td class="number">${span(windows.find(({ window }) => window === "day").downtime)}</td>
-                      <td class="number">${timezone}</td>
                     </tr>
                   `,
                 )}
@@ -227,13 +229,19 @@ function MostDowntime({ report, summary }) {
       ${stores.length
         ? html`
             <table class="ranked">
-              <${RankedHead} names=${["Down", "Available"]} />
+              <thead>
+                <tr>
+                  <th scope="col">Store</th><td class="meter" aria-hidden="true"></td>
+                  <th scope="col" class="number">Down</th><th scope="col" class="number">Available</th>
+                </tr>
+              </thead>
               <tbody>
                 ${stores.map(
                   (store) => html`
                     <tr>
                       <td class="id"><a href=${storeOfReport(store.store_id, report)}>${store.store_id}</a></td>
-                      <td class="number"><span class="meter" aria-hidden="true"><i style=${{ width: `${(100 * store.downtime) / most}%` }}></i></span>${span(store.downtime)}</td>
+                      <td class="meter" aria-hidden="true"><i style=${{ width: `${(100 * store.downtime) / most}%` }}></i></td>
+                      <td class="number">${span(store.downtime)}</td>
                       <td class="number">${percent(store.availability)}</td>
                     </tr>
                   `,

@@ -44,8 +44,8 @@ function askedOf(query) {
 export function Stores({ query }) {
   const chosen = useChosen(query);
   const { data, error, reload } = chosen;
-  if (error && !data) return html`<h1>Stores</h1><${Wrong} error=${error} retry=${reload} />`;
-  if (!data || chosen.stale) return html`<h1>Stores</h1><${Loading} />`;
+  if (error) return html`<h1>Stores</h1><${Wrong} error=${error} retry=${reload} />`;
+  if (!data) return html`<h1>Stores</h1><${Loading} />`;
   if (!data.report) return html`<h1>Stores</h1><${NoReport} chosen=${chosen} />`;
   return html`
     <${ChosenHead} title="Stores" chosen=${chosen}>Each store<//>
@@ -247,7 +247,7 @@ function Row({ at, top, store, days, report }) {
   return html`
     <tr role="row" ...${place}>
       <th role="rowheader" scope="row" class="id"><a href=${storeOfReport(id, report)} title=${id}>${id}</a></th>
-      <td role="cell" class="zone">${timezone}</td>
+      <td role="cell" class="zone" title=${timezone}>${timezone}</td>
       <td role="cell" class=${availability !== null && availability < 0.9 ? "available bad" : "available"}>${percent(availability)}</td>
       <td role="cell" class="days">${days && html`<${Days} days=${days} />`}</td>
       ${WINDOWS.map(([window, , unit]) =>

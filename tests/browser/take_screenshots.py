@@ -40,9 +40,9 @@ def main() -> None:
 def _write(browser: Browser, service: Service, feed: FeedFiles) -> None:
     store = _one_worth_seeing(service, feed)
     places = {
-        "overview": ("/", "text=Got worse"),
+        "overview": ("/", ".trend"),
         "reports": ("/#/reports", ".reports"),
-        "stores": ("/#/stores", "option:nth-child(9)"),
+        "stores": ("/#/stores", "tbody .days i"),
         "store": (f"/#/stores/{store}", ".timeline"),
     }
     for scheme in ("light", "dark"):

@@ -19,9 +19,9 @@ def places(service: Service, feed: FeedFiles) -> dict[str, tuple[str, str]]:
     completed_report(service)
     store = next(store.store_id for store in read_stores(feed) if store.polls)
     return {
-        "overview": ("/", "text=Got worse"),
+        "overview": ("/", ".heat"),
         "reports": ("/#/reports", ".reports"),
-        "stores": ("/#/stores", "tbody .id"),
+        "stores": ("/#/stores", "tbody .days i"),
         "store": (f"/#/stores/{store}", ".timeline"),
         "feeds": ("/#/feeds", ".drop"),
     }
