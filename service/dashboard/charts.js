@@ -47,7 +47,7 @@ function TrendBars({ items }) {
     <div class="trend" role="table" aria-label="Availability and stores that were down, day by day">
       <div class="trend-head" role="row">
         <span role="columnheader"><span class="hidden">Day</span></span>
-        <span role="columnheader">Available<small>${percent(floor, floor ? 1 : 0)} to 100 %</small></span>
+        <span role="columnheader">Available<small>${Number((100 * floor).toFixed(1))} to 100 %</small></span>
         <span role="columnheader">Stores down<small>0 to ${count(most)}</small></span>
       </div>
       ${dates.map(({ at, item }, i) => {

@@ -1,4 +1,4 @@
-"""The report that the pages show: the newest by its `as_of` and the default options, or a chosen one.
+"""The report that the pages show: a chosen one, or the newest `as_of` with the default options.
 
 What is chosen and asked for is in the address.
 """

@@ -13,7 +13,7 @@ from tests.browser.reports import completed_report
 from tests.integration.service import Service, running_service
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
-MINUS = "\N{MINUS SIGN}"
+MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 EARLIER = "2024-03-12T18:00:00Z"
 
 
@@ -109,7 +109,8 @@ def test_hours_of_the_week_are_a_table_whose_darkest_cell_is_the_most_downtime(
     assert heat == pytest.approx([100 * seconds / max(hours) for seconds in hours])
     day, hour = divmod(hours.index(max(hours)), 24)
     names = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-    expect(section.locator(".sub")).to_contain_text(f"{names[day]}, {hour:02}–{hour + 1:02}")
+    told = f"{names[day]}, {hour:02}{EN_DASH}{hour + 1:02}"
+    expect(section.locator(".sub")).to_contain_text(told)
     expect(section.get_by_role("rowheader").nth(day)).to_contain_text(names[day])
 
 
