@@ -6,11 +6,14 @@ line; stretches lie so far apart that no poll can speak across to the next store
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+#: The same, maybe in fewer bytes.
+AnyInts = npt.NDArray[np.signedinteger[Any]]
 
 #: Positions per millisecond.
 PER_MS = 2

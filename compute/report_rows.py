@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from compute.axis import DAY_MS, Axis, Ints
 from compute.business_hours import BusinessTime, business_time
 from compute.csv_rows import WINDOWS_MS, csv_rows
+from compute.packed_totals import pack_totals
 from compute.polls import observed_positions
 from compute.roll_up import RollUp, roll_up
 from compute.uptime import Interpolation, Runs, Totals, observe, runs, totals
@@ -85,14 +86,39 @@ def batch_totals(batch: StoreBatch, question: Question) -> Totals:
     return totals(observed, open_time, question.axis, len(batch.id_size), windows)
 
 
-def report_rows(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
-    """The report's CSV rows for a batch of stores, in the batch's order, and their roll-up."""
+@dataclass(frozen=True)
+class ReportRows:
+    """A batch of stores, as the report tells of it.
+
+    Attributes:
+        csv: the CSV's rows, in the batch's order
+        totals: the same stores' exact totals, packed
+        together: their roll-up
+    """
+
+    csv: bytes
+    totals: bytes
+    together: RollUp
+
+
+def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
+    """What a report over `WINDOWS_MS` tells of a batch of stores."""
     each = batch_totals(batch, question)
-    rows = csv_rows(
-        batch.store_ids,
-        batch.id_size,
-        each,
-        question.include_unknown,
-        escape_formulas=question.escape_formulas,
+    return ReportRows(
+        csv=csv_rows(
+            batch.store_ids,
+            batch.id_size,
+            each,
+            question.include_unknown,
+            escape_formulas=question.escape_formulas,
+        ),
+        totals=pack_totals(
+            batch.store_ids,
+            batch.id_size,
+            batch.zone,
+            batch.zone_names,
+            each,
+            max(question.windows),
+        ),
+        together=roll_up(batch.store_ids, batch.id_size, each),
     )
-    return rows, roll_up(batch.store_ids, batch.id_size, each)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from compute.axis import Ints
+from compute.conditions import CONDITIONS, meeting
+from compute.csv_rows import WINDOWS_MS
 from compute.uptime import Totals
 
 #: Ranges of availability, each as wide as the others; exactly 1 has a place of its own after them.
@@ -36,6 +38,9 @@ class RollUp:
         by_availability: int64[RANGES + 1], stores by availability in the last window
         without: stores that have none there, because nothing is known
         most_downtime: those with the most downtime in the last window, the most first
+        down: int64[windows], stores with any downtime in each
+        conditions: int64[CONDITIONS, 2], of each the stores that meet it, and their downtime in the
+            last window, half-milliseconds
     """
 
     stores: int
@@ -43,6 +48,8 @@ class RollUp:
     by_availability: Ints
     without: int
     most_downtime: tuple[StoreSum, ...]
+    down: Ints
+    conditions: Ints
 
     def __add__(self, other: "RollUp") -> "RollUp":
         return RollUp(
@@ -51,13 +58,27 @@ class RollUp:
             self.by_availability + other.by_availability,
             self.without + other.without,
             _first(self.most_downtime + other.most_downtime),
+            self.down + other.down,
+            self.conditions + other.conditions,
         )
 
 
-def no_stores(windows: int) -> RollUp:
+def no_stores() -> RollUp:
     """The roll-up to which others are added."""
-    sums = np.zeros((windows, 3), dtype=np.int64)
-    return RollUp(0, sums, np.zeros(RANGES + 1, dtype=np.int64), 0, ())
+
+    def nothing(*shape: int) -> Ints:
+        return np.zeros(shape, dtype=np.int64)
+
+    windows = len(WINDOWS_MS)
+    return RollUp(
+        stores=0,
+        sums=nothing(windows, 3),
+        by_availability=nothing(RANGES + 1),
+        without=0,
+        most_downtime=(),
+        down=nothing(windows),
+        conditions=nothing(len(CONDITIONS), 2),
+    )
 
 
 def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
@@ -66,7 +87,7 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
     Args:
         store_ids: UTF-8 ids, joined
         id_size: int64[stores], bytes of each id
-        totals: of the same stores
+        totals: of the same stores, over `WINDOWS_MS`
     """
     parts = (totals.up, totals.down, totals.unknown)
     up, down, unknown = (part[:, -1] for part in parts)
@@ -87,7 +108,16 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
                 for store in _most(down).tolist()
             )
         ),
+        down=np.count_nonzero(totals.down, axis=0),
+        conditions=_conditions(totals),
     )
+
+
+def _conditions(totals: Totals) -> Ints:
+    """int64[CONDITIONS, 2]: stores that meet each, and their downtime in the last window."""
+    up, down = totals.up.T, totals.down.T
+    met = np.stack([meeting(condition, up, down) for condition in CONDITIONS])
+    return np.stack([np.count_nonzero(met, axis=1), met @ down[-1]], axis=1)
 
 
 def _most(down: Ints) -> Ints:

@@ -25,6 +25,7 @@ from service.api import (
     problems,
     report_csv,
     report_events,
+    report_stores,
     report_summary,
     reports,
     stores,
@@ -42,6 +43,7 @@ from service.logs import RequestLog
 from service.report_events import ReportEvents
 from service.report_files import ReportFiles, open_report_files
 from service.report_runner import ReportRunner
+from service.report_totals import ReportTotals
 from service.settings import Settings
 from service.spool import spool_folder
 from service.storage import Folder
@@ -113,6 +115,7 @@ def create_app(
                         "work_pool": work_pool,
                         "workers": workers,
                         "files": files,
+                        "report_totals": ReportTotals(files),
                         "aside": aside,
                         "events": events,
                         "runner": runner,
@@ -142,6 +145,10 @@ def create_app(
         given: ReportFiles = state.files
         return given
 
+    async def report_totals(state: State) -> ReportTotals:
+        given: ReportTotals = state.report_totals
+        return given
+
     async def aside(state: State) -> Folder:
         given: Folder = state.aside
         return given
@@ -162,6 +169,7 @@ def create_app(
         *report_events.ROUTES,
         *report_csv.ROUTES,
         *report_summary.ROUTES,
+        *report_stores.ROUTES,
         *stores.ROUTES,
         *availability.ROUTES,
         *feeds.ROUTES,
@@ -178,6 +186,7 @@ def create_app(
             "work_pool": Provide(work_pool),
             "workers": Provide(workers),
             "files": Provide(files),
+            "report_totals": Provide(report_totals),
             "aside": Provide(aside),
             "events": Provide(events),
             "runner": Provide(runner),

@@ -10,7 +10,8 @@ import numpy as np
 
 from compute.axis import Ints
 from compute.csv_rows import header
-from compute.report_rows import Question, StoreBatch, report_rows
+from compute.packed_totals import VERSION
+from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.uptime import Interpolation
 from compute.workers import Workers
@@ -92,6 +93,7 @@ async def write_report(
     options: ReportOptions,
     file: Writable,
     on_progress: Callable[[Progress], None],
+    totals: Writable | None = None,
 ) -> Progress:
     """Compute a report over the store as it is now, and write its CSV.
 
@@ -101,6 +103,8 @@ async def write_report(
         options: what is asked
         file: gets the CSV; nothing else may write to it
         on_progress: called after each batch
+        totals: gets the exact totals of each store, as `compute.packed_totals` has them; nothing
+            else may write to it
 
     Returns:
         the last progress
@@ -122,24 +126,29 @@ async def write_report(
             escape_formulas=options.escape_formulas,
         )
         total = await store.count_stores(options.stores)
-        progress = Progress(0, total, as_of, no_stores(len(question.windows)))
+        progress = Progress(0, total, as_of, no_stores())
         on_progress(progress)
         zones = await store.zone_names()
         lacking = [number for number, name in zones.items() if name not in zone_names()]
         if lacking and (lost := await store.stores_in(lacking, options.stores)):
             raise ZoneUnknown(lost)
 
-        async def compute(page: StorePage) -> tuple[bytes, RollUp]:
+        async def compute(page: StorePage) -> ReportRows:
             with metrics.BATCH_SECONDS.labels("read").time():
                 batch = await read_batch(store, page, zones, question)
             metrics.POLLS.inc(len(batch.polls) // 4)
             with metrics.BATCH_SECONDS.labels("compute").time():
                 return await workers.run(report_rows, batch, question)
 
-        async def write(result: tuple[bytes, RollUp]) -> float:
+        def write_both(rows: ReportRows) -> None:
+            file.write(rows.csv)
+            if totals is not None:
+                totals.write(rows.totals)
+
+        async def write(rows: ReportRows) -> float:
             nonlocal progress
-            rows, together = result
-            await asyncio.to_thread(file.write, rows)
+            await asyncio.to_thread(write_both, rows)
+            together = rows.together
             roll_up = progress.roll_up + together
             progress = Progress(roll_up.stores, total, as_of, roll_up)
             on_progress(progress)
@@ -147,6 +156,8 @@ async def write_report(
             return together.stores
 
         file.write(header(options.include_unknown))
+        if totals is not None:
+            totals.write(VERSION)
         await stream(workers, store.pages(options.stores), compute, write)
         return progress
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _CHUNK = 256 << 10  # bytes
 #: Reports are not for every account of the machine; a group's members may be let in.
 _FILE_MODE = 0o640
-_UNFINISHED = re.compile(r"\.([0-9a-f-]{36})\.([0-9]+)", re.ASCII)
+#: That of the CSV has no kind.
+_UNFINISHED = re.compile(r"\.([0-9a-f-]{36})\.([0-9]+)(?:\.[a-z]+)?", re.ASCII)
 
 # An object store has this long, seconds, to take a file, and to begin an answer to anything else.
 # Each request has shorter limits, which are obstore's: 5 s to connect, 30 s in all, and again for
@@ -222,7 +223,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-class HashedFile:
+class UnfinishedFile:
     """A file that is being written.
 
     Attributes:
@@ -265,18 +266,26 @@ def _for_few(path: str, flags: int) -> int:
 
 
 @contextmanager
-def unfinished_file(files: ReportFiles, report_id: UUID, run: int) -> Iterator[HashedFile]:
+def unfinished_file(
+    files: ReportFiles, report_id: UUID, run: int, kind: str = ""
+) -> Iterator[UnfinishedFile]:
     """A file for one run of a report; what is not published when the block ends is removed.
+
+    Args:
+        files: where it goes later
+        report_id: of the report
+        run: of the report
+        kind: tells it from others of the same run; letters
 
     Raises:
         StorageFailed: it cannot be created
     """
     folder = files.unfinished
-    path = folder.path / f".{report_id}.{run}"
+    path = folder.path / (f".{report_id}.{run}.{kind}" if kind else f".{report_id}.{run}")
     with folder.failing_in_words():
         file = open(path, "xb", opener=_for_few)  # noqa: SIM115 - closed below, in its own way
     try:
-        yield HashedFile(folder, path, file)
+        yield UnfinishedFile(folder, path, file)
     finally:
         with suppress(OSError):  # what a full disk still says at the end is not why the block ended
             file.close()

@@ -47,7 +47,7 @@ class ReportRunner:
     Args:
         pool: the database
         workers: compute the rows
-        files: gets the CSVs
+        files: gets the CSVs, and with each the exact totals of its stores
         concurrent_reports: how many run at the same time
         kept_for: how long a file is kept; 0: until it is deleted
         history: how long after its end a report without a file is remembered; 0: for ever
@@ -192,10 +192,10 @@ class ReportRunner:
         await self._remove_unnamed(report)
 
     async def _write(self, report: Report) -> Progress:
-        """Compute the report into its file, renewing the lease and telling progress meanwhile.
+        """Compute the report into its files, renewing the lease and telling progress meanwhile.
 
-        The file has a name that is this run's alone, and the report's row names it at the end: who
-        lost the report meanwhile has replaced nothing.
+        The files have names that are this run's alone, and the report's row names them at the end:
+        who lost the report meanwhile has replaced nothing.
         """
         progress: Progress | None = None
         options = report.options(await reports.read_stores(self._pool, report))
@@ -212,19 +212,30 @@ class ReportRunner:
                 if not kept:
                     raise LeaseLost
 
-        with unfinished_file(self._files, report.id, report.run) as file:
+        with (
+            unfinished_file(self._files, report.id, report.run) as file,
+            unfinished_file(self._files, report.id, report.run, "totals") as totals,
+        ):
             try:
                 async with asyncio.TaskGroup() as group:
                     renewing = group.create_task(renew())
                     progress = await write_report(
-                        self._pool, self._workers, options, file, on_progress
+                        self._pool, self._workers, options, file, on_progress, totals
                     )
-                    await asyncio.to_thread(file.flush)
-                    await self._files.publish(file.path, report.run_file)
+                    for written, name in ((file, report.run_file), (totals, report.run_totals)):
+                        await asyncio.to_thread(written.flush)
+                        await self._files.publish(written.path, name)
                     renewing.cancel()
             except BaseExceptionGroup as failures:
                 raise failures.exceptions[0] from None
-        if not await reports.complete_report(self._pool, report, progress, file.size, file.sha256):
+        if not await reports.complete_report(
+            self._pool,
+            report,
+            progress,
+            size=file.size,
+            sha256=file.sha256,
+            totals_size=totals.size,
+        ):
             raise LeaseLost
         return progress
 
@@ -263,12 +274,12 @@ class ReportRunner:
         await self._remove_files(report.files)
 
     async def _remove_unnamed(self, report: Report) -> None:
-        """Remove the file of a run that ended without it, if it wrote one.
+        """Remove the files of a run that ended without them, if it wrote any.
 
         A run that was cut short when it had just completed the report has its file named.
         """
         if not await reports.names_file(self._pool, report):
-            await self._remove_files([report.run_file])
+            await self._remove_files([report.run_file, report.run_totals])
 
     async def _remove_files(self, names: Sequence[str]) -> None:
         """Remove files that nobody serves; those that stay now go when the report is deleted."""

@@ -64,6 +64,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         file_size: bytes of its CSV
         file_sha256: of its CSV
         file_name: what its CSV is called; None: not completed, or by an older version
+        totals_size: bytes of the file with each store's totals; None: not completed, or by an older
+            version, which kept none
         tz_version: release of the tz database that it was made with; None: not completed, or by an
             older version
         read_at: when this was read, by the database's clock
@@ -90,6 +92,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     file_size: int | None
     file_sha256: bytes | None
     file_name: str | None
+    totals_size: int | None
     tz_version: str | None
     read_at: datetime
 
@@ -115,9 +118,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.id}.{self.run}.csv"
 
     @property
+    def totals_file(self) -> str:
+        """What the file with each store's totals is called, of a completed one that has it."""
+        return f"{self.file.removesuffix('.csv')}.totals"
+
+    @property
+    def run_totals(self) -> str:
+        """What this run calls that file."""
+        return f"{self.id}.{self.run}.totals"
+
+    @property
     def files(self) -> list[str]:
-        """All names under which a run of it may have left a CSV."""
-        of_runs = [f"{self.id}.{run}.csv" for run in range(1, self.run + 1)]
+        """All names under which a run of it may have left a file."""
+        runs = range(1, self.run + 1)
+        of_runs = [f"{self.id}.{run}.{kind}" for run in runs for kind in ("csv", "totals")]
         return [self._name_before_runs, *of_runs]
 
     @property
@@ -336,9 +350,23 @@ async def renew_lease(connection: Database, report: Report, progress: Progress |
 
 
 async def complete_report(
-    connection: Database, report: Report, progress: Progress, size: int, sha256: bytes
+    connection: Database,
+    report: Report,
+    progress: Progress,
+    *,
+    size: int,
+    sha256: bytes,
+    totals_size: int,
 ) -> bool:
-    """Name this run's file as the report's: so many bytes, with this hash.
+    """Name this run's files as the report's.
+
+    Args:
+        connection: where to write
+        report: as this run took it
+        progress: all of it
+        size: bytes of the CSV
+        sha256: of the CSV
+        totals_size: bytes of the file with each store's totals
 
     Returns:
         false: it is another's now, or cancelled
@@ -347,7 +375,7 @@ async def complete_report(
         """
         update report set state = 'completed', finished_at = now(), leased_until = null,
             stores_done = $3, stores_total = $4, as_of = $5, file_size = $6, file_sha256 = $7,
-            summary = $8, tz_version = $9, file_name = $10
+            summary = $8, tz_version = $9, file_name = $10, totals_size = $11
         where id = $1 and run = $2 and state = 'running' returning true
         """,
         report.id,
@@ -360,6 +388,7 @@ async def complete_report(
         to_kept(progress.roll_up),
         TZ_VERSION,
         report.run_file,
+        totals_size,
     )
     return bool(completed)
 

@@ -1,7 +1,11 @@
-"""A report's summary: what it says of all its stores together, kept beside the report."""
+"""A report's summary: what it says of all its stores together, kept beside the report.
 
+Every version reads what older ones kept, and leaves aside what newer ones keep more.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from compute.axis import PER_MS
+from compute.conditions import CONDITIONS, Condition
 from compute.roll_up import RANGES, RollUp
 
 Seconds = Annotated[float, Meta(ge=0, description="Exact seconds.")]
@@ -19,6 +24,8 @@ Availability = Annotated[
 ]
 
 WindowName = Literal["hour", "day", "week"]
+#: Those of a report, in its order.
+WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 
 
 class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +40,18 @@ class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
     downtime: Seconds
     unknown: Seconds
     availability: Availability
+    stores_down: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Stores with any downtime in it; null: made by an older version."),
+    ]
+
+
+class ConditionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The stores that meet a condition."""
+
+    condition: Annotated[Condition, Meta(description="Which condition.")]
+    stores: Annotated[int, Meta(ge=0, description="How many stores meet it.")]
+    downtime: Annotated[float, Meta(ge=0, description="Their downtime in the last week, seconds.")]
 
 
 class StoreDowntime(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,16 +87,25 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
         list[StoreDowntime],
         Meta(description="The stores with the most downtime in the last week, the most first."),
     ]
+    conditions: Annotated[
+        list[ConditionSummary] | None,
+        Meta(
+            description="Stores to look at first; one may meet several conditions. Null: made by "
+            "an older version."
+        ),
+    ]
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """A roll-up as the table `report` keeps it, in half-milliseconds."""
+    """A roll-up as the table `report` keeps it, in half-milliseconds; None: by an older version."""
 
     stores: int
     sums: list[tuple[int, int, int]]
     by_availability: list[int]
     without: int
     most_downtime: list[tuple[str, int, int, int]]
+    down: list[int] | None = None
+    conditions: dict[str, tuple[int, int]] | None = None
 
 
 def to_kept(roll_up: RollUp) -> str:
@@ -88,6 +116,8 @@ def to_kept(roll_up: RollUp) -> str:
         roll_up.by_availability.tolist(),
         roll_up.without,
         [(one.store_id.decode(), one.up, one.down, one.unknown) for one in roll_up.most_downtime],
+        roll_up.down.tolist(),
+        dict(zip(CONDITIONS, roll_up.conditions.tolist(), strict=True)),
     )
     return msgspec.json.encode(kept).decode()
 
@@ -100,7 +130,7 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
     if row is None:
         return None
     kept = msgspec.json.decode(row["summary"], type=_Kept)
-    names: tuple[WindowName, ...] = ("hour", "day", "week")
+    stores_down: Sequence[int | None] = kept.down or [None] * len(WINDOWS)
     return ReportSummary(
         as_of=row["as_of"],
         stores=kept.stores,
@@ -112,8 +142,11 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
                 downtime=exact_seconds(down),
                 unknown=exact_seconds(unknown),
                 availability=availability_of(up, down),
+                stores_down=with_downtime,
             )
-            for name, (up, down, unknown) in zip(names, kept.sums, strict=True)
+            for name, (up, down, unknown), with_downtime in zip(
+                WINDOWS, kept.sums, stores_down, strict=True
+            )
         ],
         stores_by_availability=kept.by_availability,
         stores_without_availability=kept.without,
@@ -126,6 +159,14 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
                 availability=availability_of(up, down),
             )
             for store_id, up, down, unknown in kept.most_downtime
+        ],
+        conditions=None
+        if kept.conditions is None
+        else [
+            ConditionSummary(condition=condition, stores=stores, downtime=exact_seconds(down))
+            for condition in CONDITIONS
+            if condition in kept.conditions
+            for stores, down in (kept.conditions[condition],)
         ],
     )
 

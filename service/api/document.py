@@ -21,6 +21,7 @@ from litestar.openapi.spec import Components, License, Server, Tag
 from litestar.response import Redirect
 
 from compute import timeline
+from compute.conditions import Condition
 from compute.uptime import Interpolation
 from service import reports
 from service.api import feeds
@@ -95,6 +96,14 @@ _ENUMERATIONS = {
     ),
     "PollStatus": _Enumeration(
         PollStatus, f"What a store answered when it was asked. {_CLOSED} {_OPEN}"
+    ),
+    "StoreCondition": _Enumeration(
+        Condition,
+        "What a store of a report is like. `down_now`: downtime and no uptime in the last hour; "
+        "`newly_down`: downtime in the last day, and none before it in the week; `recovered`: "
+        "downtime in the last day, and in the last hour uptime and no downtime; `down_all_week`: "
+        "downtime and no uptime in the last week; `nothing_known`: neither in the last week. "
+        f"{_CLOSED} {_OPEN}",
     ),
     "ReportStatus": _Enumeration(
         reports.State,

@@ -87,6 +87,13 @@ TYPES = {
         "that kept no summary.",
         "Wait until the report is completed, or ask for a new one.",
     ),
+    "report-rows-not-found": ProblemType(
+        404,
+        "Rows not found",
+        "The report was made by a version of the service that kept no exact totals of its stores, "
+        "or kept them in another form.",
+        "Ask for a new report with the same options. The CSV of this one is still there.",
+    ),
     "method-not-allowed": ProblemType(
         405,
         "Method not allowed",
@@ -155,6 +162,12 @@ TYPES = {
         "Too many streams",
         "As many streams of events are open as this instance takes.",
         "Ask for the report itself instead, every few seconds.",
+    ),
+    "too-many-downloads": ProblemType(
+        503,
+        "Too many downloads",
+        "As many tables of reports are being downloaded as this instance sends at once.",
+        "Ask again after the seconds that Retry-After tells.",
     ),
     "storage-full": ProblemType(
         507,

@@ -22,7 +22,6 @@ from service.api.report_details import ReportId, known_report
 from service.report_files import NoSuchFile, ReportFiles
 from service.reports import Report
 
-_GONE = "The file of this report is no longer kept. Ask for a new report."
 _WAIT_SECONDS = 1
 _MEDIA_TYPE = "text/csv"
 
@@ -89,7 +88,7 @@ async def _response(
     Raises:
         Problem: there is no file (409, 410), or it has no such part (416)
     """
-    size, sha256 = _finished(report)
+    size, sha256 = finished(report)
     etag = f'"{sha256.hex()}"'
     part = _part(request, size, etag)
     packed = part is None and takes_gzip(request)
@@ -115,7 +114,7 @@ async def _response(
     if request.method == "HEAD":
         await pieces.aclose()
     return Stream(
-        _gzip(pieces) if packed else pieces,
+        gzipped(pieces) if packed else pieces,
         status_code=200 if part is None else 206,
         media_type=_MEDIA_TYPE,
         headers=headers,
@@ -128,8 +127,12 @@ def takes_gzip(request: Request[Any, Any, Any]) -> bool:
     return accepted.quality("gzip") > 0
 
 
-def _finished(report: Report) -> tuple[int, bytes]:
-    """Size and hash of the file, which is there."""
+def finished(report: Report) -> tuple[int, bytes]:
+    """Size and hash of a report's file.
+
+    Raises:
+        Problem: it has none, or no more (409, 410)
+    """
     if report.state in ("queued", "running"):
         raise Problem(
             409,
@@ -144,8 +147,14 @@ def _finished(report: Report) -> tuple[int, bytes]:
         text = "The report was cancelled, so it has no file."
         raise Problem(409, text, slug="report-cancelled")
     if report.file_size is None or report.file_sha256 is None or report.state == "expired":
-        raise Problem(410, _GONE, slug="report-expired")
+        raise gone()
     return report.file_size, report.file_sha256
+
+
+def gone() -> Problem:
+    """What to say of a file that is no more."""
+    text = "The file of this report is no longer kept. Ask for a new report."
+    return Problem(410, text, slug="report-expired")
 
 
 def _part(request: Request[Any, Any, Any], size: int, etag: str) -> tuple[int, int] | None:
@@ -173,7 +182,7 @@ async def _begun(pieces: AsyncIterator[bytes]) -> Any:
     try:
         first = await anext(pieces, b"")
     except NoSuchFile:
-        raise Problem(410, _GONE, slug="report-expired") from None
+        raise gone() from None
 
     async def all_pieces() -> AsyncIterator[bytes]:
         yield first
@@ -183,7 +192,8 @@ async def _begun(pieces: AsyncIterator[bytes]) -> Any:
     return all_pieces()
 
 
-async def _gzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def gzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes, packed."""
     packing = zlib.compressobj(wbits=31)
     async for piece in pieces:
         if packed := await asyncio.to_thread(packing.compress, piece):

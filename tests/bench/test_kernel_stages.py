@@ -20,7 +20,7 @@ from compute.business_hours import BusinessTime, business_time, pack_weeks
 from compute.csv_rows import csv_rows
 from compute.feed_rows import FeedRows, parse_csv, read_header
 from compute.polls import WORD, merge_polls, observed_positions, pack_polls
-from compute.report_rows import Question, StoreBatch, report_rows
+from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
 from compute.uptime import Runs, Totals, observe, runs, totals
 from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
 from tests.bench.subject import NEWEST
@@ -165,5 +165,5 @@ def test_csv_rows(benchmark: BenchmarkFixture, stages: Stages) -> None:
 
 
 def test_the_whole_batch(benchmark: BenchmarkFixture, stages: Stages) -> None:
-    rows, together = benchmark(report_rows, stages.batch, stages.question)
-    assert rows.count(b"\n") == together.stores == STORES
+    rows: ReportRows = benchmark(report_rows, stages.batch, stages.question)
+    assert rows.csv.count(b"\n") == rows.together.stores == STORES

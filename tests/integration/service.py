@@ -89,6 +89,10 @@ class Service:
         """The file of a report; of one that has none, where its first run would put it."""
         return next(self.reports.glob(f"{report_id}.*.csv"), self.reports / f"{report_id}.1.csv")
 
+    def files_of(self, report_id: str, run: int = 1) -> list[str]:
+        """The names of all files of a report that is completed."""
+        return [f"{report_id}.{run}.{kind}" for kind in ("csv", "totals")]
+
     def files(self) -> list[str]:
         """The names of all files in the folder of reports, hidden ones too."""
         return sorted(path.name for path in self.reports.iterdir())

@@ -95,8 +95,11 @@ def test_a_report_whose_object_is_lost_is_gone(
         path = service.ask("POST", "/reports").headers["Location"]
         eventually(lambda: service.get(path).json()["status"] == "completed")
         report_id = path.removeprefix("/reports/")
-        bucket(s3).delete(f"made/{report_id}.1.csv")
+        for kind, shown in (("csv", "csv"), ("totals", "stores")):
+            assert service.get(f"{path}/{shown}").status_code == 200
+            bucket(s3).delete(f"made/{report_id}.1.{kind}")
         assert service.get(f"{path}/csv").status_code == 410
+        assert service.get(f"{path}/stores").json()["total"] == 10  # it was read before
 
 
 PLAIN = {"Accept-Encoding": "identity"}
@@ -220,7 +223,9 @@ def test_what_a_run_uploads_late_never_takes_the_place_of_the_file_of_the_one_th
             assert served.content.count(b"\n") == 1 + 90
             # The one that was late sees it, and takes its file away.
             slow.send(SIGCONT)
-            eventually(lambda: objects(s3) == [f"made/{report_id}.2.csv"])
+            eventually(
+                lambda: objects(s3) == [f"made/{report_id}.2.{kind}" for kind in ("csv", "totals")]
+            )
             assert other.ask("DELETE", path).status_code == 204
             assert objects(s3) == []
 
@@ -271,7 +276,8 @@ def test_a_file_of_version_0_1_is_served_expired_and_deleted_under_its_old_name(
         eventually(lambda: service.get(path).json()["status"] == "completed")
         report_id = path.removeprefix("/reports/")
         bucket(s3).rename(f"made/{report_id}.1.csv", f"made/{report_id}.csv")
-        ask(database_url, "update report set file_name = null")
+        bucket(s3).delete(f"made/{report_id}.1.totals")
+        ask(database_url, "update report set file_name = null, totals_size = null")
         assert service.get(f"{path}/csv").content == expected
         assert service.ask("DELETE", path).status_code == 204
         assert objects(s3) == []

@@ -124,7 +124,7 @@ def test_a_report_is_started_then_completed_and_its_file_is_there_when_it_is(
     answer = service.get(f"/get_report/{report_id}")
     assert answer.status_code == 200
     assert answer.json() == {"report_id": report_id, "status": "Completed"}
-    assert service.files() == [f"{report_id}.1.csv"]
+    assert service.files() == service.files_of(report_id)
 
 
 def test_a_report_that_cannot_be_made_is_failed_with_a_reason_and_has_no_file(

@@ -58,7 +58,7 @@ def test_a_report_that_was_running_when_the_service_was_killed_is_run_again_by_t
         assert service.status(report_id) == "Started"
         assert service.wait_for(report_id) == "Completed"
         assert service.csv(report_id).read_bytes() == expected
-        assert service.files() == [f"{report_id}.2.csv"]
+        assert service.files() == service.files_of(report_id, run=2)
     assert ask(database_url, "select attempts from report") == [(2,)]
 
 
@@ -71,12 +71,12 @@ def test_a_file_that_a_killed_service_had_begun_is_gone_when_the_report_has_run_
             report_id = service.trigger_report()
             wait_until_running(service, report_id)
             service.kill()
-        assert service.files() == [f".{report_id}.1"]
+        assert service.files() == [f".{report_id}.1", f".{report_id}.1.totals"]
     end_leases(database_url)
     with running_service(database_url, tmp_path) as service:
         assert service.wait_for(report_id) == "Completed"
         assert service.csv(report_id).read_bytes() == expected
-        assert service.files() == [f"{report_id}.2.csv"]
+        assert service.files() == service.files_of(report_id, run=2)
 
 
 def test_a_report_that_waited_when_the_service_was_killed_is_run_by_the_next_start(
@@ -208,7 +208,7 @@ def test_a_service_that_was_frozen_so_long_that_another_took_its_report_over_lea
             frozen.send(signal.SIGCONT)
             eventually(lambda: "taken over by another instance" in frozen.log)
             assert other.csv(report_id).read_bytes() == expected
-            assert other.files() == [f"{report_id}.2.csv"]
+            assert other.files() == other.files_of(report_id, run=2)
             assert other.status(report_id) == "Completed"
 
 
@@ -227,6 +227,6 @@ def test_a_report_whose_database_cut_all_connections_is_run_again(
             worker.resume()
         assert service.wait_for(report_id) == "Completed", service.log
         assert service.csv(report_id).read_bytes() == expected
-        assert service.files() == [f"{report_id}.2.csv"]
+        assert service.files() == service.files_of(report_id, run=2)
     # Its instance lives, so that was no try.
     assert ask(database_url, "select run, attempts from report") == [(2, 1)]

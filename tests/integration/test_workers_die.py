@@ -13,8 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
-from compute.report_rows import Question, StoreBatch, report_rows
-from compute.roll_up import RollUp
+from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
 from compute.workers import WorkerDied, Workers, _begin_worker
 from service import pipeline
 from service.pipeline import ReportOptions
@@ -67,7 +66,7 @@ def test_a_report_in_the_middle_of_which_workers_are_killed_completes_with_fresh
         kill(workers)
         assert service.wait_for(report_id) == "Completed", service.log
         assert service.csv(report_id).read_bytes() == expected
-        assert service.files() == [f"{report_id}.1.csv"]
+        assert service.files() == service.files_of(report_id)
         assert ask(database_url, "select attempts from report") == [(1,)]
         eventually(lambda: not any(map(is_alive, workers)))
         assert service.report() == expected
@@ -227,7 +226,7 @@ def test_a_batch_that_always_kills_its_worker_fails_alone() -> None:
 DEADLY = DAY * 86_400_000
 
 
-def rows_unless_deadly(batch: StoreBatch, question: Question) -> tuple[bytes, RollUp]:
+def rows_unless_deadly(batch: StoreBatch, question: Question) -> ReportRows:
     if question.as_of == DEADLY:
         os._exit(3)
     return report_rows(batch, question)
@@ -262,4 +261,4 @@ def test_a_report_that_always_kills_its_workers_fails_and_the_others_complete(
         assert "a worker process died each time it was given one batch" in error
 
     asyncio.run(run())
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == [expected] * 2
+    assert [file.read_bytes() for file in tmp_path.glob("*.csv")] == [expected] * 2

@@ -153,6 +153,9 @@ async def check_reports(world: World, connection: asyncpg.Connection, folder: Pa
                 findings.add(Invariant.FILES, f"a completed report has no file: {report_id}")
             elif hashlib.sha256(path.read_bytes()).digest() != row["file_sha256"]:
                 findings.add(Invariant.FILES, f"a file is not what was completed: {report_id}")
+            totals = files.pop(row["file_name"].removesuffix("csv") + "totals", None)
+            if totals is None or totals.stat().st_size != row["totals_size"]:
+                findings.add(Invariant.FILES, f"a report lacks its stores' totals: {report_id}")
     # What died between file and row may leave one to a report that was then cancelled or failed.
     ended = {str(one) for one, row in rows.items() if row["state"] in ("cancelled", "failed")}
     for name in files:

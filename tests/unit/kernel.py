@@ -67,7 +67,7 @@ def kernel_csv(
     """The report's rows, without the header, in byte order of the ids."""
     in_order = sorted(stores, key=lambda store: store.store_id.encode())
     question = Question(as_of, interpolation, max_gap, include_unknown)
-    return report_rows(_batch(in_order, question), question)[0].decode()
+    return report_rows(_batch(in_order, question), question).csv.decode()
 
 
 def _batch(stores: Sequence[Store], question: Question) -> StoreBatch:

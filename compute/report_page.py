@@ -1,0 +1,175 @@
+"""Filter, order and cut the stores of a report: what a table of them shows.
+
+Stores are places in `StoreTotals`, whose order is the byte order of their ids; so a stable order by
+anything else leaves equal ones in that order.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.axis import AnyInts, Ints
+from compute.conditions import Condition, meeting
+from compute.csv_rows import csv_rows
+from compute.packed_totals import StoreTotals
+from compute.uptime import Totals
+
+Measure = Literal["store_id", "timezone", "availability", "uptime", "downtime", "unknown"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """By what stores are ordered.
+
+    Attributes:
+        measure: by what
+        window: which window's, of what is measured
+        descending: the largest first; stores without availability come last either way
+    """
+
+    measure: Measure = "store_id"
+    window: int = 0
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which stores are wanted; None: all.
+
+    Attributes:
+        search: those whose ids hold this; A to Z are a to z
+        timezone: those computed in this zone
+        condition: those that meet it
+        below: those whose availability in the last window is less
+    """
+
+    search: bytes | None = None
+    timezone: str | None = None
+    condition: Condition | None = None
+    below: float | None = None
+
+
+def wanted_stores(stores: StoreTotals, wanted: Filter) -> Ints:
+    """Places of the stores that a filter lets pass, ascending."""
+    passing = np.ones(len(stores), dtype=bool)
+    if wanted.timezone is not None:
+        names = stores.zone_names
+        place = names.index(wanted.timezone) if wanted.timezone in names else -1
+        passing &= stores.zone == place
+    if wanted.condition is not None:
+        passing &= meeting(wanted.condition, stores.up, stores.down)
+    if wanted.below is not None:
+        passing &= availability(stores.up[-1], stores.down[-1]) < wanted.below  # NaN is not
+    if wanted.search:
+        passing &= _holding(stores, wanted.search)
+    return np.flatnonzero(passing)
+
+
+def ordered(
+    stores: StoreTotals, places: Ints, order: Order, start: int = 0, end: int | None = None
+) -> Ints:
+    """Some stores in order, from one rank to before another.
+
+    Args:
+        stores: all stores of the report
+        places: of those that are wanted, ascending
+        order: by what
+        start: rank of the first
+        end: rank after the last; None: to the end
+    """
+    end = len(places) if end is None else min(end, len(places))
+    if start >= end:
+        return places[:0]
+    if order.measure == "store_id":
+        return (places[::-1] if order.descending else places)[start:end]
+    return places[_between(_keys(stores, places, order), start, end)]
+
+
+def availability(up: AnyInts, down: AnyInts) -> npt.NDArray[np.float64]:
+    """Uptime of the time of which something is known; NaN where nothing is."""
+    known = up.astype(np.float64) + down
+    share = np.full(len(known), np.nan)
+    np.divide(up, known, out=share, where=known > 0)
+    return share
+
+
+def stores_by_zone(stores: StoreTotals) -> dict[str, int]:
+    """How many stores are computed in each zone, in the order of the zones' names."""
+    counts = np.bincount(stores.zone, minlength=len(stores.zone_names)).tolist()
+    named = sorted(zip(stores.zone_names, counts, strict=True))
+    return {name: count for name, count in named if count}
+
+
+def _keys(stores: StoreTotals, places: Ints, order: Order) -> npt.NDArray[np.float64]:
+    """float64[places]: what the stores are ordered by, ascending."""
+    if order.measure == "timezone":
+        rank = np.argsort(np.argsort(np.array(stores.zone_names)))
+        keys = rank[stores.zone[places]].astype(np.float64)
+    elif order.measure == "availability":
+        up, down = stores.up[order.window], stores.down[order.window]
+        keys = availability(up[places], down[places])
+    else:
+        parts = {"uptime": stores.up, "downtime": stores.down, "unknown": stores.unknown}
+        keys = parts[order.measure][order.window][places].astype(np.float64)
+    if order.descending:
+        keys = -keys
+    return np.where(np.isnan(keys), np.inf, keys)
+
+
+def _between(keys: npt.NDArray[np.float64], start: int, end: int) -> Ints:
+    """What a stable argsort has from one rank to another, without sorting what lies outside."""
+    if end - start == len(keys):
+        return np.argsort(keys, kind="stable")
+    parted = np.partition(keys, [start, end - 1])
+    lowest, highest = parted[start], parted[end - 1]
+    before = int(np.count_nonzero(keys < lowest))
+    if lowest == highest:
+        return np.flatnonzero(keys == lowest)[start - before : end - before]
+    inner = np.flatnonzero((keys > lowest) & (keys < highest))
+    first = np.flatnonzero(keys == lowest)[start - before :]
+    last = np.flatnonzero(keys == highest)
+    inner = inner[np.argsort(keys[inner], kind="stable")]
+    return np.concatenate([first, inner, last])[: end - start]
+
+
+def _holding(stores: StoreTotals, text: bytes) -> npt.NDArray[np.bool_]:
+    """Stores whose ids hold a text, in either case of A to Z."""
+    ids = np.frombuffer(stores.ids, dtype=np.uint8)
+    lower, upper = text.lower(), text.upper()
+    found: Ints | None = None
+    # A text holds no NUL, so that nothing is found across the end of an id.
+    for offset, (small, large) in enumerate(zip(lower, upper, strict=True)):
+        letters = ids[offset : len(ids) - len(text) + 1 + offset]
+        if found is None:
+            found = np.flatnonzero((letters == small) | (letters == large))
+        else:
+            these = letters[found]
+            found = found[(these == small) | (these == large)]
+    holding = np.zeros(len(stores), dtype=bool)
+    if found is not None:
+        holding[np.searchsorted(stores.id_start, found, side="right") - 1] = True
+    return holding
+
+
+def rows_of(
+    stores: StoreTotals, places: Ints, include_unknown: bool, *, escape_formulas: bool = False
+) -> bytes:
+    """The rows of some stores as the report's CSV has them, in the order given.
+
+    Args:
+        stores: all stores of the report
+        places: int64[n], of the wanted ones
+        include_unknown: as the report has it
+        escape_formulas: as the report has it
+    """
+    start = stores.id_start[places]
+    size = stores.id_start[places + 1] - 1 - start
+    letters = np.repeat(start - (np.cumsum(size) - size), size) + np.arange(size.sum())
+    ids = np.frombuffer(stores.ids, dtype=np.uint8)[letters].tobytes()
+    up, down, unknown = (
+        part[:, places].T.astype(np.int64) for part in (stores.up, stores.down, stores.unknown)
+    )
+    totals = Totals(up=up, down=down, unknown=unknown)
+    return csv_rows(ids, size, totals, include_unknown, escape_formulas=escape_formulas)
