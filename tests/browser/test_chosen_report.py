@@ -89,14 +89,16 @@ def test_a_view_is_the_same_after_a_reload_on_the_way_back_and_by_its_link(
     page = open_page("/#/stores")
     report = reports["before"]["id"]
     page.get_by_label("Report as of").select_option(report)
-    zone = service.get(f"/reports/{report}/timezones").json()["items"][0]["timezone"]
+    zones = service.get(f"/reports/{report}/timezones").json()["items"]
+    zone = max(zones, key=lambda one: int(one["stores"]))["timezone"]
     page.get_by_label("Time zone").select_option(zone)
     page.get_by_label("Last 7 days").select_option("With downtime")
     page.get_by_role("button", name="Store", exact=True).click()
-    page.get_by_label("Search").fill("7")
-    expect(page).to_have_url(re.compile("search=7"))
-    view = (report, zone, "1", "7", _ids(page))
-    assert view[-1] == sorted(view[-1])
+    part = _ids(page)[0][:1]
+    page.get_by_label("Search").fill(part)
+    expect(page).to_have_url(re.compile("search="))
+    view = (report, zone, "1", part, _ids(page))
+    assert view[-1] == sorted(view[-1]) != []
 
     def seen(page: Page) -> tuple[Any, ...]:
         expect(page.locator(ROWS)).to_have_count(len(view[-1]))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Opener
+from tests.browser.conftest import Opener, elsewhere
 from tests.browser.reports import completed_report
+from tests.conftest import new_database
 from tests.integration.service import Service, running_service
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
@@ -174,9 +175,10 @@ def test_before_the_first_report_it_says_how_to_begin(open_page: Opener, service
 
 
 def test_an_empty_database_wants_feeds_first(
-    browser: Browser, database_url: str, tmp_path: Path
+    browser: Browser, postgres_server: str, tmp_path: Path
 ) -> None:
-    with running_service(database_url, tmp_path / "home") as empty:
+    database = elsewhere(new_database(postgres_server))
+    with database as url, running_service(url, tmp_path / "home") as empty:
         page = browser.new_page()
         for place in ("/", "/#/stores"):
             page.goto(empty.base_url + place)
