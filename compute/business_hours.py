@@ -4,21 +4,17 @@ Packed hours, as the store keeps them, are pairs of little-endian int4, ascendin
 milliseconds since Monday 00:00 local time, the end in milliseconds since 00:00 of the start's day.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from compute.axis import DAY_MS, Axis, Ints
-from compute.zones import DEFAULT_TIMEZONE
+from compute.zones import DEFAULT_TIMEZONE, offsets
 
 MIDNIGHT_FROM_MS = DAY_MS - 60_000  # 23:59: feeds of this kind cannot write 24:00
-_HOUR_MS = 3_600_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY = 3  # 1970-01-01 was a Thursday: weekday of day d is (d + 3) % 7
 # Local dates to look at beyond a stretch of UTC: an interval may begin on the day before the local
 # date, last into the next but one, and a local date may differ from the UTC date by one.
@@ -177,26 +173,9 @@ class _Offsets:
         return utc
 
 
-@lru_cache(maxsize=2048)
-def _steps(name: str, from_ms: int, to_ms: int) -> tuple[tuple[int, int], ...]:
+def _steps(name: str, from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
     """Steps of a zone's offset, the first at `from_ms`: (local ms from which, ms east of UTC)."""
-    zone = ZoneInfo(name)
-
-    def offset_at(utc_ms: int) -> int:
-        instant = (_EPOCH + timedelta(milliseconds=utc_ms)).astimezone(zone)
-        return (instant.utcoffset() or timedelta()) // timedelta(milliseconds=1)
-
-    # zoneinfo tells an offset at an instant, not when it changes: look every hour, then halve.
-    before = offset_at(from_ms - DAY_MS)
-    steps = [(from_ms, before)]
-    for hour in range(from_ms - DAY_MS, to_ms + DAY_MS, _HOUR_MS):
-        after = offset_at(hour + _HOUR_MS)
-        if after == before:
-            continue
-        low, high = hour, hour + _HOUR_MS
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if offset_at(middle) == before else (low, middle)
-        steps.append((high + max(before, after), after))
-        before = after
-    return tuple(steps)
+    found = offsets(name, from_ms - DAY_MS, to_ms + DAY_MS)
+    yield from_ms, found[0].ahead
+    for before, after in pairwise(found):
+        yield after.start + max(before.ahead, after.ahead), after.ahead

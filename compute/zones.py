@@ -5,11 +5,14 @@ first, so the same names have the same rules on every machine.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import available_timezones, reset_tzpath
+from zoneinfo import ZoneInfo, available_timezones, reset_tzpath
 
 from tzdata import IANA_VERSION
+
+from compute.instants import instant_of
 
 reset_tzpath(to=())
 
@@ -17,12 +20,56 @@ reset_tzpath(to=())
 DEFAULT_TIMEZONE = "America/Chicago"
 #: The release of the tz database, such as 2026f.
 TZ_VERSION: str = IANA_VERSION
+_HOUR_MS = 3_600_000
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """The names of the tz database."""
     return frozenset(available_timezones())
+
+
+class Offset(NamedTuple):
+    """How a zone's clocks are set, from an instant on."""
+
+    start: int  # milliseconds since 1970-01-01 UTC
+    ahead: int  # of UTC, milliseconds
+    abbreviation: str  # as the tz database has it: EST, or +0530 where a zone has no letters
+
+
+@lru_cache(maxsize=2048)
+def offsets(name: str, from_ms: int, to_ms: int) -> tuple[Offset, ...]:
+    """The offsets of a zone over a stretch of time, in order, the first one from its begin.
+
+    Args:
+        name: IANA name
+        from_ms: milliseconds since 1970-01-01 UTC
+        to_ms: the same; what changes up to an hour later may be told too
+
+    Raises:
+        zoneinfo.ZoneInfoNotFoundError: the tz database lacks the name
+    """
+    zone = ZoneInfo(name)
+
+    def at(utc_ms: int) -> tuple[int, str]:
+        local = instant_of(utc_ms).astimezone(zone)
+        return (local.utcoffset() or timedelta()) // _MILLISECOND, local.tzname() or ""
+
+    # zoneinfo tells an offset at an instant, not when it changes: look every hour, then halve.
+    before = at(from_ms)
+    found = [Offset(from_ms, *before)]
+    for hour in range(from_ms, to_ms, _HOUR_MS):
+        after = at(hour + _HOUR_MS)
+        if after == before:
+            continue
+        low, high = hour, hour + _HOUR_MS
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if at(middle) == before else (low, middle)
+        found.append(Offset(high, *after))
+        before = after
+    return tuple(found)
 
 
 class StoresInZone(NamedTuple):

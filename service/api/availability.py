@@ -12,12 +12,13 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import Parameter, QueryParameter, SkipValidation
 from msgspec import Meta
 
-from compute.axis import PER_MS, Ints
+from compute.axis import DAY_MS, PER_MS, Ints
 from compute.instants import instant_of
 from compute.polls import PollDays, unpack_polls
 from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
+from compute.zones import DEFAULT_TIMEZONE, offsets
 from service.api.instants import to_milliseconds
 from service.api.problems import Problem, documented, refused
 from service.api.stores import (
@@ -46,6 +47,8 @@ LONGEST_WINDOW = timedelta(days=366)
 MOST_POLLS = 50_000
 _DEFAULT_WINDOW = timedelta(days=7)
 _MILLISECOND = timedelta(milliseconds=1)
+#: Beyond a window, so that offsets cover the local days that it touches; none is longer than two.
+_SPARE_DAYS = 2
 
 Share: TypeAlias = Annotated[
     Fraction | None, Meta(description="Share of business time; null where there is none.")
@@ -91,6 +94,21 @@ class Segment(msgspec.Struct, frozen=True):
     state: Annotated[State, Meta(description="How the store was all through it.")]
 
 
+class LocalOffset(msgspec.Struct, frozen=True):
+    """How the store's clocks are set, from an instant on."""
+
+    start: Annotated[
+        datetime, Meta(description="From when; of the first, where what is told begins.")
+    ] = msgspec.field(name="from")
+    seconds: Annotated[int, Meta(description="Seconds ahead of UTC; west of it below 0.")]
+    abbreviation: Annotated[
+        str,
+        Meta(
+            description="What the tz database calls it: EST, or +0530 where a zone has no letters."
+        ),
+    ]
+
+
 class StoreTimeline(msgspec.Struct, frozen=True):
     """The segments that a window's sums are made of, without a hole, and its polls."""
 
@@ -103,6 +121,14 @@ class StoreTimeline(msgspec.Struct, frozen=True):
     polls: Annotated[
         list[Poll],
         Meta(description="All polls from `from` to `to`, both included, also while it was closed."),
+    ]
+    offsets: Annotated[
+        list[LocalOffset],
+        Meta(
+            description="The offsets of its local time, in order, by the tz database that the "
+            f"numbers are made with; from {_SPARE_DAYS} days or a little more before the window to "
+            "as long after it."
+        ),
     ]
 
 
@@ -250,6 +276,7 @@ async def get_timeline(
             max_gap=format_span(question.max_gap),
             segments=_segments(parts),
             polls=[poll_of(word) for word in words.tolist()],
+            offsets=_offsets(store.timezone or DEFAULT_TIMEZONE, start, end),
         )
     )
 
@@ -270,6 +297,16 @@ def _segments(parts: Timeline) -> list[Segment]:
     return [
         Segment(_of_half_milliseconds(start), _of_half_milliseconds(end), STATES[state])
         for start, end, state in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _offsets(zone: str, start: int, end: int) -> list[LocalOffset]:
+    spare = _SPARE_DAYS * DAY_MS
+    # Whole days: what is worked out once then serves all windows of a day.
+    first, last = (start - spare) // DAY_MS * DAY_MS, -((-end - spare) // DAY_MS) * DAY_MS
+    return [
+        LocalOffset(instant_of(offset.start), offset.ahead // 1000, offset.abbreviation)
+        for offset in offsets(zone, first, last)
     ]
 
 

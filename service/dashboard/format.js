@@ -33,6 +33,18 @@ export function span(seconds) {
   return `${s} s`;
 }
 
+/** Seconds in all their units. */
+export function exactSpan(seconds) {
+  const total = Math.round(seconds);
+  if (!total) return seconds > 0 ? "< 1 s" : "0 s";
+  const parts = [
+    [Math.floor(total / 3600), "h"],
+    [Math.floor((total % 3600) / 60), "min"],
+    [total % 60, "s"],
+  ];
+  return parts.filter(([value]) => value).map(([value, unit]) => `${count(value)} ${unit}`).join(" ");
+}
+
 /** Many stores' seconds together, as hours. */
 export function hours(seconds) {
   const value = seconds / 3600;
@@ -48,19 +60,15 @@ export function bytes(size) {
 
 const formats = new Map();
 
-function format(zone, options) {
-  const name = zone + JSON.stringify(options);
-  let made = formats.get(name);
-  if (!made) {
-    try {
-      made = new Intl.DateTimeFormat("en-GB", { ...options, timeZone: zone });
-    } catch {
-      made = new Intl.DateTimeFormat("en-GB", { ...options, timeZone: "UTC" }); // a zone the browser lacks
-    }
-    formats.set(name, made);
-  }
-  return made;
+function format(options) {
+  const name = JSON.stringify(options);
+  if (!formats.has(name)) formats.set(name, new Intl.DateTimeFormat("en-GB", { ...options, timeZone: "UTC" }));
+  return formats.get(name);
 }
+
+/** The clocks that count where no others are given; those of a store are a LocalTime (days.js). */
+const UTC = { local: (at) => at, abbreviation: () => "UTC", isTwofold: () => false };
+const told = (at, clocks, options) => format(options).format(clocks.local(Number(new Date(at))));
 
 const FULL = {
   weekday: "short",
@@ -74,41 +82,28 @@ const FULL = {
 };
 
 /** An instant, its seconds only where there are some. */
-export function instant(at, zone = "UTC") {
+export function instant(at, clocks = UTC) {
   const date = new Date(at);
   const { second, ...rest } = FULL;
-  const told = format(zone, date.getUTCSeconds() ? FULL : rest).format(date);
-  return zone === "UTC" ? `${told} UTC` : told;
+  return `${told(date, clocks, date.getUTCSeconds() ? FULL : rest)} ${clocks.abbreviation(Number(date))}`;
 }
 
-/** The same with milliseconds and the zone's name then, such as CST or CDT. */
-export function exactInstant(at, zone) {
-  const date = new Date(at);
-  const text = format(zone, { ...FULL, fractionalSecondDigits: 3, timeZoneName: "short" }).format(date);
-  return text.replace(".000", "");
+/** The same, always with its seconds, and with milliseconds where there are some. */
+export function exactInstant(at, clocks = UTC) {
+  const text = told(at, clocks, { ...FULL, fractionalSecondDigits: 3 });
+  return `${text.replace(/[.]000$/, "")} ${clocks.abbreviation(Number(new Date(at)))}`;
 }
 
-export const dayName = (at, zone) => format(zone, { weekday: "short", day: "numeric", month: "short" }).format(new Date(at));
-export const clock = (at, zone) =>
-  format(zone, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(at));
+export const dayName = (at, clocks = UTC) => told(at, clocks, { weekday: "short", day: "numeric", month: "short" });
+
+/** Hours and minutes, with the name of the offset on days that have two. */
+export function clock(at, clocks = UTC) {
+  const text = told(at, clocks, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const instantOf = Number(new Date(at));
+  return clocks.isTwofold(instantOf) ? `${text} ${clocks.abbreviation(instantOf)}` : text;
+}
 
 export function ago(at) {
   const seconds = Math.max(0, (Date.now() - new Date(at)) / 1000);
   return seconds < 5 ? "just now" : `${span(seconds)} ago`;
-}
-
-/** The parts of an instant's local time, as numbers. */
-export function localParts(at, zone) {
-  const parts = {};
-  const made = format(zone, {
-    year: "numeric",
-    month: "numeric",
-    day: "numeric",
-    hour: "numeric",
-    minute: "numeric",
-    second: "numeric",
-    hourCycle: "h23",
-  });
-  for (const { type, value } of made.formatToParts(new Date(at))) parts[type] = Number(value);
-  return parts;
 }

@@ -1,7 +1,7 @@
 // Small parts that every page uses.
 
 import { percent } from "./format.js";
-import { html, useCallback, useEffect, useId, useLayoutEffect, useRef, useState } from "./htm_preact.js";
+import { html, useCallback, useEffect, useId, useRef, useState } from "./htm_preact.js";
 
 /**
  * What an asynchronous function gives: { data, error, reload }.
@@ -102,7 +102,14 @@ export const EXPLANATIONS = {
     "Max gap",
     "For how long a poll speaks at most: to either side with “nearest”, after it with “previous”. Business time farther from any poll is unknown.",
   ],
+  estimated: [
+    "Polled and estimated",
+    "Drawn full: within an hour of a poll that found the store so. Drawn paler and slimmer: farther from such a poll, and estimated from the polls around. Sums count both alike.",
+  ],
 };
+
+const EXPLAINED_WIDTH = 360; // pixels at the most, as style.css has it
+const MARGIN = 8;
 
 /**
  * A `?` that says what a word means: by mouse, touch and keyboard; Escape, another press or a press elsewhere close it.
@@ -115,18 +122,19 @@ export function Explain({ about }) {
   const id = useId();
   const button = useRef();
   const box = useRef();
-  useLayoutEffect(() => {
-    if (!open) return;
+  const onBeforeToggle = ({ newState }) => {
+    setOpen(newState === "open");
     const { left, bottom } = button.current.getBoundingClientRect();
-    const most = document.documentElement.clientWidth - box.current.offsetWidth - 8;
-    box.current.style.left = `${Math.max(8, Math.min(left - 12, most)) + scrollX}px`;
+    const seen = document.documentElement.clientWidth;
+    const most = seen - Math.min(EXPLAINED_WIDTH, seen - 2 * MARGIN) - MARGIN;
+    box.current.style.left = `${Math.max(MARGIN, Math.min(left - 12, most)) + scrollX}px`;
     box.current.style.top = `${bottom + 6 + scrollY}px`;
-  }, [open]);
+  };
   return html`
     <span class="explain">
       <button type="button" ref=${button} popovertarget=${id} aria-label=${`What is meant: ${title}`}>?</button>
       <span aria-live="polite">
-        <span popover="auto" id=${id} ref=${box} class="explained" onBeforeToggle=${({ newState }) => setOpen(newState === "open")}>
+        <span popover="auto" id=${id} ref=${box} class="explained" onBeforeToggle=${onBeforeToggle}>
           ${open && html`<strong>${title}</strong> ${text}`}
         </span>
       </span>

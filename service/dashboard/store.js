@@ -1,36 +1,47 @@
 // One store: its week as a timeline in its local time, its outages, its hours.
 
 import { getJson, storePath } from "./api.js";
-import { localDays } from "./days.js";
-import { clock, count, dayName, exactInstant, instant, percent, span } from "./format.js";
-import { Available, Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
+import { LocalTime } from "./days.js";
+import { clock, count, dayName, exactInstant, exactSpan, instant, span } from "./format.js";
+import { Available, Explain, Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
+import { daysOf, POLLED_WITHIN, weekOf } from "./week.js";
 import { html, useMemo, useRef, useState } from "./htm_preact.js";
 
 const HOUR = 3_600_000;
 const WEEK = 7 * 24 * HOUR;
-/** Polls of one status this near to each other, as a share of a day, are one mark. */
-const NEAR = 1 / 700;
-const WINDOWS = [
-  ["Last hour", HOUR],
-  ["Last 24 hours", 24 * HOUR],
-  ["Last 7 days", WEEK],
-];
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+/** The options of a report that its address may have, and what they are without. */
+const OPTIONS = { interpolation: "nearest", max_gap: "24h" };
+const OPTION_NAMES = { interpolation: "interpolation", max_gap: "max gap" };
 const iso = (at) => new Date(at).toISOString();
 
-async function load(id, to, signal) {
+/** Those of some parameters that are given. */
+const given = (query, names) => Object.fromEntries(names.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
+
+function pageLink(path, query) {
+  const text = new URLSearchParams(query).toString();
+  return text ? `${path}?${text}` : path;
+}
+
+async function load(id, asked, signal) {
   const path = storePath(id);
   const store = await getJson(path, { signal });
+  const ask = (what, query) => getJson(pageLink(`${path}/${what}`, { ...asked, ...query }), { signal });
   try {
-    const timeline = await getJson(`${path}/timeline${to ? `?${new URLSearchParams({ to })}` : ""}`, { signal });
-    const end = Date.parse(timeline.to);
-    const windows = await Promise.all(
-      WINDOWS.map(([, length]) => {
-        const query = new URLSearchParams({ from: iso(end - length), to: iso(end) });
-        return getJson(`${path}/availability?${query}`, { signal });
-      }),
-    );
-    return { store, timeline, windows };
+    const week = await ask("availability");
+    const [from, to] = [Date.parse(week.from), Date.parse(week.to)];
+    const [day, hour, timeline] = await Promise.all([
+      ask("availability", { from: iso(to - 24 * HOUR), to: week.to }),
+      ask("availability", { from: iso(to - HOUR), to: week.to }),
+      // From as much earlier as tells how it was when the week began.
+      ask("timeline", { from: iso(Math.max(0, from - POLLED_WITHIN)), to: week.to }),
+    ]);
+    const windows = [
+      ["Last hour", hour],
+      ["Last 24 hours", day],
+      ["Last 7 days", week],
+    ];
+    return { store, windows, week: weekOf(timeline, from), clocks: new LocalTime(timeline), options: timeline };
   } catch (problem) {
     if (problem.status !== 409) throw problem; // no poll of any store yet
     return { store };
@@ -38,119 +49,137 @@ async function load(id, to, signal) {
 }
 
 export function Store({ id, query }) {
-  const to = query.get("to");
-  const { data, error, reload } = useLoaded((signal) => load(id, to, signal), [id, to]);
-  const title = html`<p class="back"><a href="#/stores">← All stores</a></p><h1 class="store-id">${id}</h1>`;
+  const asked = given(query, ["to", ...Object.keys(OPTIONS)]);
+  const { data, error, reload } = useLoaded((signal) => load(id, asked, signal), [id, JSON.stringify(asked)]);
+  const report = given(query, ["report"]);
+  const title = html`<p class="back"><a href=${pageLink("#/stores", report)}>← All stores</a></p><h1 class="store-id">${id}</h1>`;
   if (error) return html`${title}<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`${title}<${Loading} />`;
-  const { store, timeline, windows } = data;
+  const { store, windows, week, clocks, options } = data;
   const zone = store.effective_timezone;
   return html`
     ${title}
     <p class="sub">
       ${zone}${store.timezone ? "" : " (none was given: this is the default)"}${" · "}
-      ${store.newest_poll
-        ? html`last polled ${instant(store.newest_poll.timestamp_utc, zone)}, <strong>${store.newest_poll.status}</strong>`
-        : "never polled"}
+      ${store.newest_poll ? html`last polled ${polledAt(store, clocks)}, <strong>${store.newest_poll.status}</strong>` : "never polled"}
     </p>
-    ${timeline
+    ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${pageLink(storeLink(id), report)} />`}
+    ${week
       ? html`
           <div class="cards">
             ${windows.map(
-              ({ uptime, downtime, unknown, availability }, i) => html`
+              ([name, window]) => html`
                 <section class="card window small">
-                  <h2>${WINDOWS[i][0]}</h2>
-                  <${Available} uptime=${uptime} downtime=${downtime} unknown=${unknown} availability=${availability} />
-                  <${Shares} up=${uptime} down=${downtime} unknown=${unknown} />
+                  <h2>${name}</h2>
+                  <${Available} ...${window} />
+                  <${Shares} up=${window.uptime} down=${window.downtime} unknown=${window.unknown} />
                   <p class="legend">
-                    <${Key} kind="up">${span(uptime)} up<//><${Key} kind="down">${span(downtime)} down<//><${Key} kind="unknown">${span(unknown)} unknown<//>
+                    <${Key} kind="up">${exactSpan(window.uptime)} up<//><${Key} kind="down">${exactSpan(window.downtime)} down<//>
+                    <${Key} kind="unknown">${exactSpan(window.unknown)} unknown<//>
                   </p>
                 </section>
               `,
             )}
           </div>
-          <${Timeline} id=${id} timeline=${timeline} zone=${zone} />
+          <${Timeline} key=${week.to} id=${id} query=${query} week=${week} options=${options} clocks=${clocks} zone=${zone} />
         `
       : html`<p>No store was polled yet, so there is nothing to show but its hours.</p>`}
     <div class="two">
-      ${timeline && html`<${Outages} timeline=${timeline} zone=${zone} />`}
+      ${week && html`<${Outages} week=${week} clocks=${clocks} />`}
       <${BusinessHours} hours=${store.business_hours} zone=${zone} />
     </div>
   `;
 }
 
-/** The days of the window, each with its own part of the segments and polls. */
-function daysOf(timeline, zone) {
-  const [from, to] = [Date.parse(timeline.from), Date.parse(timeline.to)];
-  const segments = timeline.segments.map(({ start, end, state }) => ({ start: Date.parse(start), end: Date.parse(end), state }));
-  const polls = timeline.polls.map(({ timestamp_utc: at, status }) => ({ at: Date.parse(at), status }));
-  return localDays(from, to, zone).map((day) => {
-    const [start, end] = [Math.max(day.start, from), Math.min(day.end, to)];
-    const parts = segments
-      .filter((segment) => segment.start < end && segment.end > start)
-      .map((segment) => ({ ...segment, start: Math.max(segment.start, start), end: Math.min(segment.end, end) }));
-    const sums = { up: 0, down: 0, unknown: 0, closed: 0 };
-    for (const part of parts) sums[part.state] += (part.end - part.start) / 1000;
-    const within = polls.filter(({ at }) => at >= day.start && at < day.end);
-    return { ...day, parts, sums, polls: apart(within), polled: within.length };
-  });
+/** The store's newest poll may be far from the week that is shown, and so from the offsets that are known. */
+function polledAt({ newest_poll: { timestamp_utc: at } }, clocks) {
+  return clocks?.covers(Date.parse(at)) ? instant(at, clocks) : instant(at);
 }
 
-function apart(polls) {
-  const newest = {};
-  return polls.filter(({ at, status }) => {
-    const near = at - (newest[status] ?? -Infinity) < NEAR * 24 * HOUR;
-    if (!near) newest[status] = at;
-    return !near;
-  });
+/** Which end and options the figures are for, where they are not those that the page has by itself. */
+function NotTheDefault({ to, options, clocks, link }) {
+  const other = Object.keys(OPTIONS).filter((name) => options[name] !== OPTIONS[name]);
+  if (!to && !other.length) return null;
+  return html`
+    <p class="other-options">
+      ${to && html`As of <strong>${instant(to, clocks)}</strong>, not of the newest poll${other.length ? ". " : ""}`}
+      ${other.map(
+        (name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${OPTIONS[name]}`,
+      )}.${" "}
+      <a class="to-default" href=${link}>Newest, with default options</a>
+    </p>
+  `;
 }
 
-function Timeline({ id, timeline, zone }) {
-  const days = useMemo(() => daysOf(timeline, zone), [timeline, zone]);
-  const [pointed, setPointed] = useState(null);
-  const [stop, setStop] = useState(0); // the one mark that Tab reaches
+const lengthOf = ({ start, end }) => exactSpan((end - start) / 1000);
+
+/** What a part of the timeline says of itself. */
+function toldOf({ state, estimated, start, end, earlier, ongoing }, clocks) {
+  const begin = earlier ? `before ${clock(start, clocks)}` : clock(start, clocks);
+  return `${state}${estimated ? ", estimated" : ""}: ${begin} to ${clock(end, clocks)}${ongoing ? " (not over)" : ""}, ${earlier ? "at least " : ""}${lengthOf({ start, end })}`;
+}
+
+function Timeline({ id, query, week, options, clocks, zone }) {
+  const days = useMemo(() => daysOf(week, clocks), [week, clocks]);
+  const [pointed, setPointed] = useState(null); // { kind, number } of the mark that is pointed at
+  const [stops, setStops] = useState({ part: 0, poll: 0 }); // the one mark of each kind that Tab reaches
   const box = useRef();
   const scale = Math.max(24 * HOUR, ...days.map(({ start, end }) => end - start));
-  const to = Date.parse(timeline.to);
-  const marks = days.reduce((sum, day) => sum + day.polls.length, 0);
+  const marks = {
+    part: days.reduce((sum, day) => sum + day.parts.length, 0),
+    poll: days.reduce((sum, day) => sum + day.polls.length, 0),
+  };
   const polled = days.reduce((sum, day) => sum + day.polled, 0);
+  const kept = given(query, [...Object.keys(OPTIONS), "report"]);
+  const at = (to) => pageLink(storeLink(id), { ...kept, ...to });
 
-  const walk = (event) => {
+  const onKey = (event) => {
+    if (event.key === "Escape") setPointed(null);
     const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
-    if (!step || !event.target.dataset.poll) return;
+    const { kind } = event.target.dataset;
+    if (!step || !kind) return;
     event.preventDefault();
-    const next = Math.max(0, Math.min(marks - 1, stop + step));
-    setStop(next);
-    box.current.querySelector(`[data-poll="${next}"]`).focus();
+    const next = Math.max(0, Math.min(marks[kind] - 1, stops[kind] + step));
+    setStops({ ...stops, [kind]: next });
+    box.current.querySelectorAll(`[data-kind="${kind}"]`)[next].focus();
   };
 
-  let number = 0;
+  const numbers = { part: 0, poll: 0 };
   return html`
     <section class="card" aria-labelledby="week">
       <div class="head">
-        <h2 id="week">The week to ${instant(timeline.to, zone)}</h2>
+        <h2 id="week">The week to ${instant(week.to, clocks)}</h2>
         <p class="legend">
-          <${Key} kind="up">up<//><${Key} kind="down">down<//><${Key} kind="unknown">unknown<//><${Key} kind="closed">closed<//>
+          <${Key} kind="up">up<//>
+          <span><${Key} kind="down">down<//><${Explain} about="up" /></span>
+          <span><${Key} kind="up estimated">estimated<//><${Explain} about="estimated" /></span>
+          <span><${Key} kind="unknown">unknown<//><${Explain} about="unknown" /></span>
+          <${Key} kind="closed">closed<//>
           <span class="key"><i class="poll-key active" aria-hidden="true"></i>active poll</span>
           <span class="key"><i class="poll-key inactive" aria-hidden="true"></i>inactive poll</span>
         </p>
       </div>
-      <ol class="timeline" ref=${box} onKeyDown=${walk} onMouseLeave=${() => setPointed(null)}>
+      <ol class="timeline" ref=${box} onKeyDown=${onKey} onMouseLeave=${() => setPointed(null)}>
         ${days.map((day) => {
-          const firstPoll = number;
-          number += day.polls.length;
-          return html`<${Day} day=${day} zone=${zone} scale=${scale} firstPoll=${firstPoll} stop=${stop} setStop=${setStop} pointed=${pointed} point=${setPointed} />`;
+          const first = { ...numbers };
+          numbers.part += day.parts.length;
+          numbers.poll += day.polls.length;
+          return html`<${Day} day=${day} clocks=${clocks} scale=${scale} first=${first} stops=${stops} setStops=${setStops} pointed=${pointed} point=${setPointed} />`;
         })}
       </ol>
+      <p class="sub made-with">
+        Interpolation ${options.interpolation}<${Explain} about=${options.interpolation} />, max gap ${options.max_gap}<${Explain} about="max_gap" />.
+        Times are those of ${zone}.
+      </p>
       <div class="foot">
         <p class="sub">
-          ${count(polled)} polls${marks < polled ? `, of which ${count(marks)} are drawn` : ""}; point at a mark, or use Tab and the arrow keys.
-          Times are those of ${zone}.
+          ${count(polled)} polls${marks.poll < polled ? `, of which ${count(marks.poll)} are drawn` : ""}.
+          <span class="how">${" "}Point at a bar or a mark, touch it, or go there by Tab and the arrow keys.</span>
         </p>
         <nav aria-label="Weeks" class="actions">
-          <a class="button" href=${`${storeLink(id)}?to=${encodeURIComponent(iso(to - WEEK))}`}>← Week before</a>
-          <a class="button" href=${`${storeLink(id)}?to=${encodeURIComponent(iso(to + WEEK))}`}>Week after →</a>
-          <a class="button" href=${storeLink(id)}>Newest</a>
+          <a class="button" href=${at({ to: iso(week.to - WEEK) })}>← Week before</a>
+          <a class="button" href=${at({ to: iso(week.to + WEEK) })}>Week after →</a>
+          <a class="button" href=${at({})}>Newest</a>
         </nav>
       </div>
     </section>
@@ -159,68 +188,75 @@ function Timeline({ id, timeline, zone }) {
 
 const LIST = ["up", "down", "unknown", "closed"];
 
-function Day({ day, zone, scale, firstPoll, stop, setStop, pointed, point }) {
-  const at = (instantOf) => `${(100 * (instantOf - day.start)) / scale}%`;
-  const width = (length) => `${(100 * length) / scale}%`;
+function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
+  const share = (length) => `${(100 * length) / scale}%`;
+  const left = (at) => share(at - day.start);
   const length = (day.end - day.start) / HOUR;
   const told = LIST.filter((state) => day.sums[state]).map((state) => `${state} ${span(day.sums[state])}`).join(", ");
-  const name = dayName(day.start, zone);
-  const noon = (day.start + day.end) / 2;
+  let tip = null;
+
+  /** What makes a mark of something: it tells what it is when it is pointed at, touched, or reached by keys. */
+  const mark = (kind, i, label, from, to) => {
+    const number = first[kind] + i;
+    const show = () => point({ kind, number });
+    if (pointed?.kind === kind && pointed.number === number) tip = { label, middle: (from + to) / 2 };
+    return {
+      role: "img",
+      "aria-label": kind === "poll" ? `Poll: ${label}` : label,
+      tabindex: number === stops[kind] ? 0 : -1,
+      "data-kind": kind,
+      onMouseEnter: show,
+      onFocus: () => (setStops((before) => ({ ...before, [kind]: number })), show()),
+      onBlur: () => point(null),
+    };
+  };
+
+  const parts = day.parts.map((part, i) => {
+    const kind = part.estimated ? `segment fill ${part.state} estimated` : `segment fill ${part.state}`;
+    const style = { left: left(part.start), width: share(part.end - part.start) };
+    return html`<div class=${kind} style=${style} ...${mark("part", i, toldOf(part, clocks), part.start, part.end)}></div>`;
+  });
+  const polls = day.polls.map(({ at, status }, i) => {
+    const label = `${status}, ${exactInstant(at, clocks)}`;
+    return html`<span class=${`poll ${status}`} style=${{ left: left(at) }} ...${mark("poll", i, label, at, at)}></span>`;
+  });
+  const place = tip && `${(100 * (tip.middle - day.start)) / scale}%`;
   return html`
     <li class=${day.changes.length ? "day changed" : "day"}>
       <p class="day-name">
-        ${name}${length !== 24 && html`<span class="length">${length} h</span>`}
+        ${dayName(day.start, clocks)}${length !== 24 && html`<span class="length">${length} h</span>`}
         <span class="hidden">: ${told}; ${day.polled} polls</span>
       </p>
       <div class="track-box">
-        <div class="track" style=${{ width: width(day.end - day.start) }}></div>
-        ${day.parts.map(
-          ({ start, end, state }) => html`
-            <div
-              class=${`segment fill ${state}`}
-              style=${{ left: at(start), width: width(end - start) }}
-              title=${`${state}: ${clock(start, zone)} to ${clock(end, zone)}, ${span((end - start) / 1000)}`}
-            ></div>
-          `,
-        )}
-        ${day.ticks.map(({ at: tick, hour }) => hour % 3 === 0 && tick > day.start && html`<div class="tick" style=${{ left: at(tick) }}></div>`)}
-        ${day.changes.map(({ at: change, from, to }) => {
-          const text = `Clocks go ${to > from ? "forward" : "back"}: ${hm(change + from)} becomes ${hm(change + to)}`;
-          return html`<div class="clock-change" style=${{ left: at(change) }} title=${text}><span class="hidden">${text}</span></div>`;
-        })}
-        ${day.polls.map(({ at: poll, status }, i) => {
-          const label = `${status}, ${exactInstant(poll, zone)}`;
-          const number = firstPoll + i;
-          const show = () => point({ number, label });
-          return html`
-            <span
-              class=${`poll ${status}`}
-              style=${{ left: at(poll) }}
-              role="img"
-              aria-label=${`Poll: ${label}`}
-              tabindex=${number === stop ? 0 : -1}
-              data-poll=${number}
-              onMouseEnter=${show}
-              onFocus=${() => (setStop(number), show())}
-              onBlur=${() => point(null)}
-            >
-              ${pointed?.number === number && html`<span class=${`tip ${poll > noon ? "left" : ""}`} aria-hidden="true">${label}</span>`}
-            </span>
-          `;
-        })}
+        <div class="track" style=${{ width: share(day.end - day.start) }}></div>
+        ${parts}
+        ${day.ticks.map(({ at, hour }) => hour % 3 === 0 && at > day.start && html`<div class="tick" style=${{ left: left(at) }}></div>`)}
+        ${day.changes.map(([, { start }]) => html`<div class="clock-change" style=${{ left: left(start) }}></div>`)}
+        ${polls}
+        ${tip && html`<span class="tip" style=${{ left: place, transform: `translateX(-${place})` }} aria-hidden="true">${tip.label}</span>`}
       </div>
       <p class="day-sum" aria-hidden="true">${day.sums.down ? span(day.sums.down) : ""}</p>
       <div class="hours" aria-hidden="true">
-        ${day.ticks.map(({ at: tick, hour }) => hour % 3 === 0 && html`<span class=${hour % 6 ? "minor" : ""} style=${{ left: at(tick) }}>${hour}</span>`)}
+        ${day.ticks.map(({ at, hour }) => hour % 3 === 0 && html`<span class=${hour % 6 ? "minor" : ""} style=${{ left: left(at) }}>${hour}</span>`)}
       </div>
+      ${day.changes.map((change) => html`<p class="change-note">${changeOf(change)}</p>`)}
     </li>
   `;
 }
 
 const hm = (local) => new Date(local).toISOString().slice(11, 16);
 
-function Outages({ timeline, zone }) {
-  const outages = timeline.segments.filter(({ state }) => state === "down").reverse();
+function changeOf([before, after]) {
+  const at = after.start;
+  const [from, to] = [`${hm(at + before.ahead)} ${before.abbreviation}`, `${hm(at + after.ahead)} ${after.abbreviation}`];
+  const how = after.ahead === before.ahead ? "Another name of the same time" : `Clocks go ${after.ahead > before.ahead ? "forward" : "back"}`;
+  return `${how}: ${from} becomes ${to}`;
+}
+
+function Outages({ week, clocks }) {
+  const outages = week.segments.filter(({ state }) => state === "down").reverse();
+  const when = (at) => `${dayName(at, clocks)}, ${clock(at, clocks)}`;
+  const until = ({ start, end }) => (clocks.dateOf(start) === clocks.dateOf(end) ? clock(end, clocks) : when(end));
   return html`
     <section class="card">
       <h2>Outages <span class="of">${count(outages.length)}, newest first</span></h2>
@@ -233,11 +269,11 @@ function Outages({ timeline, zone }) {
                 </thead>
                 <tbody>
                   ${outages.map(
-                    ({ start, end }) => html`
+                    (outage) => html`
                       <tr>
-                        <td>${dayName(start, zone)}, ${clock(start, zone)}</td>
-                        <td>${dayName(end, zone)}, ${clock(end, zone)}${end === timeline.to ? html` <span class="of">(not over)</span>` : ""}</td>
-                        <td class="number">${span((Date.parse(end) - Date.parse(start)) / 1000)}</td>
+                        <td>${outage.earlier ? "before " : ""}${when(outage.start)}</td>
+                        <td>${until(outage)}${outage.ongoing ? html` <span class="of">(not over)</span>` : ""}</td>
+                        <td class="number">${outage.earlier ? "at least " : ""}${lengthOf(outage)}</td>
                       </tr>
                     `,
                   )}

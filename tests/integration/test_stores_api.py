@@ -149,6 +149,26 @@ def test_shares_are_of_business_time_and_null_where_there_is_none(service: Servi
     assert unknown["availability"] is None
 
 
+def test_the_timeline_tells_the_offsets_of_its_local_time(service: Service) -> None:
+    service.ask("PUT", "/stores/clocks/timezone", json={"timezone": "America/New_York"})
+    night = {"from": "2024-03-10T04:00:00Z", "to": "2024-03-11T04:00:00Z"}
+    told = answered(service, "/stores/clocks/timeline", **night)["offsets"]
+    assert told == [
+        {"from": "2024-03-08T00:00:00Z", "seconds": -18_000, "abbreviation": "EST"},
+        {"from": "2024-03-10T07:00:00Z", "seconds": -14_400, "abbreviation": "EDT"},
+    ]
+    # A store without a zone has the default one; the begin of time is no bound.
+    service.ask("PUT", "/stores/clocks/timezone", json={"timezone": None})
+    first = answered(
+        service,
+        "/stores/clocks/timeline",
+        **{"from": "1970-01-01T00:00:00Z", "to": "1970-01-01T01:00:00Z"},
+    )
+    assert first["offsets"] == [
+        {"from": "1969-12-30T00:00:00Z", "seconds": -21_600, "abbreviation": "CST"}
+    ]
+
+
 def test_a_window_left_out_is_the_week_before_the_newest_poll(
     service: Service, feed: FeedFiles, as_of: datetime
 ) -> None:

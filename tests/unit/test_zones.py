@@ -1,0 +1,68 @@
+"""Offsets of time zones are those of the tz database, at every instant, and change on time."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compute.instants import instant_of
+from compute.zones import Offset, offsets
+from tests.unit.reference import DAY, HOUR
+
+
+def ms(year: int, month: int, day: int, hour: int = 0) -> int:
+    return int(datetime(year, month, day, hour, tzinfo=UTC).timestamp()) * 1000
+
+
+ZONES = ("America/Chicago", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata", "UTC")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(ZONES),
+    st.integers(0, ms(2037, 1, 1)),
+    st.integers(1, 200 * DAY),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_at_every_instant_the_offset_is_that_of_the_tz_database(
+    zone: str, start: int, length: int, place: float
+) -> None:
+    found = offsets(zone, start, start + length)
+    assert found[0].start == start
+    at = start + int(place * length)
+    holds = [offset for offset in found if offset.start <= at][-1]
+    local = instant_of(at).astimezone(ZoneInfo(zone))
+    assert timedelta(milliseconds=holds.ahead) == local.utcoffset()
+    assert holds.abbreviation == local.tzname()
+
+
+@pytest.mark.parametrize(
+    ("zone", "year", "changes"),
+    [
+        (
+            "America/New_York",
+            2024,
+            [(ms(2024, 3, 10, 7), -4, "EDT"), (ms(2024, 11, 3, 6), -5, "EST")],
+        ),
+        # Half an hour of summer time.
+        (
+            "Australia/Lord_Howe",
+            2024,
+            [(ms(2024, 4, 6, 15), 10.5, "+1030"), (ms(2024, 10, 5, 15) + HOUR // 2, 11, "+11")],
+        ),
+        # From Eastern to Central time on the night of summer time: another name, the same clocks.
+        (
+            "America/Indiana/Knox",
+            2006,
+            [(ms(2006, 4, 2, 7), -5, "CDT"), (ms(2006, 10, 29, 7), -6, "CST")],
+        ),
+    ],
+)
+def test_clocks_change_to_the_millisecond(
+    zone: str, year: int, changes: list[tuple[int, float, str]]
+) -> None:
+    first, *later = offsets(zone, ms(year, 1, 1), ms(year + 1, 1, 1))
+    assert first.start == ms(year, 1, 1)
+    assert later == [Offset(at, int(hours * HOUR), name) for at, hours, name in changes]
