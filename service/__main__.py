@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from compute.feed_rows import Feed
-    from service.feeds import Ingested
+    from service.feed_history import Ingested
     from service.pipeline import ReportOptions
     from service.settings import Settings
 

@@ -37,6 +37,7 @@ from service.api.options import options
 from service.api.readiness import Readiness
 from service.api.stopping import CutShort
 from service.database import REQUESTS, WORK, pool_of, prepared_database
+from service.feed_history import Refusals
 from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
 from service.logs import RequestLog
 from service.report_events import ReportEvents
@@ -114,6 +115,7 @@ def create_app(
                         "workers": workers,
                         "files": files,
                         "aside": aside,
+                        "refusals": Refusals(pool),
                         "events": events,
                         "runner": runner,
                         "readiness": Readiness(pool, workers, files),
@@ -144,6 +146,10 @@ def create_app(
 
     async def aside(state: State) -> Folder:
         given: Folder = state.aside
+        return given
+
+    async def refusals(state: State) -> Refusals:
+        given: Refusals = state.refusals
         return given
 
     async def events(state: State) -> ReportEvents:
@@ -179,6 +185,7 @@ def create_app(
             "workers": Provide(workers),
             "files": Provide(files),
             "aside": Provide(aside),
+            "refusals": Provide(refusals),
             "events": Provide(events),
             "runner": Provide(runner),
             "readiness": Provide(readiness),

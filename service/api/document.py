@@ -6,7 +6,7 @@ Litestar makes the document from the handlers. What it cannot say of them is add
 import gzip
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from litestar.openapi.spec import Components, License, Server, Tag
 from litestar.response import Redirect
 
 from compute import timeline
+from compute.feed_rows import Feed
 from compute.uptime import Interpolation
 from service import reports
 from service.api import feeds
@@ -80,6 +81,7 @@ _CLOSED = "A request takes no value but these."
 
 #: Every choice of values, by the name that it has in the document and so in generated clients.
 _ENUMERATIONS = {
+    "FeedName": _Enumeration(Feed, f"A feed. {_OPEN}"),
     "HealthStatus": _Enumeration(
         HealthStatus, f"How a part of the service is; what is not well is told by 503. {_OPEN}"
     ),
@@ -224,7 +226,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 def _struct_schemas(names: set[str]) -> dict[str, Any]:
     """Structs as msgspec describes them: with their docstrings, and all that their Metas say."""
     structs: dict[str, type[msgspec.Struct]] = {}
-    for struct in msgspec.Struct.__subclasses__():
+    for struct in _structs(msgspec.Struct):
         of_api = struct.__module__.startswith("service.api.")
         if struct.__name__ in names and (of_api or struct.__name__ not in structs):
             structs[struct.__name__] = struct
@@ -235,6 +237,12 @@ def _struct_schemas(names: set[str]) -> dict[str, Any]:
         text = inspect.cleandoc(schema.get("description", ""))
         schema["description"] = text.partition("\n\nAttributes:")[0]
     return {name: _tidied(schema) for name, schema in schemas.items()}
+
+
+def _structs(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for struct in base.__subclasses__():
+        yield struct
+        yield from _structs(struct)
 
 
 def _both(litestar: dict[str, Any], msgspec: dict[str, Any]) -> dict[str, Any]:

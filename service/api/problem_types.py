@@ -234,6 +234,15 @@ TYPES = {
         "`errors` names them by line and column, the first of them if there are many; `count` says "
         "how many there are. Mend them, and send the whole feed again.",
     ),
+    "feed-not-recognised": ProblemType(
+        422,
+        "Feed not recognised",
+        "The first line of the file does not tell which feed it is: it has the columns of no feed, "
+        "or of several. Nothing was stored.",
+        "Compare the line in `detail` with the columns that GET /feeds lists, capitals included; "
+        "`errors` says what each feed lacks. A file that fits several feeds is sent to the path of "
+        "the one that it is.",
+    ),
     "idempotency-key-reused": ProblemType(
         422,
         "Idempotency key reused",
