@@ -149,7 +149,7 @@ async def create(name: str, scope: Any) -> None:
     from service.keys import create_key
 
     async with _database() as pool:
-        key = await create_key(pool, name, scope)
+        _, key = await create_key(pool, name, scope)
     click.echo(
         f"The key {name}, scope {scope}. It is kept as a hash: it is not shown again.", err=True
     )

@@ -23,7 +23,7 @@ from litestar.response import Redirect
 from compute import timeline
 from compute.feed_rows import Feed
 from compute.uptime import Interpolation
-from service import reports
+from service import keys, reports
 from service.api import feeds
 from service.api.access import SECURITY_SCHEMES, needed_scope
 from service.api.feeds import PollStatus
@@ -59,6 +59,7 @@ _TAGS = [
     Tag("reports", "Ask for a report over many stores, follow it, fetch its CSV."),
     Tag("stores", "What is known of a store, and its availability over any window."),
     Tag("feeds", "Polls, business hours and time zones, as CSV of any size or small JSON."),
+    Tag("keys", "API keys, of which each request needs one once there is any."),
     Tag("operations", "For those who run the service: health and measures."),
 ]
 
@@ -89,6 +90,9 @@ _ENUMERATIONS = {
         Interpolation,
         "The status between two observations: that of the nearest, the earlier on a tie, or that "
         f"of the previous one. {_CLOSED} {_OPEN}",
+    ),
+    "KeyScope": _Enumeration(
+        keys.Scope, f"What a key allows; `write` includes `read`. {_CLOSED} {_OPEN}"
     ),
     "LegacyReportStatus": _Enumeration(
         LegacyStatus,
