@@ -8,7 +8,7 @@ import { html, useEffect, useRef, useState } from "./htm_preact.js";
 
 /** Reports to choose from: those that were made last. */
 const OFFERED = 60;
-const [LOOK_AGAIN, MAKING] = [30_000, 500]; // milliseconds
+const [SECOND, MINUTE] = [1000, 60_000]; // milliseconds
 const DEFAULTS = { interpolation: "nearest", max_gap: "24h" };
 
 /** What the service tells stores by, in the order of what to do first; each with the order that shows it best. */
@@ -21,14 +21,18 @@ export const CONDITIONS = [
 ];
 
 /** A store's page, about the same time and by the same options as the report. */
-export const storeOfReport = (id, { id: report, as_of: to, options: { interpolation, max_gap: gap } }) =>
-  address(`stores/${encodeURIComponent(id)}`, { to, interpolation, max_gap: gap, report });
+export const storeOfReport = (id, { as_of: to, options: { interpolation, max_gap: gap }, chosen }) =>
+  address(`stores/${encodeURIComponent(id)}`, { to, interpolation, max_gap: gap, report: chosen });
 
 const byDefault = ({ options }) => Object.entries(DEFAULTS).every(([name, value]) => options[name] === value);
 const ofAll = ({ options }) => options.named_stores === null;
 const newestFirst = (a, b) => Date.parse(b.as_of) - Date.parse(a.as_of) || Date.parse(b.created_at) - Date.parse(a.created_at);
 
-/** What is there to choose from, the newest `as_of` first, and what is chosen; `report` is null if there is no such one. */
+/**
+ * What is there to choose from, the newest `as_of` first, and the report that is shown, or null.
+ *
+ * Its `chosen` is what links to the same view name: its id, or null where the newest is followed.
+ */
 async function look(wanted, signal) {
   const [offered, named] = await Promise.all([
     newestReports(OFFERED, { signal, asked: { status: "completed" }, wanted: ofAll }),
@@ -36,7 +40,8 @@ async function look(wanted, signal) {
   ]);
   const reports = offered.sort(newestFirst);
   const newest = reports.find(byDefault);
-  return { wanted, reports, newest, report: (wanted ? named : newest || reports[0]) || null };
+  const report = wanted ? named : newest || reports[0];
+  return { wanted, reports, newest, report: report ? { ...report, chosen: wanted } : null };
 }
 
 const unlessGone = (problem) => {
@@ -45,7 +50,7 @@ const unlessGone = (problem) => {
 };
 
 /** Load something now, and again and again while the page is in sight: { data, error, reload }. */
-function useFollowed(load, inputs) {
+function useFollowed(load, inputs, every) {
   const [state, setState] = useState({});
   const [turn, setTurn] = useState(0);
   useEffect(() => {
@@ -59,7 +64,7 @@ function useFollowed(load, inputs) {
       } catch (error) {
         if (!abort.signal.aborted) setState((before) => ({ data: before.data, error }));
       }
-      if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, LOOK_AGAIN);
+      if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, every);
     };
     const onShown = () => document.visibilityState === "visible" && again();
     document.addEventListener("visibilitychange", onShown);
@@ -81,8 +86,8 @@ function useFollowed(load, inputs) {
  */
 export function useChosen(query) {
   const wanted = query.get("report");
-  const { data, error, reload } = useFollowed((signal) => look(wanted, signal), [wanted]);
-  const feeds = useFollowed((signal) => getJson("feeds", { signal }), []);
+  const { data, error, reload } = useFollowed((signal) => look(wanted, signal), [wanted], MINUTE / 2);
+  const feeds = useFollowed((signal) => getJson("feeds", { signal }), [], MINUTE);
   const chosen = data?.wanted === wanted ? data : undefined; // not that of the address before
   return { data: chosen, error: chosen || data ? undefined : error, reload: () => (reload(), feeds.reload()), feeds };
 }
@@ -159,7 +164,7 @@ export function Make({ onMade, kind = "", children }) {
       let report = await startReport({ ...DEFAULTS, include_unknown: true });
       const { signal } = abort.current;
       while (!ended(report)) {
-        await pause(MAKING, signal);
+        await pause(SECOND / 2, signal);
         report = await getJson(`reports/${report.id}`, { signal });
       }
       if (report.status === "completed") onMade(report);

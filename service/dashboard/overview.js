@@ -74,7 +74,7 @@ function Triage({ report, summary }) {
           const query = new URLSearchParams({ condition, sort });
           return html`
             <li class=${`card ${condition}`}>
-              <a class="count" href=${address("stores", { report: report.id, condition, sort })}>
+              <a class="count" href=${address("stores", { report: report.chosen, condition, sort })}>
                 <strong>${count(stores)}</strong><span>${name}</span>
               </a>
               <p class="sub">
@@ -203,7 +203,7 @@ function NewlyDown({ report }) {
                 )}
               </tbody>
             </table>
-            <p class="more"><a href=${address("stores", { report: report.id, condition, sort })}>${data.total > LISTED ? `All ${count(data.total)}` : "In the table"}</a></p>
+            <p class="more"><a href=${address("stores", { report: report.chosen, condition, sort })}>${data.total > LISTED ? `All ${count(data.total)}` : "In the table"}</a></p>
           `
         : html`<p class="sub">No store that was never down in the 6 days before.</p>`)}
     </section>
@@ -222,7 +222,7 @@ function MostDowntime({ report, summary }) {
       html`
         <p class="sub">
           A tie: these ${count(stores.length)} were down equally long${allWeek?.stores > stores.length
-            ? html`, and <a href=${address("stores", { report: report.id, condition: "down_all_week" })}>${count(allWeek.stores)} were down all week</a>`
+            ? html`, and <a href=${address("stores", { report: report.chosen, condition: "down_all_week" })}>${count(allWeek.stores)} were down all week</a>`
             : ""}.
         </p>
       `}
@@ -250,7 +250,7 @@ function MostDowntime({ report, summary }) {
             </table>
           `
         : html`<p class="sub">No store was down.</p>`}
-      <p class="more"><a href=${address("stores", { report: report.id, sort: "-downtime_last_week" })}>All stores</a></p>
+      <p class="more"><a href=${address("stores", { report: report.chosen, sort: "-downtime_last_week" })}>All stores</a></p>
     </section>
   `;
 }

@@ -56,7 +56,7 @@ export function Stores({ query }) {
 function Table({ report, query }) {
   const asked = askedOf(query);
   const [, redraw] = useState(0);
-  const rows = useMemo(() => new ReportRows(report, asked, () => redraw((before) => before + 1)), [report, asked]);
+  const rows = useMemo(() => new ReportRows(report, asked, () => redraw((before) => before + 1)), [report.id, asked]);
   useEffect(() => () => rows.end(), [rows]);
   const shown = useRef(null);
   // What was shown stays until the first rows of what is asked for now are there.
@@ -90,7 +90,7 @@ function Table({ report, query }) {
         </select>
       </label>
       <p class="sub" role="status">${busy ? "Loading…" : `${count(total ?? 0)} of ${count(all)} stores`}</p>
-      <button type="button" disabled=${busy} onClick=${download}>
+      <button type="button" disabled=${busy || !total} onClick=${download}>
         Download ${total === all ? "all" : `these ${count(total ?? 0)}`} as CSV
       </button>
     </form>
@@ -178,7 +178,7 @@ function Rows({ report, rows, sort }) {
   useEffect(() => rows.show(first, last), [rows, first, last]);
 
   // Rows that stay in sight are the same objects again, which Preact passes over.
-  const drawnRows = useMemo(() => new Map(), [rows, moved]);
+  const drawnRows = useMemo(() => new Map(), [rows, report.chosen, moved]);
   for (const at of drawnRows.keys()) if (at < first || at >= last) drawnRows.delete(at);
   const shown = [];
   for (let at = first; at < last; at += 1) {
