@@ -210,48 +210,64 @@ function NewlyDown({ report }) {
   `;
 }
 
+/** Of more stores that were down all week than are listed, names say nothing: then it is those that were up at some time. */
 function MostDowntime({ report, summary }) {
-  const stores = summary.most_downtime;
-  const most = Math.max(1, ...stores.map((store) => store.downtime));
-  const tie = stores.length > 1 && stores[0].downtime === stores[stores.length - 1].downtime;
-  const allWeek = summary.conditions?.find(({ condition }) => condition === "down_all_week");
+  const { most_downtime: most, conditions } = summary;
+  const allWeek = conditions?.find(({ condition }) => condition === "down_all_week").stores ?? 0;
   return html`
     <section class="card">
       <h2>Most downtime, last 7 days</h2>
-      ${tie &&
-      html`
-        <p class="sub">
-          A tie: these ${count(stores.length)} were down equally long${allWeek?.stores > stores.length
-            ? html`, and <a href=${address("stores", { report: report.chosen, condition: "down_all_week" })}>${count(allWeek.stores)} were down all week</a>`
-            : ""}.
-        </p>
-      `}
-      ${stores.length
+      ${most.length && allWeek >= most.length
         ? html`
-            <table class="ranked">
-              <thead>
-                <tr>
-                  <th scope="col">Store</th><td class="meter" aria-hidden="true"></td>
-                  <th scope="col" class="number">Down</th><th scope="col" class="number">Available</th>
-                </tr>
-              </thead>
-              <tbody>
-                ${stores.map(
-                  (store) => html`
-                    <tr>
-                      <td class="id"><a href=${storeOfReport(store.store_id, report)}>${store.store_id}</a></td>
-                      <td class="meter" aria-hidden="true"><i style=${{ width: `${(100 * store.downtime) / most}%` }}></i></td>
-                      <td class="number">${span(store.downtime)}</td>
-                      <td class="number">${percent(store.availability)}</td>
-                    </tr>
-                  `,
-                )}
-              </tbody>
-            </table>
+            <p class="sub">
+              <a href=${address("stores", { report: report.chosen, condition: "down_all_week" })}>${count(allWeek)} stores</a> were down all week. Least
+              available of the others:
+            </p>
+            <${LeastAvailable} report=${report} after=${allWeek} most=${most.length} />
           `
-        : html`<p class="sub">No store was down.</p>`}
+        : most.length
+          ? html`<${Downtimes} stores=${most} report=${report} />`
+          : html`<p class="sub">No store was down.</p>`}
       <p class="more"><a href=${address("stores", { report: report.chosen, sort: "-downtime_last_week" })}>All stores</a></p>
     </section>
+  `;
+}
+
+function LeastAvailable({ report, after, most }) {
+  const path = `reports/${report.id}/stores?${new URLSearchParams({ sort: "availability_last_week", below: 1, offset: after, limit: most })}`;
+  const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
+  if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Loading} />`;
+  if (!data.items.length) return html`<p>None was down at all.</p>`;
+  const stores = data.items.map(({ store_id: id, windows }) => ({ store_id: id, ...windows.find(({ window }) => window === "week") }));
+  return html`<${Downtimes} stores=${stores} report=${report} />`;
+}
+
+function Downtimes({ stores, report }) {
+  const most = Math.max(1, ...stores.map(({ downtime }) => downtime));
+  const tie = stores.length > 1 && stores.every(({ downtime }) => downtime === most);
+  return html`
+    ${tie && html`<p class="sub">A tie: these were down equally long.</p>`}
+    <table class="ranked">
+      <thead>
+        <tr>
+          <th scope="col">Store</th><td class="meter" aria-hidden="true"></td>
+          <th scope="col" class="number">Down</th><th scope="col" class="number">Available</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${stores.map(
+          ({ store_id: id, downtime, availability }) => html`
+            <tr>
+              <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
+              <td class="meter" aria-hidden="true"><i style=${{ width: `${(100 * downtime) / most}%` }}></i></td>
+              <td class="number">${span(downtime)}</td>
+              <td class="number">${percent(availability)}</td>
+            </tr>
+          `,
+        )}
+      </tbody>
+    </table>
   `;
 }
 
