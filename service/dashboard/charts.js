@@ -3,7 +3,7 @@
 import { getJson } from "./api.js";
 import { count, hours, percent } from "./format.js";
 import { Explain, Loading, useLoaded, Wrong } from "./parts.js";
-import { html } from "./htm_preact.js";
+import { html, useRef, useState } from "./htm_preact.js";
 
 const DAY = 86_400_000;
 const TREND_DAYS = 28;
@@ -24,6 +24,42 @@ function datesOf(items) {
   return dates;
 }
 
+/**
+ * Which mark of a picture is pointed at, touched, or reached by Tab and the arrow keys: [place or null, what its box needs, what a mark needs].
+ *
+ * `row`: marks in a line, of which one above or below is so many away.
+ */
+function usePointed(marks, row = 0) {
+  const [pointed, point] = useState(null);
+  const [stop, setStop] = useState(0); // the one mark that Tab reaches
+  const ref = useRef();
+  const over = (event) => {
+    const mark = event.target.closest("[data-at]");
+    if (mark) point(Number(mark.dataset.at));
+  };
+  const box = {
+    ref,
+    onMouseOver: over,
+    onMouseLeave: () => point(null),
+    onFocusCapture: over,
+    onBlurCapture: () => point(null),
+    onKeyDown: (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -Infinity, End: Infinity }[event.key];
+      if (!step || event.target.dataset.at === undefined) return;
+      event.preventDefault();
+      const next = Math.max(0, Math.min(marks - 1, Number(event.target.dataset.at) + step));
+      setStop(next);
+      ref.current.querySelector(`[data-at="${next}"]`).focus();
+    },
+  };
+  return [pointed, box, (at) => ({ "data-at": at, tabindex: at === stop ? 0 : -1 })];
+}
+
+/** What a picture's mark says that is pointed at, or how to make one say something. */
+const Told = ({ children }) => html`
+  <p class="sub told" aria-hidden="true">${children || html`<span class="how">Point at a mark, touch it, or go there by Tab and the arrow keys.</span>`}</p>
+`;
+
 export function Trend({ report }) {
   const { data, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/trend?days=${TREND_DAYS}`, { signal }), [report.id]);
   return html`
@@ -42,18 +78,20 @@ function TrendBars({ items }) {
   const least = Math.min(1, ...known.map(({ availability }) => availability));
   const floor = FLOORS.find((one) => one < least) ?? 0;
   const most = Math.max(1, ...items.map(({ stores_down: down }) => down));
+  const [pointed, box, mark] = usePointed(dates.length);
+  const tell = ({ at, item }) =>
+    `${dateName.format(at)}: ${item ? `${percent(item.availability)} available, ${count(item.stores_down)} of ${count(item.stores)} stores down` : "no report"}`;
   const bar = (share) => ({ height: share > 0 ? `max(2px, ${100 * share}%)` : 0 });
   return html`
-    <div class="trend" role="table" aria-label="Availability and stores that were down, day by day">
+    <div class="trend" role="table" aria-label="Availability and stores that were down, day by day" ...${box}>
       <div class="trend-head" role="row">
         <span role="columnheader"><span class="hidden">Day</span></span>
         <span role="columnheader">Available<small>${Number((100 * floor).toFixed(1))} to 100 %</small></span>
         <span role="columnheader">Stores down<small>0 to ${count(most)}</small></span>
       </div>
-      ${dates.map(({ at, item }, i) => {
-        const told = item && `${percent(item.availability)} available, ${count(item.stores_down)} of ${count(item.stores)} stores down`;
-        return html`
-          <div class="trend-day" role="row" key=${at} title=${`${dateName.format(at)}: ${told || "no report"}`}>
+      ${dates.map(
+        ({ at, item }, i) => html`
+          <div class="trend-day" role="row" key=${at} ...${mark(i)}>
             <span role="rowheader" class=${i % 7 === (dates.length - 1) % 7 ? "date" : "date between"}>
               <span class="hidden">${dateName.format(at)}</span><span aria-hidden="true">${shortDate.format(at)}</span>
             </span>
@@ -65,9 +103,10 @@ function TrendBars({ items }) {
               <i class="bad" style=${bar(item ? item.stores_down / most : 0)}></i><span class="hidden">${item ? count(item.stores_down) : "–"}</span>
             </span>
           </div>
-        `;
-      })}
+        `,
+      )}
     </div>
+    <${Told}>${pointed === null ? null : tell(dates[pointed])}<//>
   `;
 }
 
@@ -77,17 +116,22 @@ export function HeatMap({ downByHour }) {
   if (!downByHour) {
     return html`<section class="card"><h2>When stores are down</h2><p class="sub">This report was made by a version that did not count hours.</p></section>`;
   }
+  return html`<${Hours} downByHour=${downByHour} />`;
+}
+
+function Hours({ downByHour }) {
+  const [pointed, box, mark] = usePointed(downByHour.length, HOURS.length);
   const most = Math.max(...downByHour);
   const worst = downByHour.indexOf(most);
-  const [day, hour] = [Math.floor(worst / 24), worst % 24];
+  const hourOf = (at) => `${WEEKDAYS[Math.floor(at / 24)]}, ${hourName(at % 24)}`;
   return html`
     <section class="card">
       <h2>When stores are down <span class="of">last 7 days, each store's local time</span><${Explain} about="up" /></h2>
       <p class="sub">
-        ${most ? html`The most on <strong>${WEEKDAYS[day]}, ${hourName(hour)}</strong>: ${hours(most)} of all stores together.` : "No store was down."}
+        ${most ? html`The most on <strong>${hourOf(worst)}</strong>: ${hours(most)} of all stores together.` : "No store was down."}
       </p>
       <div class="scroll" tabindex="0" role="region" aria-label="Downtime by hour of the week">
-        <table class="heat">
+        <table class="heat" ...${box}>
           <thead>
             <tr>
               <td></td>
@@ -100,13 +144,9 @@ export function HeatMap({ downByHour }) {
                 <tr>
                   <th scope="row"><span class="hidden">${name}</span><span aria-hidden="true">${name.slice(0, 3)}</span></th>
                   ${HOURS.map((at) => {
-                    const seconds = downByHour[24 * row + at];
-                    const told = hours(seconds);
-                    return html`
-                      <td style=${{ "--heat": `${most ? (100 * seconds) / most : 0}%` }} title=${`${name}, ${hourName(at)}: ${told} down`}>
-                        <span class="hidden">${told}</span>
-                      </td>
-                    `;
+                    const place = 24 * row + at;
+                    const heat = most ? (100 * downByHour[place]) / most : 0;
+                    return html`<td style=${{ "--heat": `${heat}%` }} ...${mark(place)}><span class="hidden">${hours(downByHour[place])}</span></td>`;
                   })}
                 </tr>
               `,
@@ -114,6 +154,7 @@ export function HeatMap({ downByHour }) {
           </tbody>
         </table>
       </div>
+      <${Told}>${pointed === null ? null : `${hourOf(pointed)}: ${hours(downByHour[pointed])} down`}<//>
       <p class="legend heat-key" aria-hidden="true">0 h <i></i> ${hours(most)}</p>
     </section>
   `;

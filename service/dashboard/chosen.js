@@ -28,20 +28,13 @@ const byDefault = ({ options }) => Object.entries(DEFAULTS).every(([name, value]
 const ofAll = ({ options }) => options.named_stores === null;
 const newestFirst = (a, b) => Date.parse(b.as_of) - Date.parse(a.as_of) || Date.parse(b.created_at) - Date.parse(a.created_at);
 
-/**
- * What is there to choose from, the newest `as_of` first, and the report that is shown, or null.
- *
- * Its `chosen` is what links to the same view name: its id, or null where the newest is followed.
- */
+/** What is there to choose from, the newest `as_of` first, and the report that is wanted, also if it is not among those. */
 async function look(wanted, signal) {
-  const [offered, named] = await Promise.all([
-    newestReports(OFFERED, { signal, asked: { status: "completed" }, wanted: ofAll }),
-    wanted ? getJson(`reports/${encodeURIComponent(wanted)}`, { signal }).catch(unlessGone) : null,
-  ]);
+  const offered = await newestReports(OFFERED, { signal, asked: { status: "completed" }, wanted: ofAll });
   const reports = offered.sort(newestFirst);
-  const newest = reports.find(byDefault);
-  const report = wanted ? named : newest || reports[0];
-  return { wanted, reports, newest, report: report ? { ...report, chosen: wanted } : null };
+  const listed = reports.find(({ id }) => id === wanted);
+  const named = wanted && !listed ? await getJson(`reports/${encodeURIComponent(wanted)}`, { signal }).catch(unlessGone) : listed;
+  return { wanted, reports, newest: reports.find(byDefault), named };
 }
 
 const unlessGone = (problem) => {
@@ -64,6 +57,7 @@ function useFollowed(load, inputs, every) {
       } catch (error) {
         if (!abort.signal.aborted) setState((before) => ({ data: before.data, error }));
       }
+      clearTimeout(timer);
       if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, every);
     };
     const onShown = () => document.visibilityState === "visible" && again();
@@ -81,15 +75,22 @@ function useFollowed(load, inputs, every) {
 /**
  * The chosen report: { data, error, reload, feeds }. Who names none follows the newest.
  *
- * `data` has the `report` and what else is offered; undefined while it is not known. `feeds`: what the service
- * knows of them, followed likewise.
+ * `data` is undefined while nothing is known. Its `report` is null if there is none; `chosen` of that is what links
+ * to the same view name: its id, or null where the newest is followed. `feeds`: what is known of them, followed too.
  */
 export function useChosen(query) {
   const wanted = query.get("report");
-  const { data, error, reload } = useFollowed((signal) => look(wanted, signal), [wanted], MINUTE / 2);
+  const reports = useFollowed((signal) => look(wanted, signal), [wanted], MINUTE / 2);
   const feeds = useFollowed((signal) => getJson("feeds", { signal }), [], MINUTE);
-  const chosen = data?.wanted === wanted ? data : undefined; // not that of the address before
-  return { data: chosen, error: chosen || data ? undefined : error, reload: () => (reload(), feeds.reload()), feeds };
+  const reload = () => (reports.reload(), feeds.reload());
+  const data = reports.data && chosenOf(reports.data, wanted);
+  return { data, error: data ? undefined : reports.error, reload, feeds };
+}
+
+function chosenOf({ wanted: looked, reports, newest, named }, wanted) {
+  const report = wanted ? [...reports, named].find((one) => one?.id === wanted) : newest || reports[0];
+  if (!report && looked !== wanted) return undefined; // to be looked for
+  return { wanted, reports, newest, report: report ? { ...report, chosen: wanted } : null };
 }
 
 const optionsOf = ({ options: { interpolation, max_gap: maxGap } }) => `${interpolation}, gap ${maxGap}`;

@@ -113,7 +113,7 @@ function Search({ said }) {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => choose({ search: typed.current.trim() }, { replace: true }), TYPING);
   };
-  return html`<label>Search<input type="search" value=${text} placeholder="Part of a store's id" onInput=${type} /></label>`;
+  return html`<label>Search<input type="search" value=${text} maxlength="255" placeholder="Part of a store's id" onInput=${type} /></label>`;
 }
 
 function ZoneFilter({ report, zone }) {

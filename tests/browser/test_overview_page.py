@@ -113,6 +113,11 @@ def test_hours_of_the_week_are_a_table_whose_darkest_cell_is_the_most_downtime(
     told = f"{names[day]}, {hour:02}{EN_DASH}{hour + 1:02}"
     expect(section.locator(".sub")).to_contain_text(told)
     expect(section.get_by_role("rowheader").nth(day)).to_contain_text(names[day])
+    cells.first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(section.locator(".told")).to_contain_text(f"Tuesday, 01{EN_DASH}02: ")
+    expect(cells.nth(25)).to_be_focused()
 
 
 def test_the_windows_show_the_shares_of_all_stores_together(
