@@ -6,13 +6,14 @@ milliseconds since Monday 00:00 local time, the end in milliseconds since 00:00 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from compute.axis import DAY_MS, Axis, Ints
-from compute.zones import DEFAULT_TIMEZONE, offsets
+from compute.zones import DEFAULT_TIMEZONE, Offset, offsets
 
 MIDNIGHT_FROM_MS = DAY_MS - 60_000  # 23:59: feeds of this kind cannot write 24:00
 _MONDAY = 3  # 1970-01-01 was a Thursday: weekday of day d is (d + 3) % 7
@@ -76,11 +77,28 @@ class BusinessTime:
         Returns:
             int64[n], half-milliseconds
         """
-        total = np.concatenate([[0], np.cumsum(self.end - self.start)])
-        end = np.concatenate([[np.iinfo(np.int64).min // 2], self.end])
-        interval = np.searchsorted(self.start, position, side="right")
-        until: Ints = total[interval] - np.maximum(end[interval] - position, 0)
+        begun = self.begun(position)
+        until: Ints = self._total[begun] - np.maximum(self._end[begun] - position, 0)
         return until
+
+    def begun(self, position: Ints) -> Ints:
+        """How many intervals begin at or before each position (int64[n])."""
+        return np.searchsorted(self.start, position, side="right")
+
+    def holds(self, position: Ints, begun: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each position is in business time (bool[n]); `begun`: as that tells of them."""
+        held: npt.NDArray[np.bool_] = self._end[begun] > position
+        return held
+
+    # What comes before the first interval, and the intervals.
+
+    @cached_property
+    def _total(self) -> Ints:
+        return np.concatenate([[0], np.cumsum(self.end - self.start)])
+
+    @cached_property
+    def _end(self) -> Ints:
+        return np.concatenate([[np.iinfo(np.int64).min // 2], self.end])
 
 
 def business_time(
@@ -107,12 +125,11 @@ def business_time(
     end = np.where(hours[:, 1] >= MIDNIGHT_FROM_MS, DAY_MS, hours[:, 1])
     end = np.where(end <= start, end + DAY_MS, end)
 
-    first_date = axis.origin // DAY_MS - _DATES_BEFORE
-    last_date = axis.end // DAY_MS + _DATES_AFTER
+    first_date, last_date = _dates(axis)
     weeks = (last_date - first_date) // 7 + 1
     date = first_date + (weekday - first_date - _MONDAY) % 7
     midnight = (date[:, None] + 7 * np.arange(weeks)) * DAY_MS
-    zones = _Offsets.of((*zone_names, DEFAULT_TIMEZONE), first_date, last_date + 2)
+    zones = _Offsets.of((*zone_names, DEFAULT_TIMEZONE), *_stretch(first_date, last_date))
     zone_of_row = (zone % (len(zone_names) + 1))[store][:, None]
     start_utc = zones.to_utc(zone_of_row, midnight + start[:, None])
     end_utc = zones.to_utc(zone_of_row, midnight + end[:, None])
@@ -128,6 +145,36 @@ def business_time(
         [axis.place(store[row], end_utc[row, week]), axis.place(always, axis.end)]
     )
     return _merge(open_from, open_to)
+
+
+def offsets_at(axis: Axis, name: str, instants: Ints) -> Ints:
+    """How far a zone is east of UTC at some instants of an axis.
+
+    Args:
+        axis: the stretch of time that the instants lie in
+        name: IANA name
+        instants: int64[n], milliseconds since 1970-01-01 UTC
+
+    Returns:
+        int64[n], milliseconds
+
+    Raises:
+        zoneinfo.ZoneInfoNotFoundError: the tz database lacks the name
+    """
+    found = _offsets(name, *_stretch(*_dates(axis)))
+    starts = [offset.start for offset in found[1:]]
+    ahead = np.array([offset.ahead for offset in found])
+    return ahead[np.searchsorted(starts, instants, side="right")]
+
+
+def _dates(axis: Axis) -> tuple[int, int]:
+    """First and last local date to look at, days since 1970-01-01."""
+    return axis.origin // DAY_MS - _DATES_BEFORE, axis.end // DAY_MS + _DATES_AFTER
+
+
+def _stretch(first_date: int, last_date: int) -> tuple[int, int]:
+    """The local time from before some local dates to after them, milliseconds."""
+    return (first_date - 1) * DAY_MS, (last_date + 3) * DAY_MS
 
 
 def _merge(start: Ints, end: Ints) -> BusinessTime:
@@ -156,8 +203,7 @@ class _Offsets:
     offset: Ints  # [k], milliseconds east of UTC from that step on
 
     @classmethod
-    def of(cls, names: tuple[str, ...], first_date: int, last_date: int) -> "_Offsets":
-        origin, end = (first_date - 1) * DAY_MS, (last_date + 1) * DAY_MS
+    def of(cls, names: tuple[str, ...], origin: int, end: int) -> "_Offsets":
         stride = end - origin
         steps: list[int] = []
         offsets: list[int] = []
@@ -175,7 +221,12 @@ class _Offsets:
 
 def _steps(name: str, from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
     """Steps of a zone's offset, the first at `from_ms`: (local ms from which, ms east of UTC)."""
-    found = offsets(name, from_ms - DAY_MS, to_ms + DAY_MS)
+    found = _offsets(name, from_ms, to_ms)
     yield from_ms, found[0].ahead
     for before, after in pairwise(found):
         yield after.start + max(before.ahead, after.ahead), after.ahead
+
+
+def _offsets(name: str, from_ms: int, to_ms: int) -> tuple[Offset, ...]:
+    """The offsets of a zone over a stretch of local time, milliseconds."""
+    return offsets(name, from_ms - DAY_MS, to_ms + DAY_MS)

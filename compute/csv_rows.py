@@ -73,12 +73,12 @@ def _join(ids: npt.NDArray[np.uint8], id_size: Ints, hundredths: Ints) -> bytes:
     cells[:, :, -3] = ord(".")
     rest = hundredths
     for place in (-1, -2, *range(-4, -4 - (digits - 2), -1)):
-        rest, digit = np.divmod(rest, 10)
+        tens = rest // 10  # several times as fast as divmod
+        rest, digit = tens, rest - 10 * tens
         shown = (digit > 0) | (rest > 0) | (place >= -4)
         cells[:, :, place] = np.where(shown, digit + ord("0"), 0)
     text[:, -1] = ord("\n")
-    used: npt.NDArray[np.uint8] = text[text != 0]
-    return used.tobytes()
+    return text.tobytes().translate(None, b"\0")
 
 
 def _escape(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from compute.axis import DAY_MS, Axis, Ints
 from compute.business_hours import BusinessTime, business_time
 from compute.csv_rows import WINDOWS_MS, csv_rows
+from compute.down_by_hour import down_by_hour
 from compute.packed_totals import pack_totals
 from compute.polls import observed_positions
 from compute.roll_up import RollUp, roll_up
@@ -66,6 +67,11 @@ class Question:
         return self.axis.origin // DAY_MS, self.as_of // DAY_MS
 
     @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """The windows, half-open, milliseconds since 1970-01-01 UTC."""
+        return [(self.as_of - length, self.as_of) for length in self.windows]
+
+    @property
     def axis(self) -> Axis:
         """The longest window, and `max_gap` before it, where observations speak into it."""
         return Axis(self.as_of - max(self.windows) - self.max_gap, self.as_of + 1, self.max_gap)
@@ -82,8 +88,7 @@ def open_and_observed(batch: StoreBatch, question: Question) -> tuple[BusinessTi
 def batch_totals(batch: StoreBatch, question: Question) -> Totals:
     """Uptime, downtime and unknown of a batch of stores, int64[stores, windows]."""
     open_time, observed = open_and_observed(batch, question)
-    windows = [(question.as_of - length, question.as_of) for length in question.windows]
-    return totals(observed, open_time, question.axis, len(batch.id_size), windows)
+    return totals(observed, open_time, question.axis, len(batch.id_size), question.stretches)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,12 @@ class ReportRows:
 
 def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
     """What a report over `WINDOWS_MS` tells of a batch of stores."""
-    each = batch_totals(batch, question)
+    open_time, observed = open_and_observed(batch, question)
+    windows = question.stretches
+    each = totals(observed, open_time, question.axis, len(batch.id_size), windows)
+    by_hour = down_by_hour(
+        observed, open_time, question.axis, windows[-1], batch.zone, batch.zone_names
+    )
     return ReportRows(
         csv=csv_rows(
             batch.store_ids,
@@ -120,5 +130,5 @@ def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
             each,
             max(question.windows),
         ),
-        together=roll_up(batch.store_ids, batch.id_size, each),
+        together=roll_up(batch.store_ids, batch.id_size, each, by_hour),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from compute.axis import Ints
 from compute.conditions import CONDITIONS, meeting
 from compute.csv_rows import WINDOWS_MS
+from compute.down_by_hour import HOURS
 from compute.uptime import Totals
 
 #: Ranges of availability, each as wide as the others; exactly 1 has a place of its own after them.
@@ -41,6 +42,8 @@ class RollUp:
         down: int64[windows], stores with any downtime in each
         conditions: int64[CONDITIONS, 2], of each the stores that meet it, and their downtime in the
             last window, half-milliseconds
+        down_by_hour: int64[HOURS], downtime in the last window by local hour of the week,
+            half-milliseconds
     """
 
     stores: int
@@ -50,6 +53,7 @@ class RollUp:
     most_downtime: tuple[StoreSum, ...]
     down: Ints
     conditions: Ints
+    down_by_hour: Ints
 
     def __add__(self, other: "RollUp") -> "RollUp":
         return RollUp(
@@ -60,6 +64,7 @@ class RollUp:
             _first(self.most_downtime + other.most_downtime),
             self.down + other.down,
             self.conditions + other.conditions,
+            self.down_by_hour + other.down_by_hour,
         )
 
 
@@ -78,22 +83,25 @@ def no_stores() -> RollUp:
         most_downtime=(),
         down=nothing(windows),
         conditions=nothing(len(CONDITIONS), 2),
+        down_by_hour=nothing(HOURS),
     )
 
 
-def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
+def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints) -> RollUp:
     """A batch of stores together.
 
     Args:
         store_ids: UTF-8 ids, joined
         id_size: int64[stores], bytes of each id
         totals: of the same stores, over `WINDOWS_MS`
+        down_by_hour: of the same stores together
     """
     parts = (totals.up, totals.down, totals.unknown)
     up, down, unknown = (part[:, -1] for part in parts)
     known = up + down
     some = known > 0
     places = up[some] * RANGES // known[some]
+    id_end = np.cumsum(id_size)
     return RollUp(
         stores=len(id_size),
         sums=np.stack([part.sum(axis=0) for part in parts], axis=1),
@@ -102,7 +110,7 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
         most_downtime=_first(
             tuple(
                 StoreSum(
-                    _cut(store_ids, id_size, store),
+                    store_ids[id_end[store] - id_size[store] : id_end[store]],
                     *map(int, (up[store], down[store], unknown[store])),
                 )
                 for store in _most(down).tolist()
@@ -110,6 +118,7 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals) -> RollUp:
         ),
         down=np.count_nonzero(totals.down, axis=0),
         conditions=_conditions(totals),
+        down_by_hour=down_by_hour,
     )
 
 
@@ -125,11 +134,6 @@ def _most(down: Ints) -> Ints:
     order = np.argsort(-down, kind="stable")[:MOST_DOWNTIME]
     most: Ints = order[down[order] > 0]
     return most
-
-
-def _cut(store_ids: bytes, id_size: Ints, store: int) -> bytes:
-    start = int(id_size[:store].sum())
-    return store_ids[start : start + int(id_size[store])]
 
 
 def _first(stores: tuple[StoreSum, ...]) -> tuple[StoreSum, ...]:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from compute.axis import PER_MS
 from compute.conditions import CONDITIONS, Condition
+from compute.down_by_hour import HOURS
 from compute.roll_up import RANGES, RollUp
 
 Seconds = Annotated[float, Meta(ge=0, description="Exact seconds.")]
@@ -94,6 +95,15 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
             "an older version."
         ),
     ]
+    down_by_hour: Annotated[
+        Annotated[list[Annotated[float, Meta(ge=0)]], Meta(min_length=HOURS, max_length=HOURS)]
+        | None,
+        Meta(
+            description="Downtime of all stores in the last week, seconds, by the hour of the week "
+            "in the local time of each: the first is Monday 00:00 to 01:00. Null: made by an older "
+            "version."
+        ),
+    ]
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -106,6 +116,7 @@ class _Kept(msgspec.Struct, frozen=True):
     most_downtime: list[tuple[str, int, int, int]]
     down: list[int] | None = None
     conditions: dict[str, tuple[int, int]] | None = None
+    down_by_hour: list[int] | None = None
 
 
 def to_kept(roll_up: RollUp) -> str:
@@ -118,6 +129,7 @@ def to_kept(roll_up: RollUp) -> str:
         [(one.store_id.decode(), one.up, one.down, one.unknown) for one in roll_up.most_downtime],
         roll_up.down.tolist(),
         dict(zip(CONDITIONS, roll_up.conditions.tolist(), strict=True)),
+        roll_up.down_by_hour.tolist(),
     )
     return msgspec.json.encode(kept).decode()
 
@@ -168,6 +180,9 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
             if condition in kept.conditions
             for stores, down in (kept.conditions[condition],)
         ],
+        down_by_hour=None
+        if kept.down_by_hour is None
+        else [exact_seconds(down) for down in kept.down_by_hour],
     )
 
 

@@ -122,8 +122,8 @@ async def check_reports(world: World, connection: asyncpg.Connection, folder: Pa
     rows = {
         row["id"]: row
         for row in await connection.fetch(
-            "select id, state, error, idempotency_key, file_size, file_name, file_sha256 "
-            "from report"
+            "select id, state, error, idempotency_key, file_size, file_name, file_sha256, "
+            "totals_size from report"
         )
     }
     disk_was_full = any(strike.name.startswith("disk of") for strike in world.strikes)

@@ -8,7 +8,7 @@ import numpy as np
 from compute.axis import DAY_MS, PER_MS
 from compute.business_hours import pack_hours
 from compute.polls import pack_polls
-from compute.report_rows import Question, StoreBatch, batch_totals, report_rows
+from compute.report_rows import Question, ReportRows, StoreBatch, batch_totals, report_rows
 from compute.timeline import STATES, timeline
 from compute.uptime import Interpolation
 from tests.unit.reference import Store
@@ -55,6 +55,14 @@ def kernel_window(
         for up, down, unknown in sums.tolist()
     ]
     return totals, segments
+
+
+def kernel_rows(
+    stores: Sequence[Store], as_of: int, interpolation: Interpolation, max_gap: int
+) -> ReportRows:
+    """All that a report tells of some stores, in the order given."""
+    question = Question(as_of, interpolation, max_gap)
+    return report_rows(_batch(stores, question), question)
 
 
 def kernel_csv(

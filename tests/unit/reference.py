@@ -8,6 +8,7 @@ whole milliseconds, totals are fractions of a millisecond.
 import csv
 import io
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -141,10 +142,10 @@ def status_at(
     return active if distance <= max_gap else None
 
 
-def reference_totals(
+def pieces(
     store: Store, as_of: int, interpolation: Interpolation, max_gap: int
-) -> Totals:
-    """Milliseconds (up, down, unknown) of each window, "hour", "day" and "week".
+) -> Iterator[tuple[Fraction, Fraction, bool | None]]:
+    """Business time of the week in pieces: start, end, and whether it counts as up.
 
     The week is cut wherever anything can change; within a piece nothing does, so its middle
     decides for all of it.
@@ -160,19 +161,48 @@ def reference_totals(
     for (earlier, _), (later, _) in pairwise(observed):
         cuts.append(Fraction(earlier + later, 2))
 
-    totals = {window: [Fraction(0), Fraction(0), Fraction(0)] for window in WINDOWS}
     for start, end in pairwise(sorted(set(cuts))):
         if start < as_of - WEEK or end > as_of:
             continue
         middle = (start + end) / 2
-        if not holds(business, middle):
-            continue
-        status = status_at(middle, observed, interpolation, max_gap)
+        if holds(business, middle):
+            yield start, end, status_at(middle, observed, interpolation, max_gap)
+
+
+def reference_totals(
+    store: Store, as_of: int, interpolation: Interpolation, max_gap: int
+) -> Totals:
+    """Milliseconds (up, down, unknown) of each window, "hour", "day" and "week"."""
+    totals = {window: [Fraction(0), Fraction(0), Fraction(0)] for window in WINDOWS}
+    for start, end, status in pieces(store, as_of, interpolation, max_gap):
         column = 2 if status is None else 0 if status else 1
         for window, length in WINDOWS.items():
             if start >= as_of - length:
                 totals[window][column] += end - start
     return {window: (up, down, unknown) for window, (up, down, unknown) in totals.items()}
+
+
+def reference_down_by_hour(
+    stores: Sequence[Store], as_of: int, interpolation: Interpolation, max_gap: int
+) -> list[Fraction]:
+    """Milliseconds of downtime in the week by local hour of the week, of all stores.
+
+    A quarter of an hour of UTC belongs to the local hour that it begins in.
+    """
+    quarter = 15 * MINUTE
+    hours = [Fraction(0)] * (7 * 24)
+    for store in stores:
+        zone = ZoneInfo(store.timezone or DEFAULT_TIMEZONE)
+        for start, end, status in pieces(store, as_of, interpolation, max_gap):
+            if status is not False:
+                continue
+            begin = int(start // quarter) * quarter
+            while begin < end:
+                local = datetime.fromtimestamp(begin // 1000, zone)
+                stop = min(end, Fraction(begin + quarter))
+                hours[local.weekday() * 24 + local.hour] += stop - max(start, Fraction(begin))
+                begin += quarter
+    return hours
 
 
 def business_totals(store: Store, as_of: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.kernel import kernel_csv, kernel_totals
+from tests.unit.kernel import kernel_csv, kernel_rows, kernel_totals
 from tests.unit.reference import (
     DAY,
     HOUR,
@@ -16,6 +16,7 @@ from tests.unit.reference import (
     Store,
     business_totals,
     reference_csv_row,
+    reference_down_by_hour,
     reference_totals,
 )
 from tests.unit.schedules import Question, questions
@@ -38,6 +39,17 @@ def test_totals_equal_the_reference_exactly(question: Question) -> None:
         for store in question.stores
     ]
     assert ask(question) == expected
+
+
+@brief
+@given(questions(max_stores=6))
+def test_downtime_by_hour_of_the_week_equals_the_reference_exactly(question: Question) -> None:
+    asked = (question.stores, question.as_of, question.interpolation, question.max_gap)
+    found = kernel_rows(*asked).together
+    assert [Fraction(down, 2) for down in found.down_by_hour.tolist()] == reference_down_by_hour(
+        *asked
+    )
+    assert found.down_by_hour.sum() == found.sums[-1, 1]
 
 
 @brief
