@@ -102,10 +102,8 @@ function NotTheDefault({ to, options, clocks, link }) {
   if (!to && !other.length) return null;
   return html`
     <p class="other-options">
-      ${to && html`As of <strong>${instant(to, clocks)}</strong>, not of the newest poll${other.length ? ". " : ""}`}
-      ${other.map(
-        (name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${OPTIONS[name]}`,
-      )}.${" "}
+      ${to && html`As of <strong>${instant(to, clocks)}</strong>: later polls do not count. `}
+      ${other.map((name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${OPTIONS[name]}`)}${other.length ? ". " : ""}
       <a class="to-default" href=${link}>Newest, with default options</a>
     </p>
   `;

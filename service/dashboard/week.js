@@ -2,7 +2,7 @@
 
 import { localDays } from "./days.js";
 
-/** A state is taken as polled, not estimated, this near to a poll that found it so; milliseconds. */
+/** A state is taken as polled, not estimated, this near to a poll that found it so; milliseconds. EXPLANATIONS say it in words. */
 export const POLLED_WITHIN = 3_600_000;
 /** Polls of one status this near to each other, milliseconds, are one mark. */
 const NEAR = 86_400_000 / 700;

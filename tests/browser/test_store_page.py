@@ -207,7 +207,7 @@ def test_the_numbers_are_those_of_the_api_for_the_end_and_options_of_the_address
         down = " ".join(f"{value} {unit}" for value, unit in parts if value) or "0 s"
         expect(card.locator(".key", has_text="down")).to_have_text(f"{down} down")
     expect(page.locator(".other-options")).to_contain_text(
-        "As of Tue, 12 Mar 2024, 10:50 CDT, not of the newest poll. With interpolation previous "
+        "As of Tue, 12 Mar 2024, 10:50 CDT: later polls do not count. With interpolation previous "
         "instead of nearest, max gap 1h30m instead of 24h."
     )
     back = page.get_by_role("link", name="All stores")
