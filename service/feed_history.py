@@ -29,6 +29,7 @@ _LONGEST_FAULT = 300
 #: Refusals that one instance notes at the same time; of more nothing is noted.
 _NOTING = 2
 _NOTING_SECONDS = 5
+_SETTLE_SECONDS = 1
 #: Bytes of polls that are looked at to count them: more are estimated from so many.
 _COUNTED_BYTES = 64 << 20
 
@@ -180,6 +181,11 @@ class Refusals:
             task = asyncio.create_task(note_refusal(self._pool, feed, sender, refused))
             self._noting.add(task)
             task.add_done_callback(self._noting.discard)
+
+    async def settle(self) -> None:
+        """Wait a moment for those that are being noted, so that whoever asks next is told them."""
+        if self._noting:
+            await asyncio.wait(self._noting, timeout=_SETTLE_SECONDS)
 
 
 async def read_loads(pool: asyncpg.Pool) -> list[FeedLoad]:
