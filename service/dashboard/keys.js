@@ -21,6 +21,7 @@ export function Keys() {
   };
   const onRevoked = (one) => {
     if (one.current) keepKey(null);
+    setMade((before) => (before?.id === one.id ? null : before));
     setSaid(`${one.name} is revoked.`);
     reload();
   };
@@ -149,7 +150,7 @@ function Table({ name, keys, onRevoke }) {
             (one) => html`
               <tr key=${one.id}>
                 <th scope="row">${one.name}${one.current && html` <span class="badge">this page</span>`}</th>
-                <td><code>${one.prefix}…</code></td>
+                <td class="prefix"><code>${one.prefix}…</code></td>
                 <td>${one.scope}</td>
                 <td class="nowrap">${instant(one.created_at)}</td>
                 <td class="nowrap">${one.last_used_at ? instant(one.last_used_at) : "never"}</td>

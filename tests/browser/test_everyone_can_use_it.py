@@ -23,12 +23,13 @@ def places(service: Service, feed: FeedFiles) -> dict[str, tuple[str, str]]:
         "reports": ("/#/reports", ".reports"),
         "stores": ("/#/stores", "tbody .id"),
         "store": (f"/#/stores/{store}", ".timeline"),
-        "feeds": ("/#/feeds", ".drop"),
+        "feeds": ("/#/feeds", ".history"),
+        "keys": ("/#/keys", ".make"),
     }
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds"])
+@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds", "keys"])
 def test_axe_finds_nothing_serious(
     open_page: Opener, places: dict[str, tuple[str, str]], name: str, scheme: str
 ) -> None:
@@ -45,7 +46,7 @@ def test_axe_finds_nothing_serious(
     assert serious == []
 
 
-@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds"])
+@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds", "keys"])
 def test_a_phone_shows_each_page_without_scrolling_it_sideways(
     open_page: Opener, places: dict[str, tuple[str, str]], name: str
 ) -> None:
