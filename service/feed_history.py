@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from compute.feed_rows import Feed, FeedRefused
+from compute.feed_rows import Feed, FeedRefused, FeedUnknown
 from service.database import DATABASE_FAILED
 
 log = logging.getLogger("storewatch.feeds")
@@ -29,6 +29,7 @@ _LONGEST_FAULT = 300
 #: Refusals that one instance notes at the same time; of more nothing is noted.
 _NOTING = 2
 _NOTING_SECONDS = 5
+_SETTLE_SECONDS = 1
 #: Bytes of polls that are looked at to count them: more are estimated from so many.
 _COUNTED_BYTES = 64 << 20
 
@@ -153,18 +154,22 @@ async def note_refusal(
                     order by id desc offset $6 for update skip locked
                 )
                 """,
-                *(feed, *sender, _first_fault(refused), refused.count, _KEPT - 1),
+                *(feed, *sender, *_faults(refused), _KEPT - 1),
             )
     except DATABASE_FAILED as error:
         log.warning("cannot note that a feed was refused: %s", error or type(error).__name__)
 
 
-def _first_fault(refused: FeedRefused) -> str:
-    first = refused.faults[0]
-    # Of a file of a command the name tells enough; it may hold bytes that are no text.
-    told = str(replace(first, source=PurePath(first.source).name))
+def _faults(refused: FeedRefused) -> tuple[str, int]:
+    """The first fault, in words, and how many there are."""
+    if isinstance(refused, FeedUnknown):
+        told, count = f"the first line is none of a feed's: {refused.first_line!r}", 1
+    else:
+        first, count = refused.faults[0], refused.count
+        # Of a file of a command the name tells enough; it may hold bytes that are no text.
+        told = str(replace(first, source=PurePath(first.source).name))
     told = told.encode(errors="replace").decode().replace("\0", "\ufffd")
-    return told if len(told) <= _LONGEST_FAULT else f"{told[: _LONGEST_FAULT - 1]}…"
+    return told if len(told) <= _LONGEST_FAULT else f"{told[: _LONGEST_FAULT - 1]}…", count
 
 
 class Refusals:
@@ -180,6 +185,11 @@ class Refusals:
             task = asyncio.create_task(note_refusal(self._pool, feed, sender, refused))
             self._noting.add(task)
             task.add_done_callback(self._noting.discard)
+
+    async def settle(self) -> None:
+        """Wait a moment for those that are being noted, so that whoever asks next is told them."""
+        if self._noting:
+            await asyncio.wait(self._noting, timeout=_SETTLE_SECONDS)
 
 
 async def read_loads(pool: asyncpg.Pool) -> list[FeedLoad]:

@@ -319,7 +319,10 @@ class FeedsState(msgspec.Struct, frozen=True):
     ]
     stores_without_timezone: Annotated[
         int,
-        Meta(description=f"Of those, stores without a zone of their own: in {DEFAULT_TIMEZONE}."),
+        Meta(description="Of those, stores without a zone of their own: in `default_timezone`."),
+    ]
+    default_timezone: Annotated[
+        str, Meta(description="The zone of stores without one of their own (IANA name).")
     ]
     polls: Annotated[int, Meta(description="Polls of all stores; see `polls_exact`.")]
     polls_exact: Annotated[
@@ -361,8 +364,9 @@ class FeedsState(msgspec.Struct, frozen=True):
     opt={"scope": "read"},
     responses=documented(),
 )
-async def get_feeds(pool: asyncpg.Pool) -> FeedsState:
+async def get_feeds(pool: asyncpg.Pool, refusals: Refusals) -> FeedsState:
     """Tell how much there is, how new it is, and what became of the files that were sent last."""
+    await refusals.settle()
     known = await read_known(pool)
     newest = known.newest_poll
     return FeedsState(
@@ -377,6 +381,7 @@ async def get_feeds(pool: asyncpg.Pool) -> FeedsState:
         stores=known.stores,
         stores_without_business_hours=known.without_hours,
         stores_without_timezone=known.without_zone,
+        default_timezone=DEFAULT_TIMEZONE,
         polls=known.polls,
         polls_exact=known.polls_exact,
         newest_poll=newest,

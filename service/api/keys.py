@@ -128,6 +128,14 @@ async def create(
     """
     await check_body(request, NewApiKey)
     caller = caller_of(request)
+    if caller is None and request.app.state.access.insecure:
+        # Whoever came first could lock all others out.
+        raise Problem(
+            403,
+            "With --insecure the first key is made by `storewatch keys create` alone, as everybody "
+            "is served until there is one.",
+            slug="key-needed",
+        )
     try:
         made, key = await create_key_for(pool, caller, data.name, data.scope)
     except NameRefused:

@@ -70,8 +70,12 @@ async function problemOf(response) {
   return new Problem(response.status, told);
 }
 
-/** A response of the service; asks for a key where one is needed. Raises Problem. */
-export async function fetched(path, options = {}) {
+/**
+ * A response of the service; asks for a key where one is needed. Raises Problem.
+ *
+ * `own`: a kind of problem that the caller tells by itself, so that no key is asked for.
+ */
+export async function fetched(path, { own, ...options } = {}) {
   for (;;) {
     const used = key();
     let response;
@@ -83,7 +87,7 @@ export async function fetched(path, options = {}) {
     }
     if (response.ok) return response;
     const problem = await problemOf(response);
-    if (!(await keyHelps(response.status, problem, used))) throw problem;
+    if (problem.type === own || !(await keyHelps(response.status, problem, used))) throw problem;
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { answerKey, keepKey, key, keyQuestion, onKeyChange } from "./api.js";
 import { Feeds } from "./feeds.js";
+import { Keys } from "./keys.js";
 import { Overview } from "./overview.js";
 import { Reports } from "./reports.js";
 import { Store } from "./store.js";
@@ -14,6 +15,7 @@ const PARTS = [
   ["reports", "Reports", Reports],
   ["stores", "Stores", Stores],
   ["feeds", "Feeds", Feeds],
+  ["keys", "Keys", Keys],
 ];
 
 function App() {

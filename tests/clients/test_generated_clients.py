@@ -109,6 +109,8 @@ def test_models_of_pydantic_read_what_the_service_answers(
         ("ReportDetails", report),
         ("ReportSummary", f"{report}/summary"),
         ("StorePage", "/stores"),
+        ("FeedsState", "/feeds"),
+        ("ApiKeys", "/keys"),
         ("Live", "/health/live"),
         ("Ready", "/health/ready"),
         ("ProblemDetails", "/stores/nowhere"),

@@ -239,7 +239,7 @@ def test_the_last_of_each_feed_are_remembered_and_nobody_waits_for_that(
     eventually(lambda: state(service)["refusals"])
     [refusal] = state(service)["refusals"]
     assert refusal["feed"] is None
-    assert refusal["fault"] == "line 1: to be polls, the header lacks the column store_id"
+    assert refusal["fault"] == "the first line is none of a feed's: 'a,b'"
     # A refusal is answered although it cannot be noted.
     ask(database_url, "alter table feed_refusal rename to hidden")
     assert problem(post(service, "a,b\n"))["type"] == "/problems/feed-not-recognised"

@@ -75,6 +75,15 @@ def test_the_first_key_is_made_without_one_and_counts_at_once(service: Service) 
     assert key not in service.log
 
 
+def test_where_everybody_is_served_nobody_makes_the_first_key_from_outside(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running_service(database_url, tmp_path, "--insecure") as service:
+        assert kind(make(service, None, "ops")) == (403, "key-needed")
+        key = make_key(database_url, tmp_path, "ops")
+        assert made(service, key, "reader", "read")["scope"] == "read"
+
+
 def test_keys_are_made_listed_and_revoked(service: Service) -> None:
     ops = made(service, None, "ops")["key"]
     reader = made(service, ops, "reader <b>&", "read")
