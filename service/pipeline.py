@@ -8,7 +8,6 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from compute.axis import Ints
 from compute.csv_rows import header
 from compute.packed_totals import VERSION
 from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
@@ -18,7 +17,7 @@ from compute.workers import Workers
 from compute.zones import ZoneUnknown, zone_names
 from service import metrics
 from service.spans import parse_span
-from service.store import Snapshot, StorePage, snapshot
+from service.store import Snapshot, StorePage, places_of, snapshot
 from service.stream import stream
 
 
@@ -185,14 +184,7 @@ async def read_batch(
         zone=zone,
         zone_names=tuple(zones[number] for number in used.tolist()),
         polls=polls.packed,
-        poll_store=_places(page.id, polls.store),
+        poll_store=places_of(page.id, polls.store),
         poll_day=polls.day,
         poll_size=polls.size,
     )
-
-
-def _places(stores: Ints, wanted: Ints) -> Ints:
-    """Where each wanted store stands among the page's."""
-    order = np.argsort(stores)
-    places: Ints = order[np.searchsorted(stores, wanted, sorter=order)]
-    return places

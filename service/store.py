@@ -114,26 +114,40 @@ class KnownStore(msgspec.Struct, frozen=True):
 
 async def read_store(connection: Database, store_id: str) -> KnownStore | None:
     """One store; None: no feed has named it."""
-    row = await connection.fetchrow(
+    stores = await read_stores(connection, [store_id])
+    return stores[0] if stores else None
+
+
+async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[KnownStore]:
+    """Some stores, in the order given; those that no feed has named are left out."""
+    rows = await connection.fetch(
         """
         select store.id,
+               store_id,
                (select name from timezone where timezone.id = store.timezone) as timezone,
                coalesce(business_hours, '') as business_hours,
                newest.day,
                newest.word
-        from store
+        from unnest($1::text[]) with ordinality as named (wanted, place)
+        join store on store_id = wanted
         left join lateral (
             select day, packed_int4(polls, length(polls) / 4 - 1) as word
             from poll_day where poll_day.store = store.id order by day desc limit 1
         ) as newest on true
-        where store_id = $1
+        order by place
         """,
-        store_id,
+        store_ids,
     )
-    if row is None:
-        return None
-    newest = None if row["day"] is None else row["day"] * (2 * DAY_MS) + row["word"]
-    return KnownStore(row["id"], store_id, row["timezone"], row["business_hours"], newest)
+    return [
+        KnownStore(
+            row["id"],
+            row["store_id"],
+            row["timezone"],
+            row["business_hours"],
+            None if row["day"] is None else row["day"] * (2 * DAY_MS) + row["word"],
+        )
+        for row in rows
+    ]
 
 
 async def read_batch(connection: Database, store: KnownStore, question: Question) -> StoreBatch:
@@ -142,21 +156,47 @@ async def read_batch(connection: Database, store: KnownStore, question: Question
     Raises:
         ZoneUnknown: the tz database lacks its zone
     """
-    if store.timezone is not None and store.timezone not in zone_names():
-        raise ZoneUnknown([StoresInZone(store.timezone, 1, store.store_id)])
-    polls = await read_polls(connection, [store.number], *question.days)
+    return await batch_of(connection, [store], question)
+
+
+async def batch_of(
+    connection: Database, stores: Sequence[KnownStore], question: Question
+) -> StoreBatch:
+    """Different stores as the kernel takes them, with the polls that matter to a question.
+
+    Raises:
+        ZoneUnknown: the tz database lacks the zone of one of them
+    """
+    for store in stores:
+        if store.timezone is not None and store.timezone not in zone_names():
+            raise ZoneUnknown([StoresInZone(store.timezone, 1, store.store_id)])
+    number = np.array([store.number for store in stores], dtype=np.int64)
+    polls = await read_polls(connection, number.tolist(), *question.days)
+    ids = [store.store_id.encode() for store in stores]
+    hours = [store.business_hours for store in stores]
+    names = tuple(sorted({store.timezone for store in stores if store.timezone is not None}))
     return StoreBatch(
-        store_ids=store.store_id.encode(),
-        id_size=np.array([len(store.store_id.encode())]),
-        hours=store.business_hours,
-        hours_rows=np.array([len(store.business_hours) // 8]),
-        zone=np.array([-1 if store.timezone is None else 0]),
-        zone_names=() if store.timezone is None else (store.timezone,),
+        store_ids=b"".join(ids),
+        id_size=np.array([len(store_id) for store_id in ids], dtype=np.int64),
+        hours=b"".join(hours),
+        hours_rows=np.array([len(packed) // 8 for packed in hours], dtype=np.int64),
+        zone=np.array(
+            [-1 if store.timezone is None else names.index(store.timezone) for store in stores],
+            dtype=np.int64,
+        ),
+        zone_names=names,
         polls=polls.packed,
-        poll_store=np.zeros_like(polls.store),
+        poll_store=places_of(number, polls.store),
         poll_day=polls.day,
         poll_size=polls.size,
     )
+
+
+def places_of(stores: Ints, wanted: Ints) -> Ints:
+    """Where each wanted number stands among some, each of which there is once."""
+    order = np.argsort(stores)
+    places: Ints = order[np.searchsorted(stores, wanted, sorter=order)]
+    return places
 
 
 class ListedStore(msgspec.Struct, frozen=True):

@@ -139,12 +139,15 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
     row = await pool.fetchrow(
         "select as_of, summary from report where id = $1 and summary is not null", report_id
     )
-    if row is None:
-        return None
-    kept = msgspec.json.decode(row["summary"], type=_Kept)
+    return None if row is None else summary_of(row["as_of"], row["summary"])
+
+
+def summary_of(as_of: datetime, summary: str) -> ReportSummary:
+    """What the column `summary` of a report says; `as_of`: its end."""
+    kept = msgspec.json.decode(summary, type=_Kept)
     stores_down: Sequence[int | None] = kept.down or [None] * len(WINDOWS)
     return ReportSummary(
-        as_of=row["as_of"],
+        as_of=as_of,
         stores=kept.stores,
         windows=[
             WindowSummary(

@@ -213,7 +213,7 @@ async def get_report_stores(
     order = _order(sort)
     start = _place(cursor, request, offset)
     report = await known_report(pool, report_id)
-    stores = await _totals(report_totals, report)
+    stores = await totals_of(report_totals, report)
     as_csv = _wants_csv(request)
     answer = _Answer(request, report, _CSV if as_csv else _JSON, vary="Accept, Accept-Encoding")
     if answer.is_known:
@@ -256,7 +256,7 @@ async def get_report_timezones(
 ) -> Response[ReportTimezones]:
     """Tell in which time zones the stores of a completed report are, and how many in each."""
     report = await known_report(pool, report_id)
-    stores = await _totals(report_totals, report)
+    stores = await totals_of(report_totals, report)
     answer = _Answer(request, report, _JSON, vary="Accept-Encoding")
     if answer.is_known:
         return answer.not_modified()
@@ -344,7 +344,7 @@ def _place(cursor: str | None, request: Request[Any, Any, Any], offset: int) -> 
     return int(place)
 
 
-async def _totals(report_totals: ReportTotals, report: Report) -> StoreTotals:
+async def totals_of(report_totals: ReportTotals, report: Report) -> StoreTotals:
     """The totals of a report, which must be completed.
 
     Raises:
