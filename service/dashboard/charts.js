@@ -77,10 +77,11 @@ function TrendBars({ items }) {
   const known = items.filter(({ availability }) => availability !== null);
   const least = Math.min(1, ...known.map(({ availability }) => availability));
   const floor = FLOORS.find((one) => one < least) ?? 0;
-  const most = Math.max(1, ...items.map(({ stores_down: down }) => down));
+  const most = Math.max(1, ...items.map(({ stores_down: stores }) => stores));
   const [pointed, box, mark] = usePointed(dates.length);
+  const down = ({ stores_down: stores }) => (stores === null ? "–" : count(stores)); // a version before counted none
   const tell = ({ at, item }) =>
-    `${dateName.format(at)}: ${item ? `${percent(item.availability)} available, ${count(item.stores_down)} of ${count(item.stores)} stores down` : "no report"}`;
+    `${dateName.format(at)}: ${item ? `${percent(item.availability)} available, ${down(item)} of ${count(item.stores)} stores down` : "no report"}`;
   const bar = (share) => ({ height: share > 0 ? `max(2px, ${100 * share}%)` : 0 });
   return html`
     <div class="trend" role="table" aria-label="Availability and stores that were down, day by day" ...${box}>
@@ -100,7 +101,7 @@ function TrendBars({ items }) {
               <span class="hidden">${item ? percent(item.availability) : "no report"}</span>
             </span>
             <span role="cell" class="trend-bar low">
-              <i class="bad" style=${bar(item ? item.stores_down / most : 0)}></i><span class="hidden">${item ? count(item.stores_down) : "–"}</span>
+              <i class="bad" style=${bar(item ? item.stores_down / most : 0)}></i><span class="hidden">${item ? down(item) : "–"}</span>
             </span>
           </div>
         `,
