@@ -6,7 +6,7 @@ import { Explain, Loading, useLoaded, Wrong } from "./parts.js";
 import { html, useRef, useState } from "./htm_preact.js";
 
 const DAY = 86_400_000;
-const TREND_DAYS = 28;
+const [TREND_DAYS, DATES_NAMED] = [28, 5];
 /** Where bars of availability may begin: below all of them, so that their differences are seen. */
 const FLOORS = [0.999, 0.99, 0.95, 0.9, 0.8, 0.5, 0];
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -79,6 +79,7 @@ function TrendBars({ items }) {
   const floor = FLOORS.find((one) => one < least) ?? 0;
   const most = Math.max(1, ...items.map(({ stores_down: stores }) => stores));
   const [pointed, box, mark] = usePointed(dates.length);
+  const named = Math.ceil(dates.length / DATES_NAMED); // every so many
   const down = ({ stores_down: stores }) => (stores === null ? "–" : count(stores)); // a version before counted none
   const tell = ({ at, item }) =>
     `${dateName.format(at)}: ${item ? `${percent(item.availability)} available, ${down(item)} of ${count(item.stores)} stores down` : "no report"}`;
@@ -93,7 +94,7 @@ function TrendBars({ items }) {
       ${dates.map(
         ({ at, item }, i) => html`
           <div class="trend-day" role="row" key=${at} ...${mark(i)}>
-            <span role="rowheader" class=${i % 7 === (dates.length - 1) % 7 ? "date" : "date between"}>
+            <span role="rowheader" class=${(dates.length - 1 - i) % named ? "date between" : "date"}>
               <span class="hidden">${dateName.format(at)}</span><span aria-hidden="true">${shortDate.format(at)}</span>
             </span>
             <span role="cell" class="trend-bar">
