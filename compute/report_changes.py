@@ -1,15 +1,17 @@
 """What changed from one report to a later one: stores whose availability is worse or better."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from compute.axis import Ints
-from compute.packed_totals import NUL, StoreTotals
+from compute.packed_totals import StoreTotals
 from compute.report_page import availability
 
-#: Ids that are put into a dictionary at a time: others have their turn in between.
+#: Stores of a report whose ids are compared at the same time.
 _AT_ONCE = 10_000
 
 
@@ -59,11 +61,30 @@ def _same_stores(before: StoreTotals, after: StoreTotals) -> tuple[Ints, Ints]:
     if before.ids == after.ids:
         every = np.arange(len(after))
         return every, every
-    place: dict[bytes, int] = {}
-    old = before.ids.split(NUL)[:-1]
-    for start in range(0, len(old), _AT_ONCE):
-        place.update(zip(old[start : start + _AT_ONCE], range(start, len(old)), strict=False))
-    found = [place.get(store_id, -1) for store_id in after.ids.split(NUL)[:-1]]
-    places = np.array(found, dtype=np.int64)
-    both = np.flatnonzero(places >= 0)
-    return places[both], both
+    both = (before, after)
+    cuts = sorted({one.store_id(cut) for one in both for cut in range(0, len(one), _AT_ONCE)})
+    # Between two cuts lie few stores of either.
+    bounds = [
+        [bisect_left(range(len(one)), cut, key=one.store_id) for cut in cuts] + [len(one)]
+        for one in both
+    ]
+    old, new = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for (from_old, to_old), (from_new, to_new) in zip(*map(pairwise, bounds), strict=True):
+        if from_old < to_old and from_new < to_new:
+            known, wanted = _ids(before, from_old, to_old), _ids(after, from_new, to_new)
+            place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            found = np.flatnonzero(known[place] == wanted)
+            old.append(from_old + place[found])
+            new.append(from_new + found)
+    return np.concatenate(old), np.concatenate(new)
+
+
+def _ids(stores: StoreTotals, start: int, end: int) -> npt.NDArray[np.bytes_]:
+    """Ids of some stores, as wide as the longest."""
+    begin = stores.id_start[start : end + 1]
+    size = np.diff(begin)
+    letters = np.frombuffer(stores.ids, np.uint8, int(begin[-1] - begin[0]), int(begin[0]))
+    text = np.zeros((end - start, int(size.max())), dtype=np.uint8)
+    text[np.arange(text.shape[1]) < size[:, None]] = letters
+    ids: npt.NDArray[np.bytes_] = text.view(f"S{text.shape[1]}").ravel()
+    return ids

@@ -137,19 +137,31 @@ def _between(keys: npt.NDArray[np.float64], start: int, end: int) -> Ints:
 def _holding(stores: StoreTotals, text: bytes) -> npt.NDArray[np.bool_]:
     """Stores whose ids hold a text, in either case of A to Z."""
     ids = np.frombuffer(stores.ids, dtype=np.uint8)
+    if len(text) > len(ids):
+        return np.zeros(len(stores), dtype=bool)
     lower, upper = text.lower(), text.upper()
-    found: Ints | None = None
-    # A text holds no NUL, so that nothing is found across the end of an id.
-    for offset, (small, large) in enumerate(zip(lower, upper, strict=True)):
-        letters = ids[offset : len(ids) - len(text) + 1 + offset]
-        if found is None:
-            found = np.flatnonzero((letters == small) | (letters == large))
-        else:
-            these = letters[found]
-            found = found[(these == small) | (these == large)]
+
+    def has(letters: npt.NDArray[np.uint8], offset: int) -> npt.NDArray[np.bool_]:
+        same: npt.NDArray[np.bool_] = letters == lower[offset]
+        if upper[offset] != lower[offset]:
+            same |= letters == upper[offset]
+        return same
+
+    # All places at once while there are many, and then only those that are left. A text holds no
+    # NUL, so that nothing is found across the end of an id.
+    places = len(ids) - len(text) + 1
+    found = has(ids[:places], 0)
+    if len(text) > 1:
+        found &= has(ids[1 : places + 1], 1)
+    left = np.flatnonzero(found)
+    for offset in range(2, len(text)):
+        left = left[has(ids[left + offset], offset)]
+    if len(left) > len(stores):
+        before = np.searchsorted(left, stores.id_start)
+        several: npt.NDArray[np.bool_] = before[1:] > before[:-1]
+        return several
     holding = np.zeros(len(stores), dtype=bool)
-    if found is not None:
-        holding[np.searchsorted(stores.id_start, found, side="right") - 1] = True
+    holding[np.searchsorted(stores.id_start, left, side="right") - 1] = True
     return holding
 
 

@@ -3,7 +3,7 @@
 import { ended, getJson, newestReports, pause, startReport } from "./api.js";
 import { ago, instant } from "./format.js";
 import { Explain, Loading, Wrong } from "./parts.js";
-import { address, choose } from "./view.js";
+import { address, changed, choose } from "./view.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
 
 /** Reports to choose from: those that were made last. */
@@ -13,10 +13,10 @@ const DEFAULTS = { interpolation: "nearest", max_gap: "24h" };
 
 /** What the service tells stores by, in the order of what to do first; each with the order that shows it best. */
 export const CONDITIONS = [
-  { condition: "down_now", name: "Down now", meaning: "nothing but downtime in the last hour", sort: "-uptime_last_week" },
+  { condition: "down_now", name: "Down now", meaning: "down and never up in the last hour", sort: "-uptime_last_week" },
   { condition: "newly_down", name: "Newly down", meaning: "down in the last 24 hours, and not before in the week", sort: "-downtime_last_day" },
   { condition: "recovered", name: "Recovered", meaning: "down in the last 24 hours, and up again in the last hour", sort: "-downtime_last_day" },
-  { condition: "down_all_week", name: "Down all week", meaning: "never seen up in 7 days", sort: "-downtime_last_week" },
+  { condition: "down_all_week", name: "Down all week", meaning: "down and never up in 7 days", sort: "-downtime_last_week" },
   { condition: "nothing_known", name: "Nothing known", meaning: "no poll speaks for them in 7 days", sort: "store_id" },
 ];
 
@@ -75,8 +75,9 @@ function useFollowed(load, inputs, every) {
 /**
  * The chosen report: { data, error, reload, feeds }. Who names none follows the newest.
  *
- * `data` is undefined while nothing is known. Its `report` is null if there is none; `chosen` of that is what links
- * to the same view name: its id, or null where the newest is followed. `feeds`: what is known of them, followed too.
+ * `data` is undefined while nothing is known. Its `report` is null if there is none that is completed; `chosen` of
+ * that is what links to the same view name: its id, or null where the newest is followed. `feeds`: what is known of
+ * them, followed too.
  */
 export function useChosen(query) {
   const wanted = query.get("report");
@@ -90,7 +91,7 @@ export function useChosen(query) {
 function chosenOf({ wanted: looked, reports, newest, named }, wanted) {
   const report = wanted ? [...reports, named].find((one) => one?.id === wanted) : newest || reports[0];
   if (!report && looked !== wanted) return undefined; // to be looked for
-  return { wanted, reports, newest, report: report ? { ...report, chosen: wanted } : null };
+  return { wanted, reports, newest, named, report: report?.status === "completed" ? { ...report, chosen: wanted } : null };
 }
 
 const optionsOf = ({ options: { interpolation, max_gap: maxGap } }) => `${interpolation}, gap ${maxGap}`;
@@ -129,7 +130,8 @@ export function ChosenHead({ title, chosen, children }) {
 /** Tells of a newer report than the one that is shown, and of what was loaded that no report has seen. */
 function News({ chosen }) {
   const { report, newest } = chosen.data;
-  const { newest_poll: newestPoll, loads: [load] = [] } = chosen.feeds.data || {};
+  const { newest_poll: newestPoll, loads = [] } = chosen.feeds.data || {};
+  const load = loads.find(({ loaded }) => loaded.new || loaded.replaced);
   const later = (at, than) => Date.parse(at) > Date.parse(than);
   const newerReport = newest && later(newest.as_of, report.as_of);
   const newerPolls = newestPoll && (!newest || later(newestPoll, newest.as_of));
@@ -137,7 +139,7 @@ function News({ chosen }) {
   return html`
     <div class="news" role="status">
       ${newerReport &&
-      html`<p>There is a newer report, as of ${instant(newest.as_of)}. <a href=${address("", {})} onClick=${showNewest}>Show the newest</a></p>`}
+      html`<p>There is a newer report, as of ${instant(newest.as_of)}. <${ShowNewest} /></p>`}
       ${(newerPolls || newerFeeds) &&
       html`
         <p>
@@ -149,10 +151,7 @@ function News({ chosen }) {
   `;
 }
 
-function showNewest(event) {
-  event.preventDefault();
-  choose({ report: null });
-}
+const ShowNewest = () => html`<a href=${changed({ report: null })}>Show the newest</a>`;
 
 /** A button that makes a report with the default options, and tells when it is there. */
 export function Make({ onMade, kind = "", children }) {
@@ -183,13 +182,10 @@ export function Make({ onMade, kind = "", children }) {
 /** What to do as long as there is no report to show. */
 export function NoReport({ chosen }) {
   const { data: feeds, error, reload } = chosen.feeds;
-  if (chosen.data.wanted) {
-    return html`
-      <div class="wrong" role="alert">
-        <p>There is no report with this id: it was deleted, or never made.</p>
-        <a href=${address("")} onClick=${showNewest}>Show the newest</a>
-      </div>
-    `;
+  const { wanted, named } = chosen.data;
+  if (wanted) {
+    const told = named ? `This report is ${named.status}: only a completed one can be shown.` : "There is no report with this id: it was deleted, or never made.";
+    return html`<div class="wrong" role="alert"><p>${told}</p><${ShowNewest} /></div>`;
   }
   if (error && !feeds) return html`<${Wrong} error=${error} retry=${reload} />`;
   if (!feeds) return html`<${Loading} />`;

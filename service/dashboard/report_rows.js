@@ -6,7 +6,7 @@ const BLOCK = 200;
 const AHEAD = 60; // rows above and below those in sight, fetched with them
 const [BLOCKS_KEPT, DAYS_KEPT] = [40, 8000];
 const [SOON, STILL] = [60, 200]; // milliseconds: until blocks are asked for; until nobody scrolls
-const QUERY_LENGTH = 6000; // of ids in one request: proxies take lines of 8 kB
+const [MOST_IDS, QUERY_LENGTH] = [100, 6000]; // in one request: proxies take lines of 8 kB
 
 /** The values used last of so many. */
 class Kept {
@@ -80,6 +80,7 @@ export class ReportRows {
   retry() {
     this.error = null;
     this.show(...this.#sight);
+    this.#onChange();
   }
 
   end() {
@@ -149,8 +150,11 @@ export class ReportRows {
     try {
       while (wanted.length && !signal.aborted) {
         let query = "";
-        while (wanted.length && (!query || query.length + 3 * wanted[0].length < QUERY_LENGTH)) {
-          query += `${query && "&"}store_id=${encodeURIComponent(wanted.shift())}`;
+        for (let ids = 0; wanted.length && ids < MOST_IDS; ids += 1) {
+          const next = `${query && "&"}store_id=${encodeURIComponent(wanted[0])}`;
+          if (query && query.length + next.length > QUERY_LENGTH) break;
+          query += next;
+          wanted.shift();
         }
         const { items } = await getJson(`${this.#path}/days?${query}`, { signal });
         for (const { store_id: id, days } of items) daysOf.set(`${this.#path} ${id}`, days);

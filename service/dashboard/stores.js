@@ -94,7 +94,7 @@ function Table({ report, query }) {
         Download ${total === all ? "all" : `these ${count(total ?? 0)}`} as CSV
       </button>
     </form>
-    ${(error || rows.error) && html`<${Wrong} error=${error || rows.error} retry=${error ? download : () => (rows.retry(), redraw(-1))} />`}
+    ${(error || rows.error) && html`<${Wrong} error=${error || rows.error} retry=${error ? download : () => rows.retry()} />`}
     ${total !== null && html`<${Rows} report=${report} rows=${shown.current} sort=${query.get("sort") || WORST_FIRST} />`}
   `;
 }

@@ -23,10 +23,15 @@ export function address(path, query = {}) {
   return `#/${path}${said.length ? `?${new URLSearchParams(said)}` : ""}`;
 }
 
+/** The address of this page with some values of its query changed. */
+export function changed(values) {
+  const { path, query } = place();
+  return address(path, { ...Object.fromEntries(query), ...values });
+}
+
 /** Choose some values of the query: a step that "back" undoes or, with `replace`, none, as while somebody types. */
 export function choose(values, { replace = false } = {}) {
-  const { path, query } = place();
-  const to = address(path, { ...Object.fromEntries(query), ...values });
+  const to = changed(values);
   if (to === location.hash || (to === "#/" && !location.hash)) return;
   if (replace) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
