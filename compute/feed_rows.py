@@ -48,6 +48,8 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
 #: How many faults are told in full; the rest are counted.
 FAULTS_SHOWN = 20
 LONGEST_STORE_ID = 255
+#: Characters of a header that are told.
+_SHOWN_HEADER = 200
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d+))?)?", re.ASCII)
 _WEEKDAYS = {str(day): day for day in range(7)}
@@ -146,6 +148,24 @@ def refused_rows(faults: Sequence[Fault]) -> FeedRows:
     return FeedRows(faults=list(faults[:FAULTS_SHOWN]), fault_count=len(faults))
 
 
+class FeedUnknown(FeedRefused):
+    """A file whose header is none of a feed's, or several feeds'.
+
+    Attributes:
+        first_line: that was found, cut
+        feeds: those whose columns are all there; none or several
+    """
+
+    def __init__(self, faults: Sequence[Fault], first_line: str, feeds: Sequence[Feed]) -> None:
+        super().__init__(faults, len(faults))
+        self.first_line, self.feeds = first_line, list(feeds)
+
+
+def header_of(feed: Feed) -> str:
+    """The first line of a file of a feed, with all names that its columns may have."""
+    return ",".join(" or ".join(accepted) for accepted in COLUMNS[feed].values())
+
+
 def read_header(feed: Feed, source: str, line: bytes) -> Header:
     """Find the feed's columns by name.
 
@@ -157,6 +177,47 @@ def read_header(feed: Feed, source: str, line: bytes) -> Header:
     Raises:
         FeedRefused: a column is missing or named twice, or the line is no text
     """
+    names = _names(source, line)
+    if problems := _header_problems(feed, names):
+        problem = (
+            f"{problems[0]}; it reads {_shown(names)!r}, a file of {feed.replace('_', ' ')} begins "
+            f"with {header_of(feed)!r}"
+        )
+        raise FeedRefused([Fault(1, "", "", problem, source)], 1)
+    found = (set(accepted).intersection(names).pop() for accepted in COLUMNS[feed].values())
+    places = tuple(map(names.index, found))
+    return Header(tuple(names[place] for place in places), places, len(names), source)
+
+
+def recognise(source: str, line: bytes) -> Feed:
+    """Tell which feed a file is of, by the rules of `read_header`.
+
+    Args:
+        source: the file, as faults name it
+        line: the first of the file
+
+    Raises:
+        FeedRefused: the line is no text
+        FeedUnknown: it has the columns of no feed, or of several
+    """
+    names = _names(source, line)
+    problems = {feed: _header_problems(feed, names) for feed in COLUMNS}
+    fitting = [feed for feed, found in problems.items() if not found]
+    if len(fitting) == 1:
+        return fitting[0]
+    faults = [
+        Fault(1, "", "", f"to be {feed.replace('_', ' ')}, {found[0]}", source)
+        for feed, found in problems.items()
+        if found
+    ]
+    if fitting:
+        several = " and of ".join(feed.replace("_", " ") for feed in fitting)
+        faults = [Fault(1, "", "", f"the header has the columns of {several}", source)]
+    raise FeedUnknown(faults, _shown(names), fitting)
+
+
+def _names(source: str, line: bytes) -> list[str]:
+    """The names in a header."""
 
     def refused(problem: str) -> FeedRefused:
         return FeedRefused([Fault(1, "", "", problem, source)], 1)
@@ -167,26 +228,25 @@ def read_header(feed: Feed, source: str, line: bytes) -> Header:
     if problem := _quote_problem(line):
         raise refused(problem)
     try:
-        names = [name.strip() for name in next(csv.reader([line.decode()]), [])]
+        return [name.strip() for name in next(csv.reader([line.decode()]), [])]
     except UnicodeDecodeError as error:
         raise refused(f"the header is not text in UTF-8: {error}") from None
-    places = []
-    wanted = ",".join(" or ".join(accepted) for accepted in COLUMNS[feed].values())
+
+
+def _header_problems(feed: Feed, names: Sequence[str]) -> list[str]:
+    """What keeps a header from being a feed's, column by column."""
+    problems = []
     for accepted in COLUMNS[feed].values():
-        found = [place for place, name in enumerate(names) if name in accepted]
-        if len(found) != 1:
-            column = " or ".join(accepted)
-            got = ",".join(names)[:200]
-            raise refused(
-                (
-                    f"the header names the column {column} twice"
-                    if found
-                    else f"the header lacks the column {column}"
-                )
-                + f"; it reads {got!r}, a file of {feed.replace('_', ' ')} begins with {wanted!r}"
-            )
-        places += found
-    return Header(tuple(names[place] for place in places), tuple(places), len(names), source)
+        found = sum(map(names.count, accepted))
+        if found != 1:
+            told = "names the column {} twice" if found else "lacks the column {}"
+            problems.append(f"the header {told.format(' or '.join(accepted))}")
+    return problems
+
+
+def _shown(names: Sequence[str]) -> str:
+    """A header as messages repeat it."""
+    return ",".join(names)[:_SHOWN_HEADER]
 
 
 def parse_csv(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from compute.feed_rows import Feed
-    from service.feeds import Ingested
+    from service.feed_history import Ingested
     from service.pipeline import ReportOptions
     from service.settings import Settings
 
@@ -149,7 +149,7 @@ async def create(name: str, scope: Any) -> None:
     from service.keys import create_key
 
     async with _database() as pool:
-        key = await create_key(pool, name, scope)
+        _, key = await create_key(pool, name, scope)
     click.echo(
         f"The key {name}, scope {scope}. It is kept as a hash: it is not shown again.", err=True
     )

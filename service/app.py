@@ -20,6 +20,7 @@ from service.api import (
     delete_polls,
     document,
     feeds,
+    keys,
     operations,
     problem_pages,
     problems,
@@ -40,6 +41,7 @@ from service.api.options import options
 from service.api.readiness import Readiness
 from service.api.stopping import CutShort
 from service.database import REQUESTS, WORK, pool_of, prepared_database
+from service.feed_history import Refusals
 from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
 from service.logs import RequestLog
 from service.report_events import ReportEvents
@@ -119,6 +121,7 @@ def create_app(
                         "files": files,
                         "report_totals": ReportTotals(files),
                         "aside": aside,
+                        "refusals": Refusals(pool),
                         "events": events,
                         "runner": runner,
                         "readiness": Readiness(pool, workers, files),
@@ -155,6 +158,10 @@ def create_app(
         given: Folder = state.aside
         return given
 
+    async def refusals(state: State) -> Refusals:
+        given: Refusals = state.refusals
+        return given
+
     async def events(state: State) -> ReportEvents:
         given: ReportEvents = state.events
         return given
@@ -178,6 +185,7 @@ def create_app(
         *availability.ROUTES,
         *feeds.ROUTES,
         *delete_polls.ROUTES,
+        *keys.ROUTES,
         *operations.ROUTES,
         *problem_pages.ROUTES,
         *dashboard.ROUTES,
@@ -192,6 +200,7 @@ def create_app(
             "files": Provide(files),
             "report_totals": Provide(report_totals),
             "aside": Provide(aside),
+            "refusals": Provide(refusals),
             "events": Provide(events),
             "runner": Provide(runner),
             "readiness": Provide(readiness),

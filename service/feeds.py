@@ -10,12 +10,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Literal, NamedTuple, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import asyncpg
-import msgspec
 import numpy as np
-from msgspec import Meta
 
 from compute.axis import DAY_MS, Ints
 from compute.business_hours import pack_weeks
@@ -28,12 +26,14 @@ from compute.feed_rows import (
     Header,
     parse_csv,
     read_header,
+    recognise,
 )
 from compute.instants import instant_of
 from compute.polls import merge_polls, pack_polls
 from compute.workers import Workers
 from service import metrics
 from service.database import WORK, transaction
+from service.feed_history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
 from service.feed_text import Block, blocks
 from service.spool import Spool
 from service.storage import Folder
@@ -50,24 +50,6 @@ _FEWEST_ROWS_A_SECOND = 10_000
 _LOOK_SECONDS = 30
 
 
-class Ingested(msgspec.Struct, frozen=True):
-    """What became of a feed."""
-
-    rows: Annotated[int, Meta(description="Rows read.")]
-    stores: Annotated[int, Meta(description="Stores that they name.")]
-    new: Annotated[
-        int,
-        Meta(
-            description="Polls of a store and instant that had none; of business hours and time "
-            "zones, the stores that had none."
-        ),
-    ]
-    replaced: Annotated[
-        int, Meta(description="Polls, or stores, of which something else was known.")
-    ]
-    unchanged: Annotated[int, Meta(description="Polls, or stores, of which the same was known.")]
-
-
 class FeedFile(NamedTuple):
     """A file of a feed.
 
@@ -78,6 +60,18 @@ class FeedFile(NamedTuple):
 
     name: str
     pieces: AsyncIterator[bytes]
+
+
+class FeedText(NamedTuple):
+    """A file of a feed, unpacked.
+
+    Attributes:
+        name: for the reader of faults; empty: there is only one
+        blocks: as `service.feed_text` gives them
+    """
+
+    name: str
+    blocks: AsyncIterator[Block]
 
 
 def latest_poll() -> int:
@@ -96,6 +90,7 @@ async def ingest(
     most_bytes: int | None = None,
     *,
     aside: Folder,
+    sender: Sender = NOBODY,
 ) -> Ingested:
     """Load a feed, all of it or nothing.
 
@@ -106,13 +101,70 @@ async def ingest(
         files: together the feed, in this order; each has a header of its own
         most_bytes: of each file, packed and unpacked; None: any number
         aside: where its rows are kept until all of it is known to be good
+        sender: who sent it
 
     Raises:
         FeedRefused: something is wrong with it; nothing of it is stored
         StorageFailed: it cannot be set aside; nothing of it is stored
         TooLarge: a file has more bytes; nothing is stored
     """
-    return await _store(pool, await _check(workers, feed, files, aside, most_bytes))
+    texts = [text_of(file, most_bytes) for file in files]
+    return await ingest_texts(pool, workers, feed, texts, aside=aside, sender=sender)
+
+
+def text_of(file: FeedFile, most_bytes: int | None = None) -> FeedText:
+    """A file as its text.
+
+    Args:
+        file: any
+        most_bytes: of it, packed and unpacked; None: any number
+    """
+    return FeedText(file.name, blocks(*file, most_bytes))
+
+
+async def recognised(text: FeedText) -> tuple[Feed, FeedText]:
+    """Tell which feed a file is of, by its first line; no more of it is read.
+
+    Args:
+        text: of the file
+
+    Returns:
+        the feed, and the whole text
+
+    Raises:
+        FeedRefused: it is no text of a feed
+        FeedUnknown: its header is none of a feed's
+        TooLarge: it has more bytes than are taken
+    """
+    try:
+        first = await anext(text.blocks, None)
+        if first is None:
+            raise _empty(text.name)
+        feed = recognise(text.name, first.text)
+    except FeedRefused:
+        metrics.INGEST_REFUSED.labels("unknown").inc()
+        raise
+
+    async def whole() -> AsyncIterator[Block]:
+        yield first
+        async for block in text.blocks:
+            yield block
+
+    return feed, FeedText(text.name, whole())
+
+
+async def ingest_texts(
+    pool: asyncpg.Pool,
+    workers: Workers,
+    feed: Feed,
+    texts: Sequence[FeedText],
+    *,
+    aside: Folder,
+    sender: Sender,
+) -> Ingested:
+    """As `ingest`, files that are read as text already."""
+    checked = await _check(workers, feed, texts, aside)
+    return await _store(pool, checked, sender)
 
 
 async def ingest_each(
@@ -123,6 +175,8 @@ async def ingest_each(
     aside: Folder,
 ) -> AsyncIterator[Ingested | FeedRefused]:
     """Load feeds in their order, each by itself; while one is stored, the next is checked.
+
+    It is for the command: what becomes of them is noted as of it.
 
     Args:
         pool: the database
@@ -139,8 +193,9 @@ async def ingest_each(
 
     async def check(feed: Feed, files: Sequence[FeedFile]) -> _Checked | FeedRefused:
         try:
-            return await _check(workers, feed, files, aside)
+            return await _check(workers, feed, list(map(text_of, files)), aside)
         except FeedRefused as refused:
+            await note_refusal(pool, feed, COMMAND, refused)
             return refused
 
     checks = (asyncio.create_task(check(*feed)) for feed in feeds)
@@ -149,7 +204,10 @@ async def ingest_each(
         while ahead is not None:
             checked = await ahead
             ahead = next(checks, None)
-            yield checked if isinstance(checked, FeedRefused) else await _store(pool, checked)
+            if isinstance(checked, FeedRefused):
+                yield checked
+            else:
+                yield await _store(pool, checked, COMMAND)
     finally:
         if ahead is not None:
             ahead.cancel()
@@ -196,25 +254,24 @@ def _checked(feed: Feed, rows: FeedRows) -> _Checked:
 
 
 async def _check(
-    workers: Workers,
-    feed: Feed,
-    files: Sequence[FeedFile],
-    aside: Folder,
-    most_bytes: int | None = None,
+    workers: Workers, feed: Feed, texts: Sequence[FeedText], aside: Folder
 ) -> _Checked:
     spool = Spool(aside)
     try:
         with _counted(feed):
-            return await _set_aside(workers, feed, files, most_bytes, spool)
+            return await _set_aside(workers, feed, texts, spool)
     except BaseException:
         spool.close()
         raise
 
 
-async def _store(pool: asyncpg.Pool, checked: _Checked) -> Ingested:
+async def _store(pool: asyncpg.Pool, checked: _Checked, sender: Sender | None = None) -> Ingested:
+    """Store a feed; who sent it is noted, unless there is none to note."""
     try:
         async with turn(pool, checked.spool.rows) as connection:
             done = await _write(connection, *checked)
+            if sender is not None:
+                await note_load(connection, checked.feed, sender, done)
     finally:
         checked.spool.close()
     metrics.INGEST_ROWS.labels(checked.feed).inc(done.rows)
@@ -345,7 +402,7 @@ class _Places(dict[str, int]):
 
 
 async def _set_aside(
-    workers: Workers, feed: Feed, files: Sequence[FeedFile], most_bytes: int | None, spool: Spool
+    workers: Workers, feed: Feed, texts: Sequence[FeedText], spool: Spool
 ) -> _Checked:
     """Check the whole feed; its rows go to the spool."""
     stores, names = _Places(), _Places()
@@ -371,7 +428,7 @@ async def _set_aside(
             await asyncio.to_thread(add, rows)
         return 0
 
-    await stream(workers, _parts(feed, files, most_bytes), parse, keep)
+    await stream(workers, _parts(feed, texts), parse, keep)
     if fault_count:
         raise FeedRefused(faults, fault_count)
     if feed != "polls" and spool.most_rows > _MOST_ROWS_OF_STORE:
@@ -383,23 +440,24 @@ async def _set_aside(
 _Part: TypeAlias = tuple[Header, Block]
 
 
-async def _parts(
-    feed: Feed, files: Sequence[FeedFile], most_bytes: int | None
-) -> AsyncIterator[_Part | FeedRows]:
+async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part | FeedRows]:
     """The files in blocks; of one that cannot be read to its end, at last why."""
-    for name, pieces in files:
+    for name, text in texts:
         header = None
         try:
-            async for block in blocks(name, pieces, most_bytes):
+            async for block in text:
                 if header is None:
                     header = read_header(feed, name, block.text)
                 else:
                     yield header, block
             if header is None:
-                problem = "it is empty, without even a header"
-                raise FeedRefused([Fault(1, "", "", problem, name)], 1)
+                raise _empty(name)
         except FeedRefused as refused:
             yield FeedRows(faults=refused.faults, fault_count=refused.count)
+
+
+def _empty(name: str) -> FeedRefused:
+    return FeedRefused([Fault(1, "", "", "it is empty, without even a header", name)], 1)
 
 
 async def _write(

@@ -31,10 +31,12 @@ _KEY_BYTES = 32
 _SHAPE = re.compile(_MARK + "[A-Za-z0-9_-]{43}", re.ASCII)
 _SHOWN = len(_MARK) + 6  # of 46 characters: enough to recognise it, far from enough to guess it
 LONGEST_NAME = 100
+#: Keys that are valid at the same time; over HTTP no more are made. All of them are kept in memory.
+MOST_KEYS = 1000
 #: The name of the key that STOREWATCH_KEY_FILE holds.
 NAME_OF_FILE = "key file"
-#: Held while a first key is made.
-_FIRST_KEY_LOCK = 7_305_003
+#: Held by whoever looks which keys there are before making or revoking one.
+_KEYS_LOCK = 7_305_003
 
 #: A key that is revoked is refused after this many seconds at the latest, in every instance; and
 #: so long at the most does it take until the first key that is ever made is asked of everybody.
@@ -50,6 +52,26 @@ class KeyRefused(Exception):  # noqa: N818
     """What was asked of the keys cannot be done."""
 
 
+class NameRefused(KeyRefused):
+    """A key cannot have this name."""
+
+
+class NameTaken(KeyRefused):
+    """A key that is valid has this name."""
+
+
+class TooManyKeys(KeyRefused):
+    """As many keys are valid as may be."""
+
+
+class NoWriteKeyLeft(KeyRefused):
+    """No key that is valid would have scope write, so that nobody could make another one."""
+
+
+class NotAllowedAnyMore(KeyRefused):
+    """Who asks was allowed to until a moment ago: the key was revoked, or a first one was made."""
+
+
 class Key(msgspec.Struct, frozen=True):
     """What is known of a key; the key itself is not."""
 
@@ -62,29 +84,36 @@ class Key(msgspec.Struct, frozen=True):
     revoked_at: datetime | None
 
 
-async def create_key(database: Database, name: str, scope: Scope) -> str:
-    """Make a key and return it: the only time that it can be seen.
+async def create_key(database: Database, name: str, scope: Scope) -> tuple[Key, str]:
+    """Make a key; this is the only time that it can be seen itself.
+
+    Returns:
+        what is known of it, and the key itself
 
     Raises:
-        KeyRefused: the name cannot be, or a key that is not revoked has it
+        NameRefused: the name cannot be
+        NameTaken: a key that is not revoked has it
     """
     if not name.isprintable() or not name.strip() or len(name) > LONGEST_NAME:
-        raise KeyRefused(f"A key's name has 1 to {LONGEST_NAME} printable characters: {name!r}.")
+        raise NameRefused(f"A key's name has 1 to {LONGEST_NAME} printable characters: {name!r}.")
     key = _MARK + secrets.token_urlsafe(_KEY_BYTES)
     try:
-        await _insert(database, name, key, scope)
+        return await _insert(database, name, key, scope), key
     except asyncpg.UniqueViolationError:
-        raise KeyRefused(
+        raise NameTaken(
             f"There is a key named {name}. Revoke it first, or take another name."
         ) from None
-    return key
 
 
-async def _insert(database: Database, name: str, key: str, scope: Scope) -> None:
-    await database.execute(
-        "insert into api_key (name, prefix, sha256, scope) values ($1, $2, $3, $4)",
+async def _insert(database: Database, name: str, key: str, scope: Scope) -> Key:
+    row = await database.fetchrow(
+        """
+        insert into api_key (name, prefix, sha256, scope) values ($1, $2, $3, $4)
+        returning id, name, prefix, scope, created_at, last_used_at, revoked_at
+        """,
         *(name, key[:_SHOWN], _hash(key), scope),
     )
+    return Key(*row)
 
 
 async def any_key(database: Database) -> bool:
@@ -100,7 +129,7 @@ async def create_first_key(pool: asyncpg.Pool) -> str | None:
     async with _alone(pool) as connection:
         if await any_key(connection):
             return None
-        return await create_key(connection, "first", "write")
+        return (await create_key(connection, "first", "write"))[1]
 
 
 async def adopt_key(pool: asyncpg.Pool, key: str) -> None:
@@ -134,17 +163,109 @@ async def adopt_key(pool: asyncpg.Pool, key: str) -> None:
 @contextlib.asynccontextmanager
 async def _alone(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     async with transaction(pool) as connection:
-        await connection.execute("select pg_advisory_xact_lock($1)", _FIRST_KEY_LOCK)
+        await connection.execute("select pg_advisory_xact_lock($1)", _KEYS_LOCK)
         yield connection
 
 
-async def list_keys(pool: asyncpg.Pool) -> list[Key]:
-    """Every key that was ever made, the oldest first."""
-    rows = await pool.fetch(
+@contextlib.asynccontextmanager
+async def _managing(pool: asyncpg.Pool, caller: Key | None) -> AsyncIterator[asyncpg.Connection]:
+    """Alone with the keys, for a caller that may manage them now, not only when it was let in.
+
+    Else who stole a key could make another one in the seconds until all know that it is revoked.
+    """
+    async with _alone(pool) as connection:
+        if caller is None:
+            allowed = not await any_key(connection)
+        else:
+            allowed = await connection.fetchval(
+                "select exists (select from api_key where id = $1 and revoked_at is null)",
+                caller.id,
+            )
+        if not allowed:
+            raise NotAllowedAnyMore
+        yield connection
+
+
+async def create_key_for(
+    pool: asyncpg.Pool, caller: Key | None, name: str, scope: Scope
+) -> tuple[Key, str]:
+    """As `create_key`, for somebody who asks over HTTP.
+
+    Args:
+        pool: the database
+        caller: the key that asks; None: none was needed
+        name: of the new key
+        scope: of the new key
+
+    Raises:
+        KeyRefused: as `create_key`; or there are too many, or this one could not make others, and
+            no other could; or the caller may not any more
+    """
+    async with _managing(pool, caller) as connection:
+        valid, of_write = await connection.fetchrow(
+            """
+            select count(*), count(*) filter (where scope = 'write')
+            from api_key where revoked_at is null
+            """
+        )
+        if valid >= MOST_KEYS:
+            raise TooManyKeys(f"{MOST_KEYS} keys are valid, and no more may be: revoke some.")
+        if scope == "read" and not of_write:
+            raise NoWriteKeyLeft(
+                "With a key of scope read alone nobody could load feeds or make another key: make "
+                "one of scope write first."
+            )
+        return await create_key(connection, name, scope)
+
+
+async def revoke_key_for(pool: asyncpg.Pool, caller: Key | None, number: int) -> Key | None:
+    """Make a key invalid, for good, for somebody who asks over HTTP; twice is as good as once.
+
+    Args:
+        pool: the database
+        caller: the key that asks, which may be the same; None: none was needed
+        number: the id of the key
+
+    Returns:
+        what was known of it; None: there never was such a key
+
+    Raises:
+        NoWriteKeyLeft: it is the last of scope write
+        NotAllowedAnyMore: the caller's own was revoked meanwhile
+    """
+    async with _managing(pool, caller) as connection:
+        keys = {key.id: key for key in await list_keys(connection)}
+        key = keys.get(number)
+        if key is None or key.revoked_at is not None:
+            return key
+        left = [one for one in keys.values() if one.revoked_at is None and one.id != number]
+        if key.scope == "write" and not any(one.scope == "write" for one in left):
+            raise NoWriteKeyLeft(
+                f"{key.name} is the last key of scope write, without which nobody could load feeds "
+                "or make another key: make one first. `storewatch keys revoke` revokes this one "
+                "all the same."
+            )
+        await _revoke(connection, number)
+        return key
+
+
+async def list_keys(database: Database, revoked: int | None = None) -> list[Key]:
+    """The keys that were made, the oldest first.
+
+    Args:
+        database: where to ask
+        revoked: of those that are revoked so many at the most, the last ones; None: all
+    """
+    rows = await database.fetch(
         """
         select id, name, prefix, scope, created_at, last_used_at, revoked_at
-        from api_key order by id
-        """
+        from api_key
+        where revoked_at is null or id in (
+            select id from api_key where revoked_at is not null order by revoked_at desc limit $1
+        )
+        order by id
+        """,
+        revoked,
     )
     return [Key(*row) for row in rows]
 
@@ -167,8 +288,12 @@ async def revoke_key(pool: asyncpg.Pool, name: str) -> Key:
     if len(found) != 1:
         many = "is not one key but several" if found else "is the name or prefix of no valid key"
         raise KeyRefused(f"{name} {many}. `storewatch keys list` shows them.")
-    await pool.execute("update api_key set revoked_at = now() where id = $1", found[0].id)
+    await _revoke(pool, found[0].id)
     return found[0]
+
+
+async def _revoke(database: Database, number: int) -> None:
+    await database.execute("update api_key set revoked_at = now() where id = $1", number)
 
 
 class KeyRing:
@@ -246,15 +371,16 @@ class KeyRing:
             rows = await self._pool.fetch(
                 """
                 select sha256, id, name, prefix, scope, created_at, last_used_at, revoked_at
-                from api_key
+                from api_key where revoked_at is null
                 """
             )
+            any_made = bool(rows) or await any_key(self._pool)
         except DATABASE_FAILED as error:
             self._failed = error
         else:
             self._failed = None
-            self._valid = {row[0]: Key(*row[1:]) for row in rows if row["revoked_at"] is None}
-            self._any_made = bool(rows)
+            self._valid = {row[0]: Key(*row[1:]) for row in rows}
+            self._any_made = any_made
         self._loaded_at = began
 
     def _note_use(self, key: Key) -> None:

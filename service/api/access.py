@@ -83,13 +83,10 @@ class Access:
                 headers={"WWW-Authenticate": _REALM},
             )
         if key is None:
-            raise Problem(
-                401,
+            raise key_not_valid(
                 "Authorization and X-API-Key hold different keys: send one of them."
                 if len(given) > 1
-                else "This key is not valid: it was revoked, or there never was one like it.",
-                slug="key-not-valid",
-                headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
+                else "This key is not valid: it was revoked, or there never was one like it."
             )
         if needed == "write" and key.scope != "write":
             raise Problem(
@@ -144,6 +141,16 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         needed_scope(handler.opt, str(connection.scope.get("method"))),
         connection.client.host if connection.client else None,
         connection.headers,
+    )
+
+
+def key_not_valid(detail: str = "This key is not valid any more.") -> Problem:
+    """What is told of a request that came without the right key."""
+    return Problem(
+        401,
+        detail,
+        slug="key-not-valid",
+        headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
     )
 
 

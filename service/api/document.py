@@ -6,7 +6,7 @@ Litestar makes the document from the handlers. What it cannot say of them is add
 import gzip
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +22,9 @@ from litestar.response import Redirect
 
 from compute import timeline
 from compute.conditions import Condition
+from compute.feed_rows import Feed
 from compute.uptime import Interpolation
-from service import reports
+from service import keys, reports
 from service.api import feeds
 from service.api.access import SECURITY_SCHEMES, needed_scope
 from service.api.feeds import PollStatus
@@ -59,6 +60,7 @@ _TAGS = [
     Tag("reports", "Ask for a report over many stores, follow it, fetch its CSV."),
     Tag("stores", "What is known of a store, and its availability over any window."),
     Tag("feeds", "Polls, business hours and time zones, as CSV of any size or small JSON."),
+    Tag("keys", "API keys, of which each request needs one once there is any."),
     Tag("operations", "For those who run the service: health and measures."),
 ]
 
@@ -81,6 +83,7 @@ _CLOSED = "A request takes no value but these."
 
 #: Every choice of values, by the name that it has in the document and so in generated clients.
 _ENUMERATIONS = {
+    "FeedName": _Enumeration(Feed, f"A feed. {_OPEN}"),
     "HealthStatus": _Enumeration(
         HealthStatus, f"How a part of the service is; what is not well is told by 503. {_OPEN}"
     ),
@@ -88,6 +91,9 @@ _ENUMERATIONS = {
         Interpolation,
         "The status between two observations: that of the nearest, the earlier on a tie, or that "
         f"of the previous one. {_CLOSED} {_OPEN}",
+    ),
+    "KeyScope": _Enumeration(
+        keys.Scope, f"What a key allows; `write` includes `read`. {_CLOSED} {_OPEN}"
     ),
     "LegacyReportStatus": _Enumeration(
         LegacyStatus,
@@ -233,7 +239,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 def _struct_schemas(names: set[str]) -> dict[str, Any]:
     """Structs as msgspec describes them: with their docstrings, and all that their Metas say."""
     structs: dict[str, type[msgspec.Struct]] = {}
-    for struct in msgspec.Struct.__subclasses__():
+    for struct in _structs(msgspec.Struct):
         of_api = struct.__module__.startswith("service.api.")
         if struct.__name__ in names and (of_api or struct.__name__ not in structs):
             structs[struct.__name__] = struct
@@ -244,6 +250,12 @@ def _struct_schemas(names: set[str]) -> dict[str, Any]:
         text = inspect.cleandoc(schema.get("description", ""))
         schema["description"] = text.partition("\n\nAttributes:")[0]
     return {name: _tidied(schema) for name, schema in schemas.items()}
+
+
+def _structs(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for struct in base.__subclasses__():
+        yield struct
+        yield from _structs(struct)
 
 
 def _both(litestar: dict[str, Any], msgspec: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,23 @@
-"""Feeds over HTTP: CSV of any size, streamed into the store, or a small batch as JSON.
+"""Feeds over HTTP: CSV of any size, streamed into the store, or a small batch as JSON; their state.
 
 A feed's own path takes both, and the path below it CSV alone. In the OpenAPI document each has one
 media type: generated clients choose the type of a body badly where there is a choice.
 openapi-python-client 0.29 then makes a module that cannot be imported (its issue 1451),
 @hey-api/openapi-ts a function whose types know JSON alone.
+
+`POST /feeds` takes a file of any feed, which its header tells.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import asyncpg
 import msgspec
-from litestar import Request, post
+from litestar import Request, get, post
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
@@ -30,9 +34,29 @@ from compute.feed_rows import (
     parse_columns,
 )
 from compute.workers import Workers
+from compute.zones import DEFAULT_TIMEZONE
+from service.api.access import caller_of
+from service.api.links import link
 from service.api.problems import Problem, documented, with_members
+from service.feed_history import (
+    FeedLoad,
+    FeedRefusal,
+    Ingested,
+    Refusals,
+    Sender,
+    read_known,
+    read_loads,
+    read_refusals,
+)
 from service.feed_text import TooLarge, Unreadable, unpacked
-from service.feeds import FeedFile, Ingested, ingest, ingest_rows, latest_poll
+from service.feeds import (
+    FeedFile,
+    ingest_rows,
+    ingest_texts,
+    latest_poll,
+    recognised,
+    text_of,
+)
 from service.settings import Settings
 from service.storage import Folder
 
@@ -133,6 +157,12 @@ class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("A row has either `timezone` or, its former name, `timezone_str`")
 
 
+_PATHS: dict[Feed, str] = {
+    "polls": "/polls",
+    "business_hours": "/business-hours",
+    "timezones": "/timezones",
+}
+
 _ROWS: dict[Feed, type[msgspec.Struct]] = {
     "polls": PollRow,
     "business_hours": BusinessHoursRow,
@@ -153,21 +183,24 @@ ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
 _WHOLE_WEEKS = "all rows of a store in one request"
 
 
-def _operation(feed: Feed, media_type: str) -> type[Operation]:
+def _operation(feed: Feed | None, media_type: str) -> type[Operation]:
     """What OpenAPI says of a feed's body, which Litestar does not see: the handler streams it."""
 
     class FeedOperation(Operation):
         def to_schema(self) -> dict[str, Any]:
-            row = _ROWS[feed]
-            if media_type == _JSON:
-                items = {"$ref": f"#/components/schemas/{row.__name__}"}
+            if media_type == _JSON and feed is not None:
+                items = {"$ref": f"#/components/schemas/{_ROWS[feed].__name__}"}
                 schema = {"type": "array", "maxItems": MOST_JSON_ROWS, "items": items}
                 content: dict[str, Any] = {_JSON: {"schema": schema}}
             else:
-                header = ",".join(COLUMNS[feed])
-                text = f"CSV in UTF-8, plain, gzip or zstd, with a header: {header}."
+                header = ",".join(COLUMNS[feed or "polls"])
+                text = "CSV in UTF-8, plain, gzip or zstd, with a header" + (
+                    f": {header}." if feed else " that tells which feed it is."
+                )
                 schema = {"type": "string", "format": "binary", "description": text}
-                content = {_CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed]}\n"}}
+                content = {
+                    _CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed or 'polls']}\n"}
+                }
             return super().to_schema() | {"requestBody": {"required": True, "content": content}}
 
     return FeedOperation
@@ -199,26 +232,169 @@ def _route(
         workers: Workers,
         settings: Settings,
         aside: Folder,
+        refusals: Refusals,
     ) -> Ingested:
-        return await _load(feed, request, work_pool, workers, settings, aside, taken)
+        if _media_type(request, taken) == _CSV:
+            place = (work_pool, workers, aside, refusals)
+            return (await _load_csv(feed, request, settings.feed_bytes, *place))[1]
+        return await _load_json(feed, request, work_pool)
 
     return post_feed
 
 
-def _csv_route(feed: Feed, path: str, operation_id: str, noun: str) -> HTTPRouteHandler:
+def _csv_route(feed: Feed, operation_id: str, noun: str) -> HTTPRouteHandler:
+    path = _PATHS[feed]
     description = (
         f"Load {noun}: CSV, plain, gzip or zstd, of any number of rows. All are stored, or none; "
-        f"see `{path.removesuffix('/csv')}` for what they replace."
+        f"see `{path}` for what they replace."
     )
     if feed == "business_hours":
         description += f" Send {_WHOLE_WEEKS}."
-    return _route(feed, path, operation_id, f"Load {noun} of CSV", description, (_CSV,))
+    summary = f"Load {noun} of CSV"
+    return _route(feed, f"{path}/csv", operation_id, summary, description, (_CSV,))
+
+
+class LoadedFeed(Ingested, frozen=True, kw_only=True):
+    """What became of a feed that was recognised."""
+
+    feed: Annotated[Feed, Meta(description="Which feed the first line told.")]
+
+
+@post(
+    "/feeds",
+    operation_id="postFeed",
+    summary="Load a file of any feed",
+    tags=["feeds"],
+    status_code=200,
+    opt={"scope": "write"},
+    request_max_body_size=None,
+    operation_class=_operation(None, _CSV),
+    responses=documented(408, 413, 415, 422),
+)
+async def post_any_feed(
+    request: Request[Any, Any, Any],
+    work_pool: asyncpg.Pool,
+    workers: Workers,
+    settings: Settings,
+    aside: Folder,
+    refusals: Refusals,
+) -> LoadedFeed:
+    """Load CSV, plain, gzip or zstd, of the feed whose columns its first line names.
+
+    The columns may stand in any order, and others beside them; `GET /feeds` lists those of each
+    feed. All rows are stored, or none, as by the feed's own path. A first line that has the columns
+    of no feed, or of several, is told by 422 of the type `/problems/feed-not-recognised`.
+    """
+    _media_type(request, (_CSV,))
+    place = (work_pool, workers, aside, refusals)
+    feed, done = await _load_csv(None, request, settings.feed_bytes, *place)
+    return LoadedFeed(feed=feed, **msgspec.structs.asdict(done))
+
+
+class FeedColumn(msgspec.Struct, frozen=True):
+    """A column of a feed."""
+
+    name: Annotated[str, Meta(description="What the header calls it.")]
+    other_names: Annotated[list[str], Meta(description="What it may be called instead.")]
+
+
+class FeedColumns(msgspec.Struct, frozen=True):
+    """What a file of a feed has in its first line."""
+
+    feed: Annotated[Feed, Meta(description="Which feed.")]
+    path: Annotated[str, Meta(description="Where it is sent; `/feeds` takes each.")]
+    columns: Annotated[
+        list[FeedColumn],
+        Meta(description="Its columns, which stand in any order, also beside others."),
+    ]
+
+
+class FeedsState(msgspec.Struct, frozen=True):
+    """What the service knows of feeds."""
+
+    feeds: Annotated[list[FeedColumns], Meta(description="Each feed.")]
+    stores: Annotated[int, Meta(description="Stores that feeds have named.")]
+    stores_without_business_hours: Annotated[
+        int, Meta(description="Of those, stores without business hours: always open.")
+    ]
+    stores_without_timezone: Annotated[
+        int,
+        Meta(description="Of those, stores without a zone of their own: in `default_timezone`."),
+    ]
+    default_timezone: Annotated[
+        str, Meta(description="The zone of stores without one of their own (IANA name).")
+    ]
+    polls: Annotated[int, Meta(description="Polls of all stores; see `polls_exact`.")]
+    polls_exact: Annotated[
+        bool,
+        Meta(
+            description="Whether the polls were counted; else they are many, and `polls` is an "
+            "estimate of two digits."
+        ),
+    ]
+    newest_poll: Annotated[
+        datetime | None,
+        Meta(description="The instant of the newest poll of all stores; null: there is none."),
+    ]
+    newest_poll_age: Annotated[
+        float | None,
+        Meta(
+            description="Seconds since then; below 0 where the poll is dated in the future. Null: "
+            "there is no poll."
+        ),
+    ]
+    loads: Annotated[
+        list[FeedLoad],
+        Meta(
+            description="Files that were loaded, the newest first, the last 20 of each feed. What "
+            "was sent as JSON is not among them."
+        ),
+    ]
+    refusals: Annotated[
+        list[FeedRefusal],
+        Meta(description="Files that were refused, the newest first, the last 20 of each feed."),
+    ]
+
+
+@get(
+    "/feeds",
+    operation_id="getFeeds",
+    summary="What is known of the feeds",
+    tags=["feeds"],
+    opt={"scope": "read"},
+    responses=documented(),
+)
+async def get_feeds(pool: asyncpg.Pool, refusals: Refusals) -> FeedsState:
+    """Tell how much there is, how new it is, and what became of the files that were sent last."""
+    await refusals.settle()
+    known = await read_known(pool)
+    newest = known.newest_poll
+    return FeedsState(
+        feeds=[
+            FeedColumns(
+                feed,
+                link(_PATHS[feed]),
+                [FeedColumn(name, [*accepted[1:]]) for name, accepted in columns.items()],
+            )
+            for feed, columns in COLUMNS.items()
+        ],
+        stores=known.stores,
+        stores_without_business_hours=known.without_hours,
+        stores_without_timezone=known.without_zone,
+        default_timezone=DEFAULT_TIMEZONE,
+        polls=known.polls,
+        polls_exact=known.polls_exact,
+        newest_poll=newest,
+        newest_poll_age=None if newest is None else (known.now - newest).total_seconds(),
+        loads=await read_loads(pool),
+        refusals=await read_refusals(pool),
+    )
 
 
 ROUTES = [
     _route(
         "polls",
-        "/polls",
+        _PATHS["polls"],
         "postPolls",
         "Load polls",
         "Load up to 10,000 polls of JSON. The same path takes CSV, as `/polls/csv` does.\n\n"
@@ -227,7 +403,7 @@ ROUTES = [
     ),
     _route(
         "business_hours",
-        "/business-hours",
+        _PATHS["business_hours"],
         "postBusinessHours",
         "Load business hours",
         "Load up to 10,000 rows of JSON. The same path takes CSV, as `/business-hours/csv` does."
@@ -236,27 +412,22 @@ ROUTES = [
     ),
     _route(
         "timezones",
-        "/timezones",
+        _PATHS["timezones"],
         "postTimezones",
         "Load time zones",
         "Load up to 10,000 rows of JSON. The same path takes CSV, as `/timezones/csv` does.\n\n"
         "All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.",
     ),
-    _csv_route("polls", "/polls/csv", "postPollsCsv", "polls"),
-    _csv_route("business_hours", "/business-hours/csv", "postBusinessHoursCsv", "business hours"),
-    _csv_route("timezones", "/timezones/csv", "postTimezonesCsv", "time zones"),
+    _csv_route("polls", "postPollsCsv", "polls"),
+    _csv_route("business_hours", "postBusinessHoursCsv", "business hours"),
+    _csv_route("timezones", "postTimezonesCsv", "time zones"),
+    post_any_feed,
+    get_feeds,
 ]
 
 
-async def _load(
-    feed: Feed,
-    request: Request[Any, Any, Any],
-    work_pool: asyncpg.Pool,
-    workers: Workers,
-    settings: Settings,
-    aside: Folder,
-    taken: Sequence[str],
-) -> Ingested:
+def _media_type(request: Request[Any, Any, Any], taken: Sequence[str]) -> str:
+    """The type of the body, one of those that are taken."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if media_type not in taken:
@@ -271,27 +442,65 @@ async def _load(
             "A feed is plain, gzip or zstd: Content-Encoding says something else.",
             headers={"Accept-Encoding": "gzip, zstd"},
         )
-    most = settings.feed_bytes if media_type == _CSV else MOST_JSON_BYTES
+    return media_type
+
+
+@contextmanager
+def _at_most(most: int, feed: Feed | None, request: Request[Any, Any, Any]) -> Iterator[None]:
+    """Refuse a body that is larger, at once where it is announced."""
     announced = request.headers.get("content-length", "")
     try:
         if announced.isdecimal() and int(announced) > most:
             raise TooLarge
-        # Its first bytes tell how it is packed, not Content-Encoding: files are sent as they are.
-        if media_type == _CSV:
-            file = FeedFile("", _body(request))
-            return await ingest(work_pool, workers, feed, [file], most, aside=aside)
-        text = b"".join([piece async for piece in unpacked(_body(request), most)])
+        yield
     except TooLarge:
         problem = f"The body is larger than {most} bytes, unpacked: send it {_in_parts(feed)}."
         raise Problem(413, problem) from None
-    except Unreadable as error:
-        raise FeedRefused([Fault(1, "", "", str(error))], 1) from None
+
+
+async def _load_csv(
+    feed: Feed | None,
+    request: Request[Any, Any, Any],
+    most: int,
+    work_pool: asyncpg.Pool,
+    workers: Workers,
+    aside: Folder,
+    refusals: Refusals,
+) -> tuple[Feed, Ingested]:
+    """Load a file of a feed, or of the one that its header tells."""
+    caller = caller_of(request)
+    sender = Sender(caller.name if caller else None)
+    with _at_most(most, feed, request):
+        try:
+            # Its first bytes tell how it is packed, not Content-Encoding: files are sent as they
+            # are.
+            text = text_of(FeedFile("", _body(request)), most)
+            if feed is None:
+                feed, text = await recognised(text)
+            place = (work_pool, workers, feed, [text])
+            return feed, await ingest_texts(*place, aside=aside, sender=sender)
+        except FeedRefused as refused:
+            refusals.note(feed, sender, refused)
+            raise
+
+
+async def _load_json(
+    feed: Feed, request: Request[Any, Any, Any], work_pool: asyncpg.Pool
+) -> Ingested:
+    with _at_most(MOST_JSON_BYTES, feed, request):
+        try:
+            pieces = unpacked(_body(request), MOST_JSON_BYTES)
+            text = b"".join([piece async for piece in pieces])
+        except Unreadable as error:
+            raise FeedRefused([Fault(1, "", "", str(error))], 1) from None
     async with _PARSING:
         rows = await asyncio.to_thread(_rows, feed, text, latest_poll())
     return await ingest_rows(work_pool, feed, rows)
 
 
-def _in_parts(feed: Feed) -> str:
+def _in_parts(feed: Feed | None) -> str:
+    if feed is None:
+        return f"in parts, of business hours {_WHOLE_WEEKS}"
     return f"in parts, {_WHOLE_WEEKS}" if feed == "business_hours" else "in parts"
 
 

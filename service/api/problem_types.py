@@ -38,7 +38,7 @@ TYPES = {
         "Key needed",
         "The service asks for an API key, and the request has none.",
         "Send a key as `Authorization: Bearer …` or as `X-API-Key: …`. Whoever runs the service "
-        "makes one by `storewatch keys create`.",
+        "makes one by `storewatch keys create`, or by POST /keys.",
     ),
     "key-not-valid": ProblemType(
         401,
@@ -99,6 +99,33 @@ TYPES = {
         "Method not allowed",
         "The path exists, but does not know this method.",
         "The header Allow lists the methods that the path knows.",
+    ),
+    "key-not-found": ProblemType(
+        404,
+        "Key not found",
+        "There never was an API key with this id.",
+        "GET /keys lists the keys with their ids.",
+    ),
+    "key-exists": ProblemType(
+        409,
+        "Key exists",
+        "A key that is valid has this name. If it was made by the same request, whose answer was "
+        "lost, nobody can see it again.",
+        "Take another name, or revoke that key first.",
+    ),
+    "too-many-keys": ProblemType(
+        409,
+        "Too many keys",
+        "As many API keys are valid as may be.",
+        "Revoke those that nobody uses: GET /keys tells when each was last used.",
+    ),
+    "no-write-key-left": ProblemType(
+        409,
+        "No key of scope write left",
+        "After this no valid key would have scope write, so nobody could load feeds or make "
+        "another key over HTTP.",
+        "Make a key of scope write first. Whoever runs the service can revoke the last one by "
+        "`storewatch keys revoke`.",
     ),
     "no-polls": ProblemType(
         409,
@@ -246,6 +273,15 @@ TYPES = {
         "Rows of the feed are bad, so nothing of it was stored.",
         "`errors` names them by line and column, the first of them if there are many; `count` says "
         "how many there are. Mend them, and send the whole feed again.",
+    ),
+    "feed-not-recognised": ProblemType(
+        422,
+        "Feed not recognised",
+        "The first line of the file does not tell which feed it is: it has the columns of no feed, "
+        "or of several. Nothing was stored.",
+        "Compare the line in `detail` with the columns that GET /feeds lists, capitals included; "
+        "`errors` says what each feed lacks. A file that fits several feeds is sent to the path of "
+        "the one that it is.",
     ),
     "idempotency-key-reused": ProblemType(
         422,

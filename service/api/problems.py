@@ -22,7 +22,7 @@ from litestar.params import ParameterKwarg
 from litestar.types import HTTPResponseStartEvent, Send
 from msgspec import UNSET, Meta, UnsetType
 
-from compute.feed_rows import FeedRefused
+from compute.feed_rows import COLUMNS, FeedRefused, FeedUnknown, header_of
 from compute.zones import ZoneUnknown
 from service.api.problem_types import OF_STATUS, TYPES, place_of
 from service.database import DATABASE_AWAY
@@ -245,6 +245,8 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
         return _of_validation(request, error)
     if isinstance(error, HTTPException):
         return _of_litestar(error)
+    if isinstance(error, FeedUnknown):
+        return _of_unknown_feed(error)
     if isinstance(error, FeedRefused):
         return _of_feed(error)
     if isinstance(error, ZoneUnknown):
@@ -358,8 +360,33 @@ def _of_litestar(error: HTTPException) -> Problem:
     return Problem(error.status_code, detail, headers=error.headers)
 
 
+def _of_unknown_feed(error: FeedUnknown) -> Problem:
+    if error.feeds:
+        told = "it has the columns of several feeds. Send the file to the path of the one it is"
+    else:
+        begins = (f"of {feed.replace('_', ' ')} with {header_of(feed)}" for feed in COLUMNS)
+        told = f"it is none of a feed's. Files begin, {'; '.join(begins)}; other columns may follow"
+    return Problem(
+        422,
+        f"The first line that was found is {error.first_line!r}: {told}.",
+        slug="feed-not-recognised",
+        errors=_errors_of(error),
+        count=error.count,
+    )
+
+
 def _of_feed(error: FeedRefused) -> Problem:
-    errors = [
+    return Problem(
+        422,
+        f"{error.summary}.",
+        slug="feed-refused",
+        errors=_errors_of(error),
+        count=error.count,
+    )
+
+
+def _errors_of(error: FeedRefused) -> list[ProblemError]:
+    return [
         ProblemError(
             problem=fault.problem,
             line=fault.line,
@@ -368,13 +395,6 @@ def _of_feed(error: FeedRefused) -> Problem:
         )
         for fault in error.faults
     ]
-    return Problem(
-        422,
-        f"{error.summary}.",
-        slug="feed-refused",
-        errors=errors,
-        count=error.count,
-    )
 
 
 def _shortened(value: str) -> str:

@@ -70,8 +70,12 @@ async function problemOf(response) {
   return new Problem(response.status, told);
 }
 
-/** A response of the service; asks for a key where one is needed. Raises Problem. */
-export async function fetched(path, options = {}) {
+/**
+ * A response of the service; asks for a key where one is needed. Raises Problem.
+ *
+ * `own`: a kind of problem that the caller tells by itself, so that no key is asked for.
+ */
+export async function fetched(path, { own, ...options } = {}) {
   for (;;) {
     const used = key();
     let response;
@@ -83,7 +87,7 @@ export async function fetched(path, options = {}) {
     }
     if (response.ok) return response;
     const problem = await problemOf(response);
-    if (!(await keyHelps(response.status, problem, used))) throw problem;
+    if (problem.type === own || !(await keyHelps(response.status, problem, used))) throw problem;
   }
 }
 
@@ -115,18 +119,16 @@ export async function* pages(path, limit, options, asked = {}) {
 }
 
 /** The newest reports, or the newest of those that are asked for and wanted. */
-export async function newestReports(most, asked = {}, wanted = () => true) {
+export async function newestReports(most, { signal, asked = {}, wanted = () => true } = {}) {
   const found = [];
-  for await (const { items } of pages("reports", REPORT_PAGE, {}, asked)) {
+  for await (const { items } of pages("reports", REPORT_PAGE, { signal }, asked)) {
     found.push(...items.filter(wanted));
     if (found.length >= most) break;
   }
   return found.slice(0, most);
 }
 
-/** The newest completed reports over all stores, with the ids in their files as they are. */
-export const completedReports = (most) =>
-  newestReports(most, { status: "completed" }, ({ options }) => options.named_stores === null && !options.escape_formulas);
+export const ended = (report) => !["queued", "running"].includes(report.status);
 
 export const storePath = (id) => `stores/${encodeURIComponent(id)}`;
 
@@ -160,7 +162,7 @@ export async function follow(path, { signal, onEvent, onState = () => {} }) {
   }
 }
 
-const pause = (milliseconds, signal) =>
+export const pause = (milliseconds, signal) =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
     signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
@@ -192,8 +194,13 @@ async function* events(body) {
   }
 }
 
-/** Offer bytes as a file. */
-export function save(name, blob) {
+/** Ask for a CSV and offer it as a file: by fetch, as a link sends neither a key nor what is accepted. */
+export async function saveCsv(path, name) {
+  const response = await fetched(path, { headers: { Accept: "text/csv" } });
+  save(name, await response.blob());
+}
+
+function save(name, blob) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

@@ -2,10 +2,12 @@
 
 import { answerKey, keepKey, key, keyQuestion, onKeyChange } from "./api.js";
 import { Feeds } from "./feeds.js";
+import { Keys } from "./keys.js";
 import { Overview } from "./overview.js";
 import { Reports } from "./reports.js";
 import { Store } from "./store.js";
 import { Stores } from "./stores.js";
+import { address, usePlace } from "./view.js";
 import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
 
 const PARTS = [
@@ -13,37 +15,16 @@ const PARTS = [
   ["reports", "Reports", Reports],
   ["stores", "Stores", Stores],
   ["feeds", "Feeds", Feeds],
+  ["keys", "Keys", Keys],
 ];
 
-/** Where the address points: #/stores/an%20id?to=… */
-function place() {
-  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  const [part, id] = path.split("/");
-  let decoded = id;
-  try {
-    decoded = id && decodeURIComponent(id);
-  } catch {
-    // as it stands
-  }
-  return { part, id: decoded, query: new URLSearchParams(query) };
-}
-
 function App() {
-  const [{ part, id, query }, setPlace] = useState(place);
+  const { part, id, query } = usePlace();
   const [question, setQuestion] = useState(keyQuestion());
   const [hasKey, setHasKey] = useState(Boolean(key()));
   const [generation, setGeneration] = useState(0);
   const main = useRef();
   const moved = useRef(false);
-
-  useEffect(() => {
-    const onMove = () => {
-      moved.current = true;
-      setPlace(place());
-    };
-    addEventListener("hashchange", onMove);
-    return () => removeEventListener("hashchange", onMove);
-  }, []);
 
   useEffect(
     () =>
@@ -59,9 +40,11 @@ function App() {
   useEffect(() => {
     document.title = `${title} · storewatch`;
     if (moved.current) main.current?.focus({ preventScroll: true });
+    moved.current = true;
     scrollTo(0, 0);
   }, [title]);
 
+  const report = query.get("report"); // stays chosen from page to page
   const forget = () => {
     keepKey(null);
     setGeneration(generation + 1);
@@ -70,11 +53,11 @@ function App() {
   return html`
     <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), main.current.focus())}>Skip to content</a>
     <header class="top">
-      <a class="brand" href="#/"><img src="dashboard/icon.svg" alt="" width="26" height="26" />storewatch</a>
+      <a class="brand" href=${address("", { report })}><img src="dashboard/icon.svg" alt="" width="26" height="26" />storewatch</a>
       <nav aria-label="Main">
         ${PARTS.map(
           ([path, label]) => html`
-            <a href=${`#/${path}`} aria-current=${part === path ? (id === undefined ? "page" : "true") : null}>${label}</a>
+            <a href=${address(path, { report })} aria-current=${part === path ? (id === undefined ? "page" : "true") : null}>${label}</a>
           `,
         )}
       </nav>

@@ -1,79 +1,90 @@
 // All stores at a glance: shares of business time, who was down most, what changed since the report before.
 
-import { completedReports, getJson, startReport } from "./api.js";
-import { ago, bytes, count, hours, instant, percent, points, span } from "./format.js";
-import { Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
-import { reportTable } from "./report_csv.js";
+import { getJson, saveCsv } from "./api.js";
+import { HeatMap, Trend } from "./charts.js";
+import { ChosenHead, CONDITIONS, Make, NoReport, storeOfReport, useChosen } from "./chosen.js";
+import { count, hours, instant, percent, points, span } from "./format.js";
+import { Available, Explain, Key, Loading, Shares, useLoaded, Wrong } from "./parts.js";
+import { address } from "./view.js";
 import { html, useState } from "./htm_preact.js";
 
 const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
-/** Two files of more than this are compared when asked, not by themselves. */
-const COMPARED_BYTES = 16_000_000;
-const CHANGES_SHOWN = 8;
+const LISTED = 8;
 
-/** The two newest reports that have a summary: those of older versions have none. */
-async function load(signal) {
-  const found = [];
-  for (const report of await completedReports(10)) {
-    try {
-      found.push([report, await getJson(`reports/${report.id}/summary`, { signal })]);
-    } catch (problem) {
-      if (problem.status !== 404) throw problem;
-    }
-    if (found.length === 2) break;
-  }
-  return { reports: found.map(([report]) => report), summaries: found.map(([, summary]) => summary) };
-}
-
-export function Overview() {
-  const { data, error, reload } = useLoaded(load, []);
-  if (error && !data) return html`<h1>Overview</h1><${Wrong} error=${error} retry=${reload} />`;
+export function Overview({ query }) {
+  const chosen = useChosen(query);
+  const { data, error, reload } = chosen;
+  if (error) return html`<h1>Overview</h1><${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`<h1>Overview</h1><${Loading} />`;
-  const { reports, summaries } = data;
-  if (!reports.length) return html`<h1>Overview</h1><${Welcome} />`;
-  const [newest, before] = summaries;
+  if (!data.report) return html`<h1>Overview</h1><${NoReport} chosen=${chosen} />`;
   return html`
-    <div class="head">
-      <div>
-        <h1>Overview</h1>
-        <p class="sub">
-          <strong>${count(newest.stores)}</strong> ${newest.stores === 1 ? "store" : "stores"} as of${" "}
-          <strong>${instant(newest.as_of)}</strong>; report made ${ago(reports[0].finished_at)}
-        </p>
-      </div>
-      <a class="button" href="#/reports">Reports</a>
-    </div>
-    <div class="cards">
-      ${newest.windows.map((window, i) => html`<${Window} window=${window} before=${before?.windows[i]} />`)}
-    </div>
-    <div class="two">
-      <${Histogram} summary=${newest} />
-      <${MostDowntime} summary=${newest} />
-    </div>
-    ${before
-      ? html`<${Changes} reports=${reports} summaries=${summaries} />`
-      : html`<section class="card"><h2>Since the report before</h2><p class="sub">There is only one report so far. The next will be compared with it.</p></section>`}
+    <${ChosenHead} title="Overview" chosen=${chosen}>${count(data.report.progress.stores_done)} ${data.report.progress.stores_done === 1 ? "store" : "stores"}<//>
+    <${OfReport} key=${data.report.id} report=${data.report} chosen=${chosen} />
   `;
 }
 
-function Welcome() {
-  const [error, setError] = useState(null);
-  const start = () =>
-    startReport({ include_unknown: true }).then(
-      () => (location.hash = "#/reports"),
-      (problem) => setError(problem),
-    );
+function OfReport({ report, chosen }) {
+  const { data: summary, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
+  const changes = useLoaded((signal) => loadChanges(report, signal), [report.id]);
+  if (error) {
+    return html`<${Wrong} error=${error} retry=${reload} /><p><${Make} onMade=${chosen.reload}>Make a new report<//></p>`;
+  }
+  if (!summary) return html`<${Loading} />`;
+  const before = changes.data?.summary;
   return html`
-    <section class="card welcome">
-      <h2>No report yet</h2>
-      <p>
-        A report tells how long each store was up and down within its business hours, over the last hour, day and
-        week.
-      </p>
-      <ol>
-        <li><a href="#/feeds">Load feeds</a>: polls, business hours and time zones, as CSV.</li>
-        <li>Start a report: <button type="button" class="main" onClick=${start}>Start report</button></li>
-      </ol>
+    <${Triage} report=${report} summary=${summary} />
+    <div class="cards">
+      ${summary.windows.map((window, i) => html`<${Window} window=${window} before=${before?.windows[i]} />`)}
+    </div>
+    <div class="two">
+      <${NewlyDown} report=${report} />
+      <${MostDowntime} report=${report} summary=${summary} />
+    </div>
+    <${Changes} report=${report} summary=${summary} changes=${changes} />
+    <div class="two">
+      <${Trend} report=${report} />
+      <${HeatMap} downByHour=${summary.down_by_hour} />
+    </div>
+    <${Histogram} summary=${summary} />
+  `;
+}
+
+/** What changed since the report before of the same options, with that one's summary; nothing without one. */
+async function loadChanges(report, signal) {
+  const changes = await getJson(`reports/${report.id}/changes?limit=${LISTED}`, { signal });
+  const summary = changes.before && (await getJson(`reports/${changes.before.report_id}/summary`, { signal }));
+  return { ...changes, summary };
+}
+
+/** Who needs somebody now: each a number that leads to the stores that it counts. */
+function Triage({ report, summary }) {
+  const counted = new Map((summary.conditions || []).map((one) => [one.condition, one]));
+  const all = summary.windows.find(({ window }) => window === "week").downtime;
+  const [error, setError] = useState(null);
+  if (!counted.size) return null; // of an older version
+  const download = (condition, query) => (event) => {
+    event.preventDefault();
+    saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(() => setError(null), setError);
+  };
+  return html`
+    <section aria-label="What to do first">
+      <ul class="triage">
+        ${CONDITIONS.map(({ condition, name, meaning, sort }) => {
+          const { stores, downtime } = counted.get(condition);
+          const query = new URLSearchParams({ condition, sort });
+          return html`
+            <li class=${`card ${condition}`}>
+              <a class="count" href=${address("stores", { report: report.chosen, condition, sort })}>
+                <strong>${count(stores)}</strong><span>${name}</span>
+              </a>
+              <p class="sub">
+                ${meaning}${condition === "down_all_week" && downtime > 0 && html`; <strong>${percent(downtime / all, 0)} of all downtime</strong>`}
+                ${stores > 0 && html` · <a href=${`reports/${report.id}/stores?${query}`} onClick=${download(condition, query)} aria-label=${`${name} as CSV`}>CSV</a>`}
+              </p>
+            </li>
+          `;
+        })}
+      </ul>
       ${error && html`<${Wrong} error=${error} />`}
     </section>
   `;
@@ -91,11 +102,7 @@ function Window({ window, before }) {
   return html`
     <section class="card window">
       <h2>${WINDOW_NAMES[window.window]}</h2>
-      <p class="big">
-        ${percent(window.availability)}
-        <span class="of">available</span>
-        ${change !== null && html`<${Change} change=${change} />`}
-      </p>
+      <${Available} ...${window}>${change !== null && html`<${Change} change=${change} />`}<//>
       <${Shares} up=${uptime} down=${downtime} unknown=${unknown} />
       <dl>
         ${told.map(
@@ -130,7 +137,7 @@ function Histogram({ summary }) {
   const range = (i) => `${(100 * i) / some.length} to ${(100 * (i + 1)) / some.length} %`;
   return html`
     <section class="card spread">
-      <h2>Stores by availability, last 7 days</h2>
+      <h2>Stores by availability, last 7 days<${Explain} about="available" /></h2>
       <p class="sub">
         <strong>${count(always)}</strong> ${always === 1 ? "store was" : "stores were"} never
         down${without ? `; of ${count(without)} nothing is known` : ""}. The other <strong>${count(withDowntime)}</strong>:
@@ -162,52 +169,124 @@ function Histogram({ summary }) {
   `;
 }
 
-function MostDowntime({ summary }) {
-  const stores = summary.most_downtime;
-  const most = Math.max(1, ...stores.map((store) => store.downtime));
+const RankedHead = ({ names }) => html`
+  <thead>
+    <tr><th scope="col">Store</th>${names.map((name) => html`<th scope="col" class="number">${name}</th>`)}</tr>
+  </thead>
+`;
+
+function NewlyDown({ report }) {
+  const { condition, sort } = CONDITIONS.find((one) => one.condition === "newly_down");
+  const path = `reports/${report.id}/stores?${new URLSearchParams({ condition, sort, limit: LISTED })}`;
+  const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
   return html`
     <section class="card">
-      <h2>Most downtime, last 7 days</h2>
-      ${stores.length
+      <h2>Newly down, last 24 hours</h2>
+      ${error && html`<${Wrong} error=${error} retry=${reload} />`}
+      ${!data && !error && html`<${Loading} />`}
+      ${data &&
+      (data.total
         ? html`
             <table class="ranked">
               <thead>
-                <tr>
-                  <th scope="col">Store</th><td class="meter" aria-hidden="true"></td>
-                  <th scope="col" class="number">Down</th><th scope="col" class="number">Available</th>
-                </tr>
+                <tr><th scope="col">Store</th><th scope="col" class="zone">Time zone</th><th scope="col" class="number">Down</th></tr>
               </thead>
               <tbody>
-                ${stores.map(
-                  (store) => html`
+                ${data.items.map(
+                  ({ store_id: id, timezone, windows }) => html`
                     <tr>
-                      <td class="id"><a href=${storeLink(store.store_id)}>${store.store_id}</a></td>
-                      <td class="meter" aria-hidden="true"><i style=${{ width: `${(100 * store.downtime) / most}%` }}></i></td>
-                      <td class="number">${span(store.downtime)}</td>
-                      <td class="number">${percent(store.availability)}</td>
+                      <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
+                      <td class="zone">${timezone}</td>
+                      <td class="number">${span(windows.find(({ window }) => window === "day").downtime)}</td>
                     </tr>
                   `,
                 )}
               </tbody>
             </table>
+            <p class="more"><a href=${address("stores", { report: report.chosen, condition, sort })}>${data.total > LISTED ? `All ${count(data.total)}` : "In the table"}</a></p>
           `
-        : html`<p class="sub">No store was down.</p>`}
-      <p class="more"><a href="#/stores">All stores</a></p>
+        : html`<p class="sub">No store that was never down in the 6 days before.</p>`)}
     </section>
   `;
 }
 
-function Changes({ reports, summaries }) {
-  const [newest, before] = summaries;
-  const size = reports.reduce((sum, report) => sum + (report.file_size || 0), 0);
-  const [wanted, setWanted] = useState(size <= COMPARED_BYTES);
+/** Of more stores that were down all week than are listed, names say nothing: then it is those that were up at some time. */
+function MostDowntime({ report, summary }) {
+  const { most_downtime: most, conditions } = summary;
+  const allWeek = conditions?.find(({ condition }) => condition === "down_all_week").stores ?? 0;
+  return html`
+    <section class="card">
+      <h2>Most downtime, last 7 days</h2>
+      ${most.length && allWeek >= most.length
+        ? html`
+            <p class="sub">
+              <a href=${address("stores", { report: report.chosen, condition: "down_all_week" })}>${count(allWeek)} stores</a> were down all week. Least
+              available of the others:
+            </p>
+            <${LeastAvailable} report=${report} after=${allWeek} most=${most.length} />
+          `
+        : most.length
+          ? html`<${Downtimes} stores=${most} report=${report} />`
+          : html`<p class="sub">No store was down.</p>`}
+      <p class="more"><a href=${address("stores", { report: report.chosen, sort: "-downtime_last_week" })}>All stores</a></p>
+    </section>
+  `;
+}
+
+function LeastAvailable({ report, after, most }) {
+  const path = `reports/${report.id}/stores?${new URLSearchParams({ sort: "availability_last_week", below: 1, offset: after, limit: most })}`;
+  const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
+  if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Loading} />`;
+  if (!data.items.length) return html`<p>None was down at all.</p>`;
+  const stores = data.items.map(({ store_id: id, windows }) => ({ store_id: id, ...windows.find(({ window }) => window === "week") }));
+  return html`<${Downtimes} stores=${stores} report=${report} />`;
+}
+
+function Downtimes({ stores, report }) {
+  const most = Math.max(1, ...stores.map(({ downtime }) => downtime));
+  const tie = stores.length > 1 && stores.every(({ downtime }) => downtime === most);
+  return html`
+    ${tie && html`<p class="sub">A tie: these were down equally long.</p>`}
+    <table class="ranked">
+      <thead>
+        <tr>
+          <th scope="col">Store</th><td class="meter" aria-hidden="true"></td>
+          <th scope="col" class="number">Down</th><th scope="col" class="number">Available</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${stores.map(
+          ({ store_id: id, downtime, availability }) => html`
+            <tr>
+              <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
+              <td class="meter" aria-hidden="true"><i style=${{ width: `${(100 * downtime) / most}%` }}></i></td>
+              <td class="number">${span(downtime)}</td>
+              <td class="number">${percent(availability)}</td>
+            </tr>
+          `,
+        )}
+      </tbody>
+    </table>
+  `;
+}
+
+function Changes({ report, summary, changes: { data, error, reload } }) {
+  if (error || !data || !data.before) {
+    return html`
+      <section class="card">
+        <h2>Since the report before</h2>
+        ${error ? html`<${Wrong} error=${error} retry=${reload} />` : data ? html`<p class="sub">There is no earlier report with the same options. The next will be compared with this one.</p>` : html`<${Loading} />`}
+      </section>
+    `;
+  }
+  const { before, summary: then, worse, better } = data;
+  const more = summary.stores - before.stores;
   return html`
     <section class="card">
       <h2>Since the report before</h2>
       <p class="sub">
-        From ${instant(before.as_of)} to ${instant(newest.as_of)}${newest.stores === before.stores
-          ? ""
-          : `; ${count(Math.abs(newest.stores - before.stores))} stores ${newest.stores > before.stores ? "more" : "fewer"}`}
+        From ${instant(before.as_of)} to ${instant(summary.as_of)}${more ? `; ${count(Math.abs(more))} stores ${more > 0 ? "more" : "fewer"}` : ""}
       </p>
       <div class="scroll" tabindex="0" role="region" aria-label="Shares of business time in both reports">
         <table>
@@ -218,13 +297,14 @@ function Changes({ reports, summaries }) {
             </tr>
           </thead>
           <tbody>
-            ${newest.windows.map((window, i) => html`<${WindowChange} now=${window} before=${before.windows[i]} />`)}
+            ${summary.windows.map((window, i) => html`<${WindowChange} now=${window} before=${then.windows[i]} />`)}
           </tbody>
         </table>
       </div>
-      ${wanted
-        ? html`<${StoreChanges} reports=${reports} />`
-        : html`<p><button type="button" onClick=${() => setWanted(true)}>Compare store by store</button> reads ${bytes(size)}.</p>`}
+      <div class="two inner">
+        <${ChangeList} title="Got worse" kind="worse" changed=${worse} report=${report} />
+        <${ChangeList} title="Got better" kind="better" changed=${better} report=${report} />
+      </div>
     </section>
   `;
 }
@@ -250,50 +330,21 @@ function Delta({ change, good }) {
   return html`<span class=${`delta ${direction}`}>${points(change)}</span>`;
 }
 
-async function compare(reports) {
-  const [now, before] = await Promise.all(reports.map((report) => reportTable(report.id)));
-  const rows = new Map(before.ids.map((id, row) => [id, row]));
-  const changes = [];
-  now.ids.forEach((id, row) => {
-    const was = before.availability[rows.get(id)];
-    const change = now.availability[row] - was;
-    if (change) changes.push({ id, was, is: now.availability[row], change }); // neither 0 nor NaN
-  });
-  changes.sort((a, b) => a.change - b.change);
-  const worse = changes.filter(({ change }) => change < 0);
-  const better = changes.filter(({ change }) => change > 0).reverse();
-  return { worse, better };
-}
-
-function StoreChanges({ reports }) {
-  const { data, error, reload } = useLoaded(() => compare(reports), [reports[0].id, reports[1].id]);
-  if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
-  if (!data) return html`<${Loading}>Comparing store by store…<//>`;
-  return html`
-    <div class="two inner">
-      <${ChangeList} title="Got worse" kind="worse" list=${data.worse} />
-      <${ChangeList} title="Got better" kind="better" list=${data.better} />
-    </div>
-  `;
-}
-
-const ChangeList = ({ title, kind, list }) => html`
+const ChangeList = ({ title, kind, changed, report }) => html`
   <div>
-    <h3>${title} <span class="of">${count(list.length)} ${list.length === 1 ? "store" : "stores"}, availability of 7 days</span></h3>
-    ${list.length > 0 &&
+    <h3>${title} <span class="of">${count(changed.stores)} ${changed.stores === 1 ? "store" : "stores"}, availability of 7 days</span></h3>
+    ${changed.items.length > 0 &&
     html`
       <table class="ranked">
-        <thead>
-          <tr><th scope="col">Store</th><th scope="col" class="number">Was</th><th scope="col" class="number">Is</th><th scope="col" class="number">Points</th></tr>
-        </thead>
+        <${RankedHead} names=${["Was", "Is", "Points"]} />
         <tbody>
-          ${list.slice(0, CHANGES_SHOWN).map(
-            ({ id, was, is, change }) => html`
+          ${changed.items.map(
+            ({ store_id: id, was, is }) => html`
               <tr>
-                <td class="id"><a href=${storeLink(id)}>${id}</a></td>
+                <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
                 <td class="number">${percent(was)}</td>
                 <td class="number">${percent(is)}</td>
-                <td class=${`number change ${kind}`}>${points(change)}</td>
+                <td class=${`number change ${kind}`}>${points(is - was)}</td>
               </tr>
             `,
           )}

@@ -1,15 +1,15 @@
 // Reports: start one, see it run, fetch, cancel or delete it.
 
-import { fetched, follow, getJson, key, newestReports, save, startReport } from "./api.js";
+import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "./api.js";
 import { bytes, count, instant, percent, span } from "./format.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
+import { address } from "./view.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
 
 const SHOWN = 100;
-const ended = (report) => !["queued", "running"].includes(report.status);
 
 export function Reports() {
-  const { data, error, reload } = useLoaded(() => newestReports(SHOWN), []);
+  const { data, error, reload } = useLoaded((signal) => newestReports(SHOWN, { signal }), []);
   const [reports, setReports] = useState(null);
   const [said, setSaid] = useState("");
   const [asking, setAsking] = useState(null); // the report that is to be deleted, or not
@@ -70,7 +70,8 @@ function Start({ onStarted }) {
     event.preventDefault();
     const form = new FormData(event.target);
     const options = { include_unknown: form.has("include_unknown"), interpolation: form.get("interpolation"), max_gap: form.get("max_gap").trim() };
-    if (form.get("as_of")) options.as_of = `${form.get("as_of")}Z`;
+    const asOf = form.get("as_of"); // browsers leave out the seconds of a full minute
+    if (asOf) options.as_of = `${/T\d\d:\d\d$/.test(asOf) ? `${asOf}:00` : asOf}Z`;
     setBusy(true);
     setError(null);
     try {
@@ -206,6 +207,8 @@ function Report({ report, onChange, onDelete, onSay }) {
       <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
       <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>
       <td class="number">
+        ${report.status === "completed" &&
+        html`<a href=${address("", { report: report.id })} aria-label=${`Show the report of ${asked}`}>Show</a>`}
         <button ref=${cancelButton} type="button" class="quiet" hidden=${over} onClick=${cancel} aria-label=${`Cancel the report of ${asked}`}>Cancel</button>
         <button ref=${deleteButton} type="button" class="quiet" hidden=${!over} onClick=${() => onDelete(report)} aria-label=${`Delete the report of ${asked}`}>Delete</button>
       </td>
@@ -254,19 +257,18 @@ function DeleteDialog({ report, onClose, onRemove, onSay }) {
 /** A plain link, unless a key is needed: links cannot send one. */
 function Download({ report }) {
   const [busy, setBusy] = useState(false);
-  const link = useRef();
   const fetchIt = async (event) => {
     if (!key()) return;
     event.preventDefault();
     setBusy(true);
     try {
-      save(`${report.id}.csv`, await (await fetched(`reports/${report.id}/csv`)).blob());
+      await saveCsv(`reports/${report.id}/csv`, `${report.id}.csv`);
     } finally {
       setBusy(false);
     }
   };
   return html`
-    <a ref=${link} href=${`reports/${report.id}/csv`} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
+    <a href=${`reports/${report.id}/csv`} download=${`${report.id}.csv`} onClick=${fetchIt}>CSV</a>
     <span class="sub"> ${busy ? "loading…" : bytes(report.file_size ?? 0)}</span>
   `;
 }

@@ -1,254 +1,215 @@
-// All stores of the newest report, in a table of any length: only the rows in sight are drawn.
+// The stores of the chosen report, in a table of any length: only the rows in sight are fetched and drawn.
 
-import { completedReports, pages, save } from "./api.js";
-import { ago, count, instant, percent } from "./format.js";
-import { Loading, storeLink, useLoaded, Wrong } from "./parts.js";
-import { csvOf, reportTable } from "./report_csv.js";
+import { getJson, saveCsv } from "./api.js";
+import { ChosenHead, CONDITIONS, NoReport, storeOfReport, useChosen } from "./chosen.js";
+import { count, instant, percent, span } from "./format.js";
+import { Loading, useLoaded, Wrong } from "./parts.js";
+import { ReportRows } from "./report_rows.js";
+import { choose, remember, remembered } from "./view.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
 
-const ROW = 36; // pixels, as style.css has it
 const MORE_ROWS = 8; // drawn above and below those in sight
 const TALLEST = 8_000_000; // pixels; browsers draw no element of much more
-const ZONE_PAGE = 1000;
+const [TYPING, STILL] = [200, 200]; // milliseconds: until nobody types, or scrolls
+const FIRST_ROWS = 30; // fetched before the height of the table is known
+/** How the columns of a window are headed, and in which unit, of so many seconds, they are. */
 const WINDOWS = [
-  ["week", "Last 7 days, hours"],
-  ["day", "Last 24 hours, hours"],
-  ["hour", "Last hour, minutes"],
+  ["week", "Last 7 days, hours", 3600],
+  ["day", "Last 24 hours, hours", 3600],
+  ["hour", "Last hour, minutes", 60],
 ];
 const KINDS = [
-  ["downtime", "Down"],
-  ["unknown", "Unknown"],
-  ["uptime", "Up"],
+  ["downtime", "Down", "value"],
+  ["unknown", "Unknown", "unknown-value"],
+  ["uptime", "Up", "value"],
 ];
-const WORST = [
+const BELOW = [
   ["", "Any availability"],
-  ["0.99999", "With downtime"],
+  ["1", "With downtime"],
   ["0.999", "Below 99.9 %"],
   ["0.99", "Below 99 %"],
   ["0.95", "Below 95 %"],
   ["0.9", "Below 90 %"],
   ["0.5", "Below 50 %"],
-  ["none", "Nothing known"],
 ];
+const WORST_FIRST = "availability_last_week";
+const FILTERS = ["search", "timezone", "condition", "below"];
 
-/** What was searched, sorted and scrolled to last, for whoever comes back from a store. */
-const view = { search: "", zone: "", worst: "", sort: ["availability", 1], top: 0 };
-
-async function load() {
-  const [report] = await completedReports(1);
-  return { report, table: report && (await reportTable(report.id)) };
+/** What the service is asked for, of what the address says. */
+function askedOf(query) {
+  const asked = FILTERS.filter((name) => query.get(name)).map((name) => [name, query.get(name)]);
+  return new URLSearchParams([...asked, ["sort", query.get("sort") || WORST_FIRST]]).toString();
 }
 
-export function Stores() {
-  const { data, error, reload } = useLoaded(load, []);
+export function Stores({ query }) {
+  const chosen = useChosen(query);
+  const { data, error, reload } = chosen;
   if (error) return html`<h1>Stores</h1><${Wrong} error=${error} retry=${reload} />`;
-  if (!data) return html`<h1>Stores</h1><${Loading}>Reading the newest report…<//>`;
-  if (!data.report) {
-    return html`<h1>Stores</h1><p>The table shows the newest report, and there is none yet. <a href="#/reports">Start a report</a>.</p>`;
-  }
-  return html`<${Table} report=${data.report} table=${data.table} />`;
+  if (!data) return html`<h1>Stores</h1><${Loading} />`;
+  if (!data.report) return html`<h1>Stores</h1><${NoReport} chosen=${chosen} />`;
+  return html`
+    <${ChosenHead} title="Stores" chosen=${chosen}>Each store<//>
+    <${Table} report=${data.report} query=${query} />
+  `;
 }
 
-/** The zone of each row, as a place in `names`, or -1 as long as it is not known. */
-function useZones(table) {
-  const [zones, setZones] = useState(() => table.zones || { of: new Int16Array(table.ids.length).fill(-1), names: [], done: 0 });
-  useEffect(() => {
-    if (zones.complete) return undefined;
-    const abort = new AbortController();
-    loadZones(table, abort.signal, setZones).catch(() => {}); // a table without zones is one too
-    return () => abort.abort();
-  }, [table]);
-  return zones;
-}
-
-async function loadZones(table, signal, tell) {
-  const of = new Int16Array(table.ids.length).fill(-1);
-  const names = [];
-  const place = new Map();
-  let rows = null;
-  let row = 0; // both lists have the order of ids, so the next store is mostly the next row
-  let done = 0;
-  let told = performance.now();
-  for await (const { items } of pages("stores", ZONE_PAGE, { signal })) {
-    for (const { store_id: id, effective_timezone: zone } of items) {
-      if (!place.has(zone)) place.set(zone, names.push(zone) - 1);
-      if (table.ids[row] !== id) {
-        rows ??= new Map(table.ids.map((known, at) => [known, at]));
-        if (!rows.has(id)) continue;
-        row = rows.get(id);
-      }
-      of[row] = place.get(zone);
-      row += 1;
-    }
-    done += items.length;
-    if (performance.now() - told > 500) {
-      told = performance.now();
-      tell({ of, names: [...names], done });
-    }
-  }
-  table.zones = { of, names, done, complete: true };
-  tell(table.zones);
-}
-
-const columnsOf = (table) =>
-  WINDOWS.map(([window, title]) => [
-    title,
-    KINDS.map(([kind, name]) => [`${kind}_last_${window}`, name]).filter(([column]) => column in table.columns),
-  ]);
-
-function Table({ report, table }) {
-  const [search, setSearch] = useState(view.search);
-  const [zone, setZone] = useState(view.zone);
-  const [worst, setWorst] = useState(view.worst);
-  const [sort, setSort] = useState(view.sort);
-  const zones = useZones(table);
-  Object.assign(view, { search, zone, worst, sort });
-
-  const zonesMatter = zone || sort[0] === "zone" ? zones : null;
-  const rows = useMemo(() => {
-    const found = filtered(table, search, zone, worst, zones);
-    return sorted(found, table, sort, zones);
-  }, [table, search, zone, worst, sort, zonesMatter]);
-
-  const sortBy = (column) => {
-    const ascendingFirst = ["store_id", "zone", "availability"].includes(column);
-    setSort(sort[0] === column ? [column, -sort[1]] : [column, ascendingFirst ? 1 : -1]);
-  };
-  const all = table.ids.length;
+function Table({ report, query }) {
+  const asked = askedOf(query);
+  const [, redraw] = useState(0);
+  const rows = useMemo(() => new ReportRows(report, asked, () => redraw((before) => before + 1)), [report.id, asked]);
+  useEffect(() => () => rows.end(), [rows]);
+  const shown = useRef(null);
+  // What was shown stays until the first rows of what is asked for now are there.
+  if (rows.total !== null || !shown.current) shown.current = rows;
+  useEffect(() => rows.show(0, FIRST_ROWS), [rows]);
+  const { total } = shown.current;
+  const all = report.progress.stores_done;
+  const busy = rows.total === null && !rows.error;
+  const [error, setError] = useState(null);
+  const download = () =>
+    saveCsv(`reports/${report.id}/stores?${asked}`, `stores-${report.id}.csv`).then(
+      () => setError(null),
+      (problem) => setError(problem),
+    );
 
   return html`
-    <div class="head">
-      <div>
-        <h1>Stores</h1>
-        <p class="sub">As of <strong>${instant(report.as_of)}</strong>; report made ${ago(report.finished_at)}</p>
-      </div>
-      <button type="button" onClick=${() => save(`stores-${report.id}.csv`, csvOf(table, rows))}>
-        Download ${rows.length === all ? "all" : `these ${count(rows.length)}`} as CSV
-      </button>
-    </div>
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
-      <label>Search<input type="search" value=${search} placeholder="Part of a store's id" onInput=${(event) => setSearch(event.target.value)} /></label>
+      <${Search} said=${query.get("search") || ""} />
+      <${ZoneFilter} report=${report} zone=${query.get("timezone") || ""} />
       <label>
-        Time zone
-        <select value=${zone} onChange=${(event) => setZone(event.target.value)}>
-          <option value="">${zones.complete ? "Any zone" : `Any zone (loading: ${count(zones.done)} stores)`}</option>
-          ${[...zones.names].sort().map((name) => html`<option value=${name}>${name}</option>`)}
+        Condition
+        <select value=${query.get("condition") || ""} onChange=${(event) => choose({ condition: event.target.value })}>
+          <option value="">Any</option>
+          ${CONDITIONS.map(({ condition, name }) => html`<option value=${condition}>${name}</option>`)}
         </select>
       </label>
       <label>
         Last 7 days
-        <select value=${worst} onChange=${(event) => setWorst(event.target.value)}>
-          ${WORST.map(([value, name]) => html`<option value=${value}>${name}</option>`)}
+        <select value=${query.get("below") || ""} onChange=${(event) => choose({ below: event.target.value })}>
+          ${BELOW.map(([value, name]) => html`<option value=${value}>${name}</option>`)}
         </select>
       </label>
-      <p class="sub" role="status">${count(rows.length)} of ${count(all)} stores</p>
+      <p class="sub" role="status">${busy ? "Loading…" : `${count(total ?? 0)} of ${count(all)} stores`}</p>
+      <button type="button" disabled=${busy || !total} onClick=${download}>
+        Download ${total === all ? "all" : `these ${count(total ?? 0)}`} as CSV
+      </button>
     </form>
-    <${Rows} table=${table} rows=${rows} zones=${zones} sort=${sort} sortBy=${sortBy} />
+    ${(error || rows.error) && html`<${Wrong} error=${error || rows.error} retry=${error ? download : () => rows.retry()} />`}
+    ${total !== null && html`<${Rows} report=${report} rows=${shown.current} sort=${query.get("sort") || WORST_FIRST} />`}
   `;
 }
 
-function filtered(table, search, zone, worst, zones) {
-  const { ids, availability } = table;
-  const wanted = search.trim().toLowerCase();
-  const place = zones.names.indexOf(zone);
-  const most = Number(worst);
-  const rows = new Uint32Array(ids.length);
-  let found = 0;
-  for (let row = 0; row < ids.length; row += 1) {
-    if (zone && zones.of[row] !== place) continue;
-    if (worst === "none" ? !Number.isNaN(availability[row]) : worst && !(availability[row] < most)) continue;
-    if (wanted && !ids[row].toLowerCase().includes(wanted)) continue;
-    rows[found] = row;
-    found += 1;
-  }
-  return rows.subarray(0, found);
+/** What is typed is in the address a moment later, when nobody types. */
+function Search({ said }) {
+  const [text, setText] = useState(said);
+  const typed = useRef(said);
+  const timer = useRef();
+  useEffect(() => {
+    if (said !== typed.current.trim()) setText((typed.current = said)); // by "back", or a link
+  }, [said]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const type = (event) => {
+    setText((typed.current = event.target.value));
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => choose({ search: typed.current.trim() }, { replace: true }), TYPING);
+  };
+  return html`<label>Search<input type="search" value=${text} maxlength="255" placeholder="Part of a store's id" onInput=${type} /></label>`;
 }
 
-/** The rows in another order; equal ones by id, and those without a value last in either direction. */
-function sorted(rows, table, [column, direction], zones) {
-  if (column === "store_id") return direction === 1 ? rows : rows.slice().reverse();
-  let value = column === "availability" ? table.availability : table.columns[column];
-  if (column === "zone") {
-    const rank = new Map([...zones.names].sort().map((name, i) => [name, i]));
-    value = Float64Array.from(zones.of, (place) => (place < 0 ? NaN : rank.get(zones.names[place])));
-  }
-  if (!value) return rows; // a column of another report
-  return rows.slice().sort((a, b) => {
-    const [x, y] = [value[a], value[b]];
-    if (x === y) return a - b;
-    if (x !== x || y !== y) return (x !== x) - (y !== y) || a - b;
-    return (x - y) * direction;
-  });
+function ZoneFilter({ report, zone }) {
+  const { data } = useLoaded((signal) => getJson(`reports/${report.id}/timezones`, { signal }), [report.id]);
+  const zones = data?.items || [];
+  const missing = zone && !zones.some(({ timezone }) => timezone === zone);
+  return html`
+    <label>
+      Time zone
+      <select value=${zone} onChange=${(event) => choose({ timezone: event.target.value })}>
+        <option value="">Any zone</option>
+        ${missing && html`<option value=${zone}>${zone}</option>`}
+        ${zones.map(({ timezone, stores }) => html`<option key=${timezone} value=${timezone}>${timezone} (${count(stores)})</option>`)}
+      </select>
+    </label>
+  `;
 }
 
-function Rows({ table, rows, zones, sort, sortBy }) {
+function Rows({ report, rows, sort }) {
   const box = useRef();
-  const [{ top, height }, setSeen] = useState({ top: view.top, height: 600 });
-  const groups = useMemo(() => columnsOf(table), [table]);
+  const [{ top, height }, setSeen] = useState({ top: 0, height: 600 });
+  const rowHeight = useMemo(() => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")), []);
+  const { total } = rows;
 
-  const whole = rows.length * ROW;
+  const whole = total * rowHeight;
   const tall = Math.min(whole, TALLEST);
-  const inSight = Math.ceil(height / ROW);
+  const inSight = Math.ceil(height / rowHeight);
   // Of more rows than an element may be tall, scrolling passes several at a time.
   const stretch = tall > height ? (whole - height) / (tall - height) : 1;
-  const first = Math.max(0, Math.min(Math.floor((top * stretch) / ROW) - MORE_ROWS, rows.length - inSight));
-  const last = Math.min(rows.length, first + inSight + 2 * MORE_ROWS);
-  const above = Math.max(0, Math.min(first * ROW - top * (stretch - 1), tall - (last - first) * ROW));
-  const moved = Math.round(above - first * ROW);
+  const first = Math.max(0, Math.min(Math.floor((top * stretch) / rowHeight) - MORE_ROWS, total - inSight));
+  const last = Math.min(total, first + inSight + 2 * MORE_ROWS);
+  const above = Math.max(0, Math.min(first * rowHeight - top * (stretch - 1), tall - (last - first) * rowHeight));
+  const moved = Math.round(above - first * rowHeight);
 
   const look = () => {
     const { scrollTop, clientHeight } = box.current;
-    view.top = scrollTop;
     setSeen((before) => {
-      const same = stretch === 1 && Math.floor(scrollTop / ROW) === Math.floor(before.top / ROW);
+      const same = stretch === 1 && Math.floor(scrollTop / rowHeight) === Math.floor(before.top / rowHeight);
       return same && before.height === clientHeight ? before : { top: scrollTop, height: clientHeight };
     });
   };
   useLayoutEffect(() => {
-    box.current.scrollTop = view.top;
-    look();
     const watching = new ResizeObserver(look);
     watching.observe(box.current);
     return () => watching.disconnect();
   }, []);
-  const drawn = useRef(rows);
+  const saving = useRef();
   useLayoutEffect(() => {
-    if (drawn.current !== rows) box.current.scrollTop = 0; // another order: from its begin
-    drawn.current = rows;
+    box.current.scrollTop = remembered("top") ?? 0; // another order, or "back": where it was then
     look();
+    return () => clearTimeout(saving.current);
   }, [rows]);
+  const save = () => {
+    clearTimeout(saving.current);
+    remember("top", box.current.scrollTop);
+  };
+  const scroll = () => {
+    look();
+    clearTimeout(saving.current);
+    saving.current = setTimeout(save, STILL);
+  };
+  useEffect(() => rows.show(first, last), [rows, first, last]);
 
   // Rows that stay in sight are the same objects again, which Preact passes over.
-  const drawnRows = useMemo(() => new Map(), [rows, zones, moved]);
+  const drawnRows = useMemo(() => new Map(), [rows, report.chosen, moved]);
   for (const at of drawnRows.keys()) if (at < first || at >= last) drawnRows.delete(at);
   const shown = [];
   for (let at = first; at < last; at += 1) {
-    if (!drawnRows.has(at)) {
-      const row = rows[at];
-      const zone = zones.names[zones.of[row]];
-      drawnRows.set(at, html`<${Row} key=${at} at=${at} top=${at * ROW + moved} row=${row} table=${table} groups=${groups} zone=${zone} />`);
+    const store = rows.at(at);
+    const days = store && rows.days(store.store_id);
+    const drawn = drawnRows.get(at);
+    if (!drawn || drawn.store !== store || drawn.days !== days) {
+      const top = at * rowHeight + moved;
+      const row = html`<${Row} key=${at} at=${at} top=${top} store=${store} days=${days} report=${report} />`;
+      drawnRows.set(at, { store, days, row });
     }
-    shown.push(drawnRows.get(at));
+    shown.push(drawnRows.get(at).row);
   }
-  const head = { sort, sortBy };
   // Laid out by flex, not as a table: a row that comes into sight then moves no other. So roles are said.
   return html`
-    <div class="scroll card grid" ref=${box} onScroll=${look} tabindex="0" role="region" aria-label="Table of stores">
-      <table role="table" aria-rowcount=${rows.length + 2}>
+    <div class="scroll card grid" ref=${box} onScroll=${scroll} onClickCapture=${save} tabindex="0" role="region" aria-label="Table of stores">
+      <table role="table" aria-rowcount=${total + 2}>
         <thead role="rowgroup">
           <tr role="row">
             <td role="cell" class="id"></td><td role="cell" class="zone"></td>
-            <th role="columnheader" scope="col" class="available">Last 7 days</th>
-            ${groups.map(
-              ([title, columns]) =>
-                html`<th role="columnheader" scope="colgroup" class=${columns.length === 3 ? "group" : "group narrow"} aria-colspan=${columns.length}>${title}</th>`,
-            )}
+            <th role="columnheader" scope="colgroup" class="week" aria-colspan="2">Last 7 days</th>
+            ${WINDOWS.map(([, title]) => html`<th role="columnheader" scope="colgroup" class="group" aria-colspan="3">${title}</th>`)}
           </tr>
           <tr role="row">
-            <${Head} column="store_id" kind="id" ...${head}>Store<//>
-            <${Head} column="zone" kind="zone" ...${head}>Time zone<//>
-            <${Head} column="availability" kind="available" ...${head}>Available<//>
-            ${groups.map(([, columns]) => columns.map(([column, name]) => html`<${Head} column=${column} kind=${kindOf(column)} ...${head}>${name}<//>`))}
+            <${Head} column="store_id" kind="id" sort=${sort}>Store<//>
+            <${Head} column="timezone" kind="zone" sort=${sort}>Time zone<//>
+            <${Head} column=${WORST_FIRST} kind="available" sort=${sort}>Available<//>
+            <th role="columnheader" scope="col" class="days">By day</th>
+            ${WINDOWS.map(([window]) =>
+              KINDS.map(([part, name, kind]) => html`<${Head} column=${`${part}_last_${window}`} kind=${kind} sort=${sort}>${name}<//>`),
+            )}
           </tr>
         </thead>
         <tbody role="rowgroup" style=${{ height: `${tall}px` }}>
@@ -259,34 +220,61 @@ function Rows({ table, rows, zones, sort, sortBy }) {
   `;
 }
 
-const kindOf = (column) => (column.startsWith("unknown") ? "unknown-value" : "value");
+/** The columns that are sorted upwards first: from A, or from the worst. */
+const UPWARDS = ["store_id", "timezone", WORST_FIRST];
 
-function Head({ column, kind, sort, sortBy, children }) {
-  const sortedBy = sort[0] === column;
-  const order = sortedBy ? (sort[1] === 1 ? "ascending" : "descending") : null;
+function Head({ column, kind, sort, children }) {
+  const order = { [column]: "ascending", [`-${column}`]: "descending" }[sort];
+  const upwards = order ? order === "descending" : UPWARDS.includes(column);
   return html`
     <th role="columnheader" scope="col" class=${kind} aria-sort=${order}>
-      <button type="button" class="sort" onClick=${() => sortBy(column)}>
-        ${children}<span class="arrow" aria-hidden="true">${sortedBy && (sort[1] === 1 ? "▲" : "▼")}</span>
+      <button type="button" class="sort" onClick=${() => choose({ sort: `${upwards ? "" : "-"}${column}` })}>
+        ${children}<span class="arrow" aria-hidden="true">${order && (order === "ascending" ? "▲" : "▼")}</span>
       </button>
     </th>
   `;
 }
 
-function Row({ at, top, row, table, groups, zone }) {
-  const id = table.ids[row];
-  const available = table.availability[row];
+/** Two decimals, but never nothing of something. */
+const amount = (value) => (value > 0 && value < 0.005 ? "< 0.01" : value.toFixed(2));
+
+function Row({ at, top, store, days, report }) {
+  const place = { "aria-rowindex": at + 3, style: { top: `${top}px` } };
+  if (!store) return html`<tr role="row" class="coming" ...${place}><th role="rowheader" scope="row" class="id">…</th></tr>`;
+  const { store_id: id, timezone, windows } = store;
+  const of = Object.fromEntries(windows.map((window) => [window.window, window]));
+  const { availability } = of.week;
   return html`
-    <tr role="row" aria-rowindex=${at + 3} style=${{ top: `${top}px` }}>
-      <th role="rowheader" scope="row" class="id"><a href=${storeLink(id)} title=${id}>${id}</a></th>
-      <td role="cell" class="zone">${zone ?? "…"}</td>
-      <td role="cell" class=${available < 0.9 ? "available bad" : "available"}>${percent(available)}</td>
-      ${groups.map(([, columns]) =>
-        columns.map(([column]) => {
-          const value = table.columns[column][row];
-          return html`<td role="cell" class=${value ? kindOf(column) : `${kindOf(column)} zero`}>${(value / 100).toFixed(2)}</td>`;
+    <tr role="row" ...${place}>
+      <th role="rowheader" scope="row" class="id"><a href=${storeOfReport(id, report)} title=${id}>${id}</a></th>
+      <td role="cell" class="zone" title=${timezone}>${timezone}</td>
+      <td role="cell" class=${availability !== null && availability < 0.9 ? "available bad" : "available"}>${percent(availability)}</td>
+      <td role="cell" class="days">${days && html`<${Days} days=${days} />`}</td>
+      ${WINDOWS.map(([window, , unit]) =>
+        KINDS.map(([part, , kind]) => {
+          const seconds = of[window][part];
+          return html`<td role="cell" class=${seconds ? kind : `${kind} zero`}>${amount(seconds / unit)}</td>`;
         }),
       )}
     </tr>
   `;
+}
+
+/** Seven days as a picture: in each, from below, the parts up, unknown and down of its business time. */
+function Days({ days }) {
+  const told = days.map(({ availability, uptime, downtime, unknown }) =>
+    availability === null ? (uptime + downtime + unknown ? "unknown" : "closed") : percent(availability),
+  );
+  return html`
+    <span role="img" aria-label=${`Available day by day, oldest first: ${told.join(", ")}`}>
+      ${days.map((day, i) => html`<i style=${{ background: parts(day) }} title=${`24 h to ${instant(day.to)}: ${told[i]}${day.downtime ? `, down ${span(day.downtime)}` : ""}`}></i>`)}
+    </span>
+  `;
+}
+
+function parts({ uptime, downtime, unknown }) {
+  const whole = uptime + downtime + unknown;
+  if (!whole) return "var(--closed)";
+  const [up, known] = [uptime, uptime + unknown].map((seconds) => `${(100 * seconds) / whole}%`);
+  return `linear-gradient(to top, var(--up) ${up}, var(--unknown) ${up} ${known}, var(--down) ${known})`;
 }

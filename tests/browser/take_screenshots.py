@@ -29,7 +29,8 @@ def main() -> None:
             feed = write_feed(home, stores=STORES)
             ingest(feed, database_url=url, home=home)
             with running_service(url, home) as service:
-                completed_report(service, as_of="2024-03-13T18:00:00Z")
+                for day in range(9, 14):
+                    completed_report(service, as_of=f"2024-03-{day:02}T18:00:00Z")
                 completed_report(service)
                 with running_browser() as browser:
                     _write(browser, service, feed)
@@ -40,9 +41,9 @@ def main() -> None:
 def _write(browser: Browser, service: Service, feed: FeedFiles) -> None:
     store = _one_worth_seeing(service, feed)
     places = {
-        "overview": ("/", "text=Got worse"),
+        "overview": ("/", ".trend"),
         "reports": ("/#/reports", ".reports"),
-        "stores": ("/#/stores", "option:nth-child(9)"),
+        "stores": ("/#/stores", "tbody .days i"),
         "store": (f"/#/stores/{store}", ".timeline"),
     }
     for scheme in ("light", "dark"):

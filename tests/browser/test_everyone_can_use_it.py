@@ -20,11 +20,12 @@ def places(service: Service, feed: FeedFiles) -> dict[str, tuple[str, str]]:
     completed_report(service)
     store = next(store.store_id for store in read_stores(feed) if store.polls)
     return {
-        "overview": ("/", "text=Got worse"),
+        "overview": ("/", ".heat"),
         "reports": ("/#/reports", ".reports"),
-        "stores": ("/#/stores", "tbody .id"),
+        "stores": ("/#/stores", "tbody .days i"),
         "store": (f"/#/stores/{store}", ".timeline"),
-        "feeds": ("/#/feeds", ".drop"),
+        "feeds": ("/#/feeds", ".history"),
+        "keys": ("/#/keys", ".make"),
     }
 
 
@@ -65,7 +66,7 @@ def _serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("colours", ["light", "dark", "forced"])
-@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds"])
+@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds", "keys"])
 def test_axe_finds_nothing_serious(
     open_page: Opener, places: dict[str, tuple[str, str]], name: str, colours: str
 ) -> None:
@@ -173,7 +174,7 @@ def test_on_a_phone_the_file_and_delete_of_a_report_are_on_the_screen(
         assert _on_screen(page, control)
 
 
-@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds"])
+@pytest.mark.parametrize("name", ["overview", "reports", "stores", "store", "feeds", "keys"])
 def test_a_phone_shows_each_page_without_scrolling_it_sideways(
     open_page: Opener, places: dict[str, tuple[str, str]], name: str
 ) -> None:

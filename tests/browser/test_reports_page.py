@@ -152,6 +152,17 @@ def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Serv
     assert newest["options"]["max_gap"] == "1h30m"
 
 
+def test_as_of_may_be_a_full_minute_of_which_browsers_leave_out_the_seconds(
+    open_page: Opener, service: Service
+) -> None:
+    page = open_page("/#/reports")
+    page.get_by_text("Options").click()
+    page.get_by_label("As of (UTC)").fill("2024-03-10T12:00")
+    page.get_by_role("button", name="Start report").click()
+    _newest(page, "Completed")
+    assert service.get("/reports").json()["items"][0]["as_of"] == "2024-03-10T12:00:00Z"
+
+
 def test_an_option_that_is_refused_is_told(open_page: Opener) -> None:
     page = open_page("/#/reports")
     page.get_by_text("Options").click()

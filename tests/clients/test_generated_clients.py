@@ -113,6 +113,8 @@ def test_models_of_pydantic_read_what_the_service_answers(
         ("ReportTrend", f"{report}/trend"),
         ("ReportChanges", f"{report}/changes"),
         ("StorePage", "/stores"),
+        ("FeedsState", "/feeds"),
+        ("ApiKeys", "/keys"),
         ("Live", "/health/live"),
         ("Ready", "/health/ready"),
         ("ProblemDetails", "/stores/nowhere"),

@@ -17,7 +17,8 @@ from compute.feed_rows import Feed, FeedRefused
 from compute.workers import Workers
 from service import feed_text, feeds
 from service.database import WORK, migrate, pool_of
-from service.feeds import FeedFile, Ingested, ingest
+from service.feed_history import Ingested
+from service.feeds import FeedFile, ingest
 from service.spool import Spool, spool_folder
 from tests.integration.service import ask, storewatch
 

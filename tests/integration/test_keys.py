@@ -280,7 +280,7 @@ def make_at_once(database_url: str, name: str) -> str:
 
     async def run() -> str:
         async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
-            return await create_key(pool, name, "read")
+            return (await create_key(pool, name, "read"))[1]
 
     return asyncio.run(run())
 
@@ -311,7 +311,7 @@ def test_who_guesses_makes_few_queries_and_one_for_all_who_wait(database_url: st
             before.acquire() as connection,
         ):
             await migrate(connection)
-            key = await create_key(before, "ops", "read")
+            _, key = await create_key(before, "ops", "read")
         async with asyncpg.create_pool(database_url, min_size=1, init=count) as pool:
             ring = KeyRing(pool)
             assert await ring.find(key)

@@ -12,9 +12,9 @@ import pytest
 
 from tests.integration.service import Service, running_service
 
-TAGS = {"reports", "stores", "feeds", "operations"}
+TAGS = {"reports", "stores", "feeds", "keys", "operations"}
 PUBLIC = {"getLiveness", "getReadiness"}
-WRITING_GETS = {"triggerReport"}
+WRITING_GETS = {"triggerReport", "listKeys"}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,13 @@ def test_answers_are_open_to_further_values_and_requests_are_not(
     requests = [[one.get("parameters", []), one.get("requestBody", {})] for one in told]
     asked = enumerations(requests)
     answered = enumerations([operation["responses"] for operation in told])
-    assert asked == {"Interpolation", "PollStatus", "ReportStatus", "StoreCondition"}
+    assert asked == {
+        "Interpolation",
+        "KeyScope",
+        "PollStatus",
+        "ReportStatus",
+        "StoreCondition",
+    }
     assert answered == {name for name, schema in schemas.items() if "enum" in schema}
     for name in answered:
         text = schemas[name]["description"]
@@ -195,7 +201,8 @@ def test_options_tells_all_methods_of_a_path_that_the_document_has(
     service: Service, document: Any
 ) -> None:
     for path, methods in document["paths"].items():
-        allowed = service.ask("OPTIONS", re.sub("{.*?}", str(uuid4()), path)).headers["allow"]
+        place = re.sub("{.*?}", str(uuid4()), path.replace("{key_id}", "1"))
+        allowed = service.ask("OPTIONS", place).headers["allow"]
         known = {"OPTIONS", *(method.upper() for method in methods)}
         assert set(allowed.split(", ")) == known | ({"HEAD"} if "GET" in known else set())
 

@@ -224,7 +224,7 @@ class SmallFiles(_Polls):
 
     async def once(self) -> None:
         rows = self.rows(self.rng.randrange(1, 30), self.rng.randrange(10), _HOUR)
-        path = self.rng.choice(("/polls", "/polls/csv"))
+        path = self.rng.choice(("/polls", "/polls/csv", "/feeds"))
         await self.send(
             "polls, small CSV", path, rows, content=_as_csv(rows, self.rng), headers=_CSV
         )

@@ -15,7 +15,9 @@ from uuid import UUID, uuid4
 import httpx
 from storewatch_client import AuthenticatedClient
 from storewatch_client.api.feeds import (
+    get_feeds,
     post_business_hours,
+    post_feed,
     post_polls,
     post_polls_csv,
     post_timezones,
@@ -24,7 +26,10 @@ from storewatch_client.api.reports import create_report, get_report, get_report_
 from storewatch_client.api.stores import get_store_availability
 from storewatch_client.models import (
     BusinessHoursRow,
+    FeedName,
+    FeedsState,
     Ingested,
+    LoadedFeed,
     PollRow,
     PollStatus,
     ProblemDetails,
@@ -72,6 +77,11 @@ def drive(client: AuthenticatedClient, folder: Path) -> None:
     with (folder / "polls.csv").open("rb") as polls:
         loaded = expect(Ingested, post_polls_csv.sync(client=client, body=File(polls)))
     assert loaded.new > 0, loaded
+    with (folder / "polls.csv").open("rb") as polls:
+        recognised = expect(LoadedFeed, post_feed.sync(client=client, body=File(polls)))
+    assert (recognised.feed, recognised.new) == (FeedName.POLLS, 0), recognised
+    known = expect(FeedsState, get_feeds.sync(client=client))
+    assert known.polls == loaded.new, known
     again = [poll(row) for row in rows(folder / "polls.csv")[:100]]
     loaded = expect(Ingested, post_polls.sync(client=client, body=again))
     assert (loaded.new, loaded.replaced, loaded.unchanged) == (0, 0, 100), loaded
@@ -94,8 +104,8 @@ def drive(client: AuthenticatedClient, folder: Path) -> None:
     file = expect(File, get_report_csv.sync(report.id, client=client))
     (folder / "report.csv").write_bytes(file.payload.read())
 
-    known = expect(StoreAvailability, get_store_availability.sync(store_id, client=client))
-    assert known.uptime + known.downtime + known.unknown == known.business_time, known
+    store = expect(StoreAvailability, get_store_availability.sync(store_id, client=client))
+    assert store.uptime + store.downtime + store.unknown == store.business_time, store
 
     # A state that only a later version of the service knows: refused, with its name, not guessed.
     later, told = {**report.to_dict(), "status": "paused"}, ""

@@ -47,6 +47,9 @@ async function main(url: string, folder: string): Promise<void> {
   const polls = join(folder, 'polls.csv');
   loaded = await given(storewatch.postPollsCsv({ client, body: await openAsBlob(polls) }));
   assert.ok(loaded.new > 0);
+  const recognised = await given(storewatch.postFeed({ client, body: await openAsBlob(polls) }));
+  assert.deepEqual([recognised.feed, recognised.new], ['polls', 0]);
+  assert.equal((await given(storewatch.getFeeds({ client }))).polls, loaded.new);
   const again = (await rows(polls)).slice(0, 100).map(poll);
   loaded = await given(storewatch.postPolls({ client, body: again }));
   assert.deepEqual([loaded.new, loaded.replaced, loaded.unchanged], [0, 0, 100]);
