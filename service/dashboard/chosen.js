@@ -94,9 +94,10 @@ function chosenOf({ wanted: looked, reports, newest, named }, wanted) {
   return { wanted, reports, newest, named, report: report?.status === "completed" ? { ...report, chosen: wanted } : null };
 }
 
-const optionsOf = ({ options: { interpolation, max_gap: maxGap } }) => `${interpolation}, gap ${maxGap}`;
+/** The options of a report in words; nothing where they are the default ones. */
+export const optionsOf = (report) => (byDefault(report) ? "" : `${report.options.interpolation}, gap ${report.options.max_gap}`);
 
-const nameOf = (report) => `${instant(report.as_of)}${byDefault(report) ? "" : ` · ${optionsOf(report)}`}`;
+const nameOf = (report) => `${instant(report.as_of)}${optionsOf(report) && ` · ${optionsOf(report)}`}`;
 
 /** The heading of a page about the chosen report: what it is called, which report it shows, and what is newer. */
 export function ChosenHead({ title, chosen, children }) {

@@ -1,6 +1,7 @@
 // Reports: start one, see it run, fetch, cancel or delete it.
 
 import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "./api.js";
+import { optionsOf } from "./chosen.js";
 import { bytes, count, instant, percent, span } from "./format.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { address } from "./view.js";
@@ -202,7 +203,7 @@ function Report({ report, onChange, onDelete, onSay }) {
         ${report.error && html`<span class="sub">${report.error}</span>`}
         ${error && html`<${Wrong} error=${error} />`}
       </td>
-      <td>${report.as_of ? instant(report.as_of) : "–"}</td>
+      <td>${report.as_of ? instant(report.as_of) : "–"} <span class="sub">${optionsOf(report)}</span></td>
       <td class="number">${report.seconds === null ? "–" : report.seconds < 10 ? `${report.seconds.toFixed(1)} s` : span(report.seconds)}</td>
       <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
       <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>

@@ -147,6 +147,7 @@ def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Serv
     expect(page.locator(".reports tbody tr").first).to_contain_text(
         "Sun, 10 Mar 2024, 12:00:30 UTC"
     )
+    expect(page.locator(".reports tbody tr").first).to_contain_text("previous, gap 1h30m")
     newest = service.get("/reports").json()["items"][0]
     assert newest["options"]["interpolation"] == "previous"
     assert newest["options"]["max_gap"] == "1h30m"
