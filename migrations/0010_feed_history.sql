@@ -1,5 +1,5 @@
 -- What became of the files of feeds that were sent last. Who adds a row takes the oldest of its feed away, so there are
--- never many. What came as JSON, a poll at a time perhaps, leaves no row.
+-- never many, and no index. What came as JSON, a poll at a time perhaps, leaves no row.
 
 create table feed_load (
     id           bigint generated always as identity primary key,
@@ -13,7 +13,6 @@ create table feed_load (
     replaced     bigint not null,
     unchanged    bigint not null
 );
-create index feed_load_newest on feed_load (feed, id desc);
 
 -- A table of its own: whoever is refused does it beside those whose turn it is to store a feed, and they wait for nobody.
 create table feed_refusal (
@@ -25,4 +24,3 @@ create table feed_refusal (
     fault        text not null,    -- the first, in words
     faults       bigint not null
 );
-create index feed_refusal_newest on feed_refusal (feed, id desc);

@@ -163,7 +163,8 @@ async def note_refusal(
 def _faults(refused: FeedRefused) -> tuple[str, int]:
     """The first fault, in words, and how many there are."""
     if isinstance(refused, FeedUnknown):
-        told, count = f"the first line is none of a feed's: {refused.first_line!r}", 1
+        whose = "that of several feeds" if refused.feeds else "none of a feed's"
+        told, count = f"the first line is {whose}: {refused.first_line!r}", 1
     else:
         first, count = refused.faults[0], refused.count
         # Of a file of a command the name tells enough; it may hold bytes that are no text.
