@@ -210,6 +210,9 @@ def test_where_there_are_no_rows_it_says_why(service: Service, module_database_u
     lost = completed(service)
     (service.reports / f"{lost.rpartition('/')[2]}.1.totals").unlink()
     assert refused(f"{lost}/stores") == (410, "report-expired")
+    expired = "update report set state = 'expired' where id = $1"
+    ask(module_database_url, expired, report_id)
+    assert refused(f"{report}/stores") == (410, "report-expired")
 
     deleted = completed(service)
     assert service.get(f"{deleted}/stores").status_code == 200
