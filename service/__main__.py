@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from compute.feed_rows import Feed
-    from service.feed_history import Ingested
-    from service.pipeline import ReportOptions
+    from service.feeds.history import Ingested
+    from service.reports.pipeline import ReportOptions
     from service.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,14 +48,14 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
         import asyncpg
 
         from compute.feed_rows import FeedRefused
-        from compute.workers import WorkerDied
         from compute.zones import ZoneUnknown
-        from service.database import DATABASE_FAILED, DatabaseUnavailable
+        from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
         from service.keys import KeyRefused
         from service.output_file import OutputFailed
-        from service.pipeline import NoPolls
+        from service.reports.pipeline import NoPolls
         from service.settings import SettingsInvalid
         from service.storage import StorageFailed
+        from service.workers.pool import WorkerDied
 
         try:
             _ending.run(function(*args, **kwargs))
@@ -192,7 +192,7 @@ async def revoke(name: str) -> None:
 
 
 def _database() -> "AbstractAsyncContextManager[asyncpg.Pool]":
-    from service.database import open_pool
+    from service.database.pool import open_pool
 
     settings = _settings()
     return open_pool(settings.database_url, settings.home, own=False, max_size=1)
@@ -264,7 +264,7 @@ async def report(
 ) -> None:
     """Compute a report over all stores and write its CSV."""
     from compute.instants import parse_instant
-    from service.pipeline import ReportOptions, parse_max_gap
+    from service.reports.pipeline import ReportOptions, parse_max_gap
 
     if not out:
         raise click.BadParameter("is empty", param_hint="--out")
@@ -290,7 +290,7 @@ async def delete_polls(first: str, end: str, yes: bool) -> None:
     report there.
     """
     from compute.instants import parse_instant
-    from service import poll_removal
+    from service.feeds import poll_removal
 
     begin, until = _parsed("--from", parse_instant, first), _parsed("--to", parse_instant, end)
     if begin >= until:
@@ -325,8 +325,8 @@ async def demo(folder: str, stores: int) -> None:
     """
     import msgspec
 
-    from service.made_up_feed import write_feed
-    from service.pipeline import ReportOptions
+    from service.feeds.made_up import write_feed
+    from service.reports.pipeline import ReportOptions
 
     settings = _settings()
     place = _demo_folder(Path(folder).absolute())
@@ -381,10 +381,10 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from compute.feed_rows import FeedRefused
-    from compute.workers import Workers
-    from service.database import open_pool
-    from service.feeds import FeedFile, ingest_each
-    from service.spool import spool_folder
+    from service.database.pool import open_pool
+    from service.feeds.ingest import FeedFile, ingest_each
+    from service.feeds.spool import spool_folder
+    from service.workers.pool import Workers
 
     # Zones and hours first: then a report that runs meanwhile has no new store without.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
@@ -469,10 +469,10 @@ async def _report(settings: "Settings", options: "ReportOptions", out: str) -> N
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
 
-    from compute.workers import Workers
-    from service.database import open_pool
+    from service.database.pool import open_pool
     from service.output_file import open_output
-    from service.pipeline import Progress, write_report
+    from service.reports.pipeline import Progress, write_report
+    from service.workers.pool import Workers
 
     console = Console(stderr=True)
     columns = (

@@ -12,9 +12,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from compute.workers import Workers
 from service.api import (
-    access,
     availability,
     dashboard,
     delete_polls,
@@ -22,8 +20,6 @@ from service.api import (
     feeds,
     keys,
     operations,
-    problem_pages,
-    problems,
     report_csv,
     report_days,
     report_events,
@@ -32,25 +28,26 @@ from service.api import (
     report_trend,
     reports,
     stores,
-    strict,
 )
-from service.api.cors import Cors
-from service.api.head import HeadAsGet
-from service.api.links import PathPrefix
-from service.api.options import options
 from service.api.readiness import Readiness
-from service.api.stopping import CutShort
-from service.database import REQUESTS, WORK, pool_of, prepared_database
-from service.feed_history import Refusals
+from service.database.pool import REQUESTS, WORK, pool_of, prepared_database
+from service.feeds.history import Refusals
+from service.feeds.spool import spool_folder
 from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
 from service.logs import RequestLog
-from service.report_events import ReportEvents
-from service.report_files import ReportFiles, open_report_files
-from service.report_runner import ReportRunner
-from service.report_totals import ReportTotals
+from service.reports.events import ReportEvents
+from service.reports.files import ReportFiles, open_report_files
+from service.reports.runner import ReportRunner
+from service.reports.totals import ReportTotals
 from service.settings import Settings
-from service.spool import spool_folder
 from service.storage import Folder
+from service.web import access, problem_pages, problems, strict
+from service.web.cors import Cors
+from service.web.head import HeadAsGet
+from service.web.links import PathPrefix
+from service.web.options import options
+from service.web.stopping import CutShort
+from service.workers.pool import Workers
 
 log = logging.getLogger("storewatch")
 

@@ -18,8 +18,8 @@ from typing import Literal
 import asyncpg
 import msgspec
 
-from service.database import DATABASE_FAILED, transaction
-from service.store import Database
+from service.database.pool import DATABASE_FAILED, transaction
+from service.stores.store import Database
 
 log = logging.getLogger("storewatch.keys")
 

@@ -16,15 +16,15 @@ import uvicorn
 from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Send
 
-from service.api.access import is_loopback
 from service.app import create_app
-from service.connections import ACCEPTED_AT_ONCE, Connections, most_connections
-from service.database import DatabaseUnavailable
+from service.database.pool import DatabaseUnavailable
 from service.keys import KeyRefused
-from service.patience import Crowd, Patience
-from service.request_bodies import RequestBodies
 from service.settings import Settings
 from service.storage import StorageFailed
+from service.web.access import is_loopback
+from service.web.connections import ACCEPTED_AT_ONCE, Connections, most_connections
+from service.web.patience import Crowd, Patience
+from service.web.request_bodies import RequestBodies
 
 log = logging.getLogger("storewatch")
 

@@ -15,8 +15,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.embedded import embedded_postgres
-from service.made_up_feed import FeedFiles, write_feed
+from service.database.embedded import embedded_postgres
+from service.feeds.made_up import FeedFiles, write_feed
 from tests.integration.service import Service, ingest, running_service
 
 

@@ -19,8 +19,6 @@ from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
 from compute.zones import DEFAULT_TIMEZONE, offsets
-from service.api.instants import to_milliseconds
-from service.api.problems import Problem, documented, refused
 from service.api.stores import (
     EncodedId,
     Poll,
@@ -29,10 +27,8 @@ from service.api.stores import (
     known_store,
     poll_of,
 )
-from service.pipeline import NoPolls, parse_max_gap
-from service.spans import SPAN_PATTERN, format_span
-from service.store import EPOCH, KnownStore, newest_poll, read_batch
-from service.summary import (
+from service.reports.pipeline import NoPolls, parse_max_gap
+from service.reports.summary import (
     Availability,
     Fraction,
     Seconds,
@@ -40,6 +36,10 @@ from service.summary import (
     exact_seconds,
     share_of,
 )
+from service.spans import SPAN_PATTERN, format_span
+from service.stores.store import EPOCH, KnownStore, newest_poll, read_batch
+from service.web.instants import to_milliseconds
+from service.web.problems import Problem, documented, refused
 
 #: The longest window of one request: a leap year.
 LONGEST_WINDOW = timedelta(days=366)

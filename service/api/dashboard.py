@@ -8,9 +8,9 @@ from typing import Any
 
 from litestar import Request, Response, get
 
-from service.api.conditions import is_known
-from service.api.problems import Problem
 from service.api.report_csv import takes_gzip
+from service.web.conditions import is_known
+from service.web.problems import Problem
 
 _FILES = Path(__file__).resolve().parent.parent / "dashboard"
 _MEDIA_TYPES = {

@@ -6,9 +6,9 @@ import asyncpg
 from litestar import delete
 from litestar.params import QueryParameter
 
-from service.api.instants import to_milliseconds
-from service.api.problems import documented, refused
-from service.poll_removal import RemovedPolls, delete_polls
+from service.feeds.poll_removal import RemovedPolls, delete_polls
+from service.web.instants import to_milliseconds
+from service.web.problems import documented, refused
 
 
 @delete(

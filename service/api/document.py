@@ -24,15 +24,16 @@ from compute import timeline
 from compute.conditions import Condition
 from compute.feed_rows import Feed
 from compute.uptime import Interpolation
-from service import keys, reports
+from service import keys
 from service.api import feeds
-from service.api.access import SECURITY_SCHEMES, needed_scope
 from service.api.feeds import PollStatus
-from service.api.links import link
 from service.api.operations import HealthStatus
-from service.api.problems import Problem
 from service.api.reports import LegacyStatus
-from service.summary import WindowName
+from service.reports import queue as reports
+from service.reports.summary import WindowName
+from service.web.access import SECURITY_SCHEMES, needed_scope
+from service.web.links import link
+from service.web.problems import Problem
 
 _PAGE = Path(__file__).resolve().parent / "schema_page"
 _ASSETS = {

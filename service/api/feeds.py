@@ -33,12 +33,8 @@ from compute.feed_rows import (
     FeedRows,
     parse_columns,
 )
-from compute.workers import Workers
 from compute.zones import DEFAULT_TIMEZONE
-from service.api.access import caller_of
-from service.api.links import link
-from service.api.problems import Problem, documented, with_members
-from service.feed_history import (
+from service.feeds.history import (
     FeedLoad,
     FeedRefusal,
     Ingested,
@@ -48,8 +44,7 @@ from service.feed_history import (
     read_loads,
     read_refusals,
 )
-from service.feed_text import TooLarge, Unreadable, unpacked
-from service.feeds import (
+from service.feeds.ingest import (
     FeedFile,
     ingest_rows,
     ingest_texts,
@@ -57,8 +52,13 @@ from service.feeds import (
     recognised,
     text_of,
 )
+from service.feeds.text import TooLarge, Unreadable, unpacked
 from service.settings import Settings
 from service.storage import Folder
+from service.web.access import caller_of
+from service.web.links import link
+from service.web.problems import Problem, documented, with_members
+from service.workers.pool import Workers
 
 _CSV, _JSON = "text/csv", "application/json"
 #: Rows, and bytes, of a body of JSON.

@@ -13,9 +13,6 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import Parameter
 from msgspec import Meta
 
-from service.api.access import caller_of, key_not_valid
-from service.api.problems import Problem, documented, refused
-from service.api.strict import check_body
 from service.keys import (
     LONGEST_NAME,
     Key,
@@ -29,6 +26,9 @@ from service.keys import (
     list_keys,
     revoke_key_for,
 )
+from service.web.access import caller_of, key_not_valid
+from service.web.problems import Problem, documented, refused
+from service.web.strict import check_body
 
 log = logging.getLogger("storewatch.keys")
 

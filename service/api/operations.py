@@ -9,12 +9,12 @@ from litestar import MediaType, Response, get
 from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from compute.workers import Workers
 from compute.zones import TZ_VERSION
 from service import metrics
-from service.api.problems import Problem, documented
 from service.api.readiness import Readiness
-from service.database import DATABASE_FAILED
+from service.database.pool import DATABASE_FAILED
+from service.web.problems import Problem, documented
+from service.workers.pool import Workers
 
 TAGS = ["operations"]
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import msgspec
 
-from compute.workers import WorkerDied, Workers
-from service.database import DATABASE_FAILED
-from service.report_files import ReportFiles, storage_problem
+from service.database.pool import DATABASE_FAILED
+from service.reports.files import ReportFiles, storage_problem
+from service.workers.pool import WorkerDied, Workers
 
 #: A part of the service that answers no sooner than this is not well, seconds.
 _PATIENCE = 3.0

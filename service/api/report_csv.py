@@ -16,11 +16,11 @@ from litestar.response import Response, Stream
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header, parse_range_header
 
-from service.api.conditions import is_known
-from service.api.problems import Problem, documented
 from service.api.report_details import ReportId, known_report
-from service.report_files import NoSuchFile, ReportFiles
-from service.reports import Report
+from service.reports.files import NoSuchFile, ReportFiles
+from service.reports.queue import Report
+from service.web.conditions import is_known
+from service.web.problems import Problem, documented
 
 _WAIT_SECONDS = 1
 _MEDIA_TYPE = "text/csv"

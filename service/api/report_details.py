@@ -10,10 +10,10 @@ from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.uptime import Interpolation
-from service.api.links import link
-from service.api.problems import Problem
-from service.reports import Report, State, read_report, read_stores
+from service.reports.queue import Report, State, read_report, read_stores
 from service.spans import format_span
+from service.web.links import link
+from service.web.problems import Problem
 
 ReportId: TypeAlias = Annotated[UUID, Parameter(description="The report's id.")]
 

@@ -13,11 +13,11 @@ from litestar.openapi.spec import Operation
 from litestar.params import HeaderParameter
 from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 
-from service.api.problems import Problem, documented
 from service.api.report_details import ReportId, details_of, known_report
-from service.database import DATABASE_FAILED
-from service.report_events import ReportEvents
-from service.reports import FINAL
+from service.database.pool import DATABASE_FAILED
+from service.reports.events import ReportEvents
+from service.reports.queue import FINAL
+from service.web.problems import Problem, documented
 
 log = logging.getLogger("storewatch.reports")
 

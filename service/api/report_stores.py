@@ -36,8 +36,22 @@ from compute.report_page import (
     stores_by_zone,
     wanted_stores,
 )
-from service.api.conditions import is_known
-from service.api.pages import (
+from service.api.report_csv import finished, gone, gzipped, takes_gzip
+from service.api.report_details import ReportId, known_report
+from service.api.stores import EffectiveTimezone, StoreId
+from service.reports.files import NoSuchFile
+from service.reports.queue import Report
+from service.reports.summary import (
+    WINDOWS,
+    Availability,
+    Seconds,
+    WindowName,
+    availability_of,
+    exact_seconds,
+)
+from service.reports.totals import NoTotals, ReportTotals
+from service.web.conditions import is_known
+from service.web.pages import (
     NEXT_LINK,
     PAGE_SIZE,
     Cursor,
@@ -47,21 +61,7 @@ from service.api.pages import (
     not_ours,
     to_cursor,
 )
-from service.api.problems import Problem, documented, refused
-from service.api.report_csv import finished, gone, gzipped, takes_gzip
-from service.api.report_details import ReportId, known_report
-from service.api.stores import EffectiveTimezone, StoreId
-from service.report_files import NoSuchFile
-from service.report_totals import NoTotals, ReportTotals
-from service.reports import Report
-from service.summary import (
-    WINDOWS,
-    Availability,
-    Seconds,
-    WindowName,
-    availability_of,
-    exact_seconds,
-)
+from service.web.problems import Problem, documented, refused
 
 _JSON, _CSV = "application/json", "text/csv"
 _MEASURES: tuple[Measure, ...] = get_args(Measure)

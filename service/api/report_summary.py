@@ -3,9 +3,9 @@
 import asyncpg
 from litestar import get
 
-from service.api.problems import Problem, documented
 from service.api.report_details import ReportId
-from service.summary import ReportSummary, read_summary
+from service.reports.summary import ReportSummary, read_summary
+from service.web.problems import Problem, documented
 
 
 @get(

@@ -13,16 +13,16 @@ from msgspec import Meta
 
 from compute.packed_totals import StoreTotals
 from compute.report_changes import Changed, changes
-from service.api.problems import documented
 from service.api.report_csv import finished
 from service.api.report_details import ReportId, known_report
 from service.api.report_stores import totals_of
 from service.api.stores import StoreId
-from service.report_files import NoSuchFile
-from service.report_totals import NoTotals, ReportTotals
-from service.report_trend import read_report_before, read_trend
-from service.reports import State
-from service.summary import Availability, Fraction, Seconds, exact_seconds
+from service.reports.files import NoSuchFile
+from service.reports.queue import State
+from service.reports.summary import Availability, Fraction, Seconds, exact_seconds
+from service.reports.totals import NoTotals, ReportTotals
+from service.reports.trend import read_report_before, read_trend
+from service.web.problems import documented
 
 _DEFAULT_DAYS, _MOST_DAYS = 28, 366
 _DEFAULT_CHANGES, _MOST_CHANGES = 10, 1000

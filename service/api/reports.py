@@ -14,21 +14,7 @@ from litestar.response import Response
 from msgspec import Meta
 
 from compute.uptime import Interpolation
-from service.api.access import caller_of
-from service.api.deprecation import DEPRECATION_HEADERS, deprecation
 from service.api.feeds import StoreId
-from service.api.instants import to_milliseconds, to_utc
-from service.api.pages import (
-    NEXT_LINK,
-    PAGE_SIZE,
-    Cursor,
-    Limit,
-    from_cursor,
-    next_link,
-    not_ours,
-    to_cursor,
-)
-from service.api.problems import Problem, ProblemError, documented, refused
 from service.api.report_details import (
     ReportDetails,
     ReportId,
@@ -37,11 +23,9 @@ from service.api.report_details import (
     known_report,
     no_such_report,
 )
-from service.api.strict import check_body
-from service.pipeline import ReportOptions, parse_max_gap
-from service.report_files import ReportFiles
-from service.report_runner import NotEnded, ReportRunner, delete_report
-from service.reports import (
+from service.reports.files import ReportFiles
+from service.reports.pipeline import ReportOptions, parse_max_gap
+from service.reports.queue import (
     KEY_LASTS,
     IdempotencyKey,
     KeyReused,
@@ -53,9 +37,25 @@ from service.reports import (
     list_reports,
     read_report,
 )
+from service.reports.runner import NotEnded, ReportRunner, delete_report
 from service.settings import Settings
 from service.spans import SPAN_PATTERN
-from service.store import unknown_stores
+from service.stores.store import unknown_stores
+from service.web.access import caller_of
+from service.web.deprecation import DEPRECATION_HEADERS, deprecation
+from service.web.instants import to_milliseconds, to_utc
+from service.web.pages import (
+    NEXT_LINK,
+    PAGE_SIZE,
+    Cursor,
+    Limit,
+    from_cursor,
+    next_link,
+    not_ours,
+    to_cursor,
+)
+from service.web.problems import Problem, ProblemError, documented, refused
+from service.web.strict import check_body
 
 #: Stores that one report may be asked for by id.
 MOST_STORES = 10_000

@@ -24,7 +24,14 @@ from compute.feed_rows import (
 )
 from compute.instants import instant_of
 from compute.zones import DEFAULT_TIMEZONE, zone_names
-from service.api.conditions import (
+from service.api.feeds import EndTime, PollStatus, StartTime
+from service.feeds.ingest import set_of_store
+from service.stores.store import (
+    KnownStore,
+    list_stores,
+    read_store,
+)
+from service.web.conditions import (
     ETAG,
     NOT_MODIFIED,
     IfChanged,
@@ -34,16 +41,9 @@ from service.api.conditions import (
     is_known,
     tag_of,
 )
-from service.api.feeds import EndTime, PollStatus, StartTime
-from service.api.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
-from service.api.problems import Problem, ProblemError, documented, refused
-from service.api.strict import check_body
-from service.feeds import set_of_store
-from service.store import (
-    KnownStore,
-    list_stores,
-    read_store,
-)
+from service.web.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, next_link, to_cursor
+from service.web.problems import Problem, ProblemError, documented, refused
+from service.web.strict import check_body
 
 #: Rows of one store's week.
 MOST_HOURS = 1000

@@ -24,11 +24,11 @@ import click
 import httpx
 import psutil
 
-from compute.workers import Workers
-from service.feeds import FeedFile, ingest
-from service.made_up_feed import FeedFiles
-from service.pipeline import Progress, ReportOptions, write_report
-from service.spool import spool_folder
+from service.feeds.ingest import FeedFile, ingest
+from service.feeds.made_up import FeedFiles
+from service.feeds.spool import spool_folder
+from service.reports.pipeline import Progress, ReportOptions, write_report
+from service.workers.pool import Workers
 from tests.bench import stages, subject
 from tests.bench.measure import PeakMemory, console, held_by, in_turns, show
 from tests.integration.service import Service, running_service

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 
 _LOAD = """
 create table hours as

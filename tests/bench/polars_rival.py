@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR

@@ -15,8 +15,8 @@ from compute.csv_rows import WINDOWS_MS, csv_rows
 from compute.polls import observed_positions
 from compute.report_rows import Question, StoreBatch
 from compute.uptime import observe, runs, totals
-from service.pipeline import read_batch
-from service.store import snapshot
+from service.reports.pipeline import read_batch
+from service.stores.store import snapshot
 from tests.bench.measure import console
 
 R = TypeVar("R")

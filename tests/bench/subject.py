@@ -17,11 +17,11 @@ import numpy as np
 
 from compute.feed_rows import Feed, FeedRefused
 from compute.polls import pack_polls
-from compute.workers import Workers
-from service.database import open_pool
-from service.feeds import FeedFile, ingest_each
-from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
-from service.spool import spool_folder
+from service.database.pool import open_pool
+from service.feeds.ingest import FeedFile, ingest_each
+from service.feeds.made_up import FeedFiles, poll_columns, store_ids, write_feed
+from service.feeds.spool import spool_folder
+from service.workers.pool import Workers
 from tests.bench.measure import console
 from tests.integration.service import Service
 

@@ -22,7 +22,7 @@ from compute.feed_rows import FeedRows, parse_csv, read_header
 from compute.polls import WORD, merge_polls, observed_positions, pack_polls
 from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
 from compute.uptime import Runs, Totals, observe, runs, totals
-from service.made_up_feed import FeedFiles, poll_columns, store_ids, write_feed
+from service.feeds.made_up import FeedFiles, poll_columns, store_ids, write_feed
 from tests.bench.subject import NEWEST
 
 STORES = 600  # about as many polls as a batch of a report has

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, ViewportSize, expect
 
-from service.embedded import embedded_postgres
-from service.made_up_feed import FeedFiles, write_feed
+from service.database.embedded import embedded_postgres
+from service.feeds.made_up import FeedFiles, write_feed
 from tests.browser.conftest import running_browser
 from tests.browser.reports import completed_report
 from tests.integration.service import Service, ingest, read_stores, running_service

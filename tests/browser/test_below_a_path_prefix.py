@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 from tests.integration.service import Service, ingest, read_stores, running_service
 
 PREFIX = "/shops/storewatch"

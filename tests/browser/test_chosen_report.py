@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from service.made_up_feed import NEWEST, FeedFiles
+from service.feeds.made_up import NEWEST, FeedFiles
 from tests.browser.conftest import Opener
 from tests.browser.reports import completed_report
 from tests.integration.service import Service, read_stores

@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 from tests.browser.conftest import Opener
 from tests.browser.reports import completed_report
 from tests.integration.service import Service, read_stores

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.made_up_feed import FeedFiles, write_feed
+from service.feeds.made_up import FeedFiles, write_feed
 from tests.clients.tools import install_npm_packages
 from tests.conftest import new_database
 from tests.integration.service import Service, ingest, running_service, storewatch

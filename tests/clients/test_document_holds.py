@@ -7,7 +7,7 @@ from string import Template
 
 import httpx
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 from tests.integration.service import PATIENCE, Service, ask, eventually, ingest, read_stores
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"

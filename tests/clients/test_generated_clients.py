@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 from tests.clients.tools import HERE, run
 from tests.integration.service import Service, eventually, read_stores, reference_report
 

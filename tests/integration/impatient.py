@@ -3,9 +3,9 @@
 import sys
 
 from service.logs import start_logging
-from service.patience import Patience
 from service.server import run_server
 from service.settings import read_settings
+from service.web.patience import Patience
 
 if __name__ == "__main__":
     assert sys.argv[1:] == ["serve", "--port", "0"]

@@ -20,8 +20,8 @@ import asyncpg
 import httpx
 import psutil
 
-from service.database import migrate
-from service.made_up_feed import FeedFiles
+from service.database.pool import migrate
+from service.feeds.made_up import FeedFiles
 from tests.unit.reference import EPOCH, HOUR, MILLISECOND, MINUTE, Store, reference_csv_row
 
 COMMAND = (sys.executable, "-m", "service")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 from service.spans import parse_span
 from tests.integration.service import (
     COMMAND,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.report_files import FolderFiles, storage_problem
+from service.reports.files import FolderFiles, storage_problem
 from tests.integration.service import (
     Service,
     add_many_stores,

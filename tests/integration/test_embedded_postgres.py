@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
-from service import embedded
-from service.embedded import DatabaseUnavailable, embedded_postgres
+from service.database import embedded
+from service.database.embedded import DatabaseUnavailable, embedded_postgres
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become another account")
@@ -28,7 +28,7 @@ PROCESS = """
 import asyncio, concurrent.futures.thread, faulthandler, os, pwd, signal, sys
 from pathlib import Path
 import asyncpg
-from service import embedded
+from service.database import embedded
 
 home, own, account, system_folder = sys.argv[1:]
 embedded.SYSTEM_FOLDER = Path(system_folder)

@@ -14,12 +14,13 @@ import asyncpg
 import pytest
 
 from compute.feed_rows import Feed, FeedRefused
-from compute.workers import Workers
-from service import feed_text, feeds
-from service.database import WORK, migrate, pool_of
-from service.feed_history import Ingested
-from service.feeds import FeedFile, ingest
-from service.spool import Spool, spool_folder
+from service.database.pool import WORK, migrate, pool_of
+from service.feeds import ingest as feeds
+from service.feeds import text as feed_text
+from service.feeds.history import Ingested
+from service.feeds.ingest import FeedFile, ingest
+from service.feeds.spool import Spool, spool_folder
+from service.workers.pool import Workers
 from tests.integration.service import ask, storewatch
 
 POLLS = "store_id,status,timestamp_utc\n"

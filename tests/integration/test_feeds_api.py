@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.made_up_feed import write_feed
+from service.feeds.made_up import write_feed
 from tests.integration.service import (
     Service,
     ask,

@@ -14,8 +14,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service import database
-from service.database import DatabaseUnavailable, migrate, open_pool
+from service.database import pool as database
+from service.database.pool import DatabaseUnavailable, migrate, open_pool
 
 HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
 
@@ -23,7 +23,7 @@ HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
 PROCESS = """
 import asyncio, sys
 import asyncpg
-from service.database import migrate
+from service.database.pool import migrate
 
 async def main():
     connection = await asyncpg.connect(sys.argv[1])

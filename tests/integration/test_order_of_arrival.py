@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service import feeds
-from service.database import WORK, pool_of
+from service.database.pool import WORK, pool_of
+from service.feeds import ingest as feeds
 from tests.integration.service import PATIENCE, Service, ask, running_service
 
 INGEST_LOCK = 7_305_001

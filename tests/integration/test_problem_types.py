@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import service as package
-from service.api.problem_types import OF_STATUS, TYPES
-from service.api.problems import Problem
+from service.web.problem_types import OF_STATUS, TYPES
+from service.web.problems import Problem
 from tests.integration.service import Service, eventually, problem, running_service
 
 SOURCE = Path(package.__file__).parent

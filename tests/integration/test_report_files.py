@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.report_files import NoSuchFile, open_report_files, unfinished_file, unfinished_files
+from service.reports.files import NoSuchFile, open_report_files, unfinished_file, unfinished_files
 from tests.integration.test_object_store import s3  # noqa: F401 - a fixture
 
 

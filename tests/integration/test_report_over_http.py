@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service.made_up_feed import FeedFiles, write_feed
+from service.feeds.made_up import FeedFiles, write_feed
 from tests.integration.service import (
     HEADER,
     Service,

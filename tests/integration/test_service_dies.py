@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from compute.workers import Workers
-from service import reports
-from service.database import open_pool
-from service.pipeline import ReportOptions
-from service.report_files import FolderFiles
-from service.report_runner import ReportRunner
+from service.database.pool import open_pool
+from service.reports import queue as reports
+from service.reports.files import FolderFiles
+from service.reports.pipeline import ReportOptions
+from service.reports.runner import ReportRunner
+from service.workers.pool import Workers
 from tests.integration.service import (
     Service,
     add_many_stores,

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import numpy as np
 
-from service.database import open_pool
-from service.store import Snapshot, snapshot
+from service.database.pool import open_pool
+from service.stores.store import Snapshot, snapshot
 
 STORE = np.array([1])
 

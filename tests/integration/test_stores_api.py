@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from service.made_up_feed import FeedFiles
+from service.feeds.made_up import FeedFiles
 from tests.integration.service import (
     Service,
     ask,

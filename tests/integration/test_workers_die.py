@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
-from compute.workers import WorkerDied, Workers, _begin_worker
-from service import pipeline
-from service.pipeline import ReportOptions
-from service.report_files import FolderFiles
-from service.report_runner import ReportRunner
-from service.reports import create_report
+from service.reports import pipeline
+from service.reports.files import FolderFiles
+from service.reports.pipeline import ReportOptions
+from service.reports.queue import create_report
+from service.reports.runner import ReportRunner
+from service.workers.pool import WorkerDied, Workers, _begin_worker
 from tests.integration.service import (
     DAY,
     add_many_stores,

@@ -20,8 +20,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from service.embedded import embedded_postgres
-from service.made_up_feed import NEWEST, FeedFiles, store_ids, write_feed
+from service.database.embedded import embedded_postgres
+from service.feeds.made_up import NEWEST, FeedFiles, store_ids, write_feed
 from tests.integration.service import ingest
 from tests.soak import invariants
 from tests.soak.client import Answers, Strikes

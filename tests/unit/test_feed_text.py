@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.feed_rows import FeedRefused
-from service import feed_text
-from service.feed_text import Block, TooLarge, blocks
+from service.feeds import text as feed_text
+from service.feeds.text import Block, TooLarge, blocks
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from compute.in_flight import InFlightLimit
+from service.workers.in_flight import InFlightLimit
 
 MOST = 60
 Rate = Callable[[int], float]

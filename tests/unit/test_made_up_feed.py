@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from service.made_up_feed import NEWEST, FeedFiles, poll_columns, store_ids, write_feed
+from service.feeds.made_up import NEWEST, FeedFiles, poll_columns, store_ids, write_feed
 
 STORES = 1500
 DAYS = 2

@@ -15,8 +15,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.api.problems import Problem, wire_bytes
-from service.patience import Crowd, Patience
+from service.web.patience import Crowd, Patience
+from service.web.problems import Problem, wire_bytes
 
 #: Most connections, where nothing else bounds them: each takes about 20 kB when it is idle.
 _MOST = 10_000

@@ -30,15 +30,15 @@ from compute.feed_rows import (
 )
 from compute.instants import instant_of
 from compute.polls import merge_polls, pack_polls
-from compute.workers import Workers
 from service import metrics
-from service.database import WORK, transaction
-from service.feed_history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
-from service.feed_text import Block, blocks
-from service.spool import Spool
+from service.database.pool import WORK, transaction
+from service.feeds.history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
+from service.feeds.spool import Spool
+from service.feeds.text import Block, blocks
 from service.storage import Folder
-from service.store import KnownStore, from_array_send, poll_days, read_store
-from service.stream import stream
+from service.stores.store import KnownStore, from_array_send, poll_days, read_store
+from service.workers.pool import Workers
+from service.workers.stream import stream
 
 #: Ingests take turns: taken for the transaction that writes.
 _INGEST_LOCK = 7_305_001
@@ -67,7 +67,7 @@ class FeedText(NamedTuple):
 
     Attributes:
         name: for the reader of faults; empty: there is only one
-        blocks: as `service.feed_text` gives them
+        blocks: as `service.feeds.text` gives them
     """
 
     name: str

@@ -19,7 +19,7 @@ from compute.feed_rows import LONGEST_STORE_ID
 from compute.polls import PollDays
 from compute.report_rows import Question, StoreBatch
 from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
-from service.database import transaction
+from service.database.pool import transaction
 
 #: Whatever takes a statement.
 Database: TypeAlias = "asyncpg.Connection | asyncpg.Pool"

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from compute.feed_rows import Feed, FeedRefused, FeedUnknown
-from service.database import DATABASE_FAILED
+from service.database.pool import DATABASE_FAILED
 
 log = logging.getLogger("storewatch.feeds")
 

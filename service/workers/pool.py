@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing import resource_tracker
 from typing import ParamSpec, TypeVar, cast
 
-from compute.in_flight import InFlightLimit
+from service.workers.in_flight import InFlightLimit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,8 +86,8 @@ class Workers:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
             [
-                "compute.fork_server",
-                "compute.workers",
+                "service.workers.fork_server",
+                "service.workers.pool",
                 "compute.report_rows",
                 "compute.feed_rows",
             ]

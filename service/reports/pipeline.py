@@ -13,12 +13,12 @@ from compute.packed_totals import VERSION
 from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.uptime import Interpolation
-from compute.workers import Workers
 from compute.zones import ZoneUnknown, zone_names
 from service import metrics
 from service.spans import parse_span
-from service.store import Snapshot, StorePage, places_of, snapshot
-from service.stream import stream
+from service.stores.store import Snapshot, StorePage, places_of, snapshot
+from service.workers.pool import Workers
+from service.workers.stream import stream
 
 
 class NoPolls(Exception):  # noqa: N818

@@ -10,8 +10,8 @@ from litestar import Request
 from litestar.datastructures import ResponseHeader
 from litestar.params import Parameter
 
-from service.api.links import link
-from service.api.problems import Problem, refused
+from service.web.links import link
+from service.web.problems import Problem, refused
 
 PAGE_SIZE, LARGEST_PAGE = 100, 1000
 _DIGEST = 8  # bytes

@@ -9,15 +9,15 @@ from uuid import UUID
 
 import asyncpg
 
-from compute.workers import WorkerDied, Workers
 from compute.zones import ZoneUnknown
-from service import reports
-from service.database import DATABASE_AWAY, DATABASE_FAILED, transaction
+from service.database.pool import DATABASE_AWAY, DATABASE_FAILED, transaction
 from service.logs import about_report
-from service.pipeline import NoPolls, Progress, write_report
-from service.report_files import ReportFiles, unfinished_file, unfinished_files
-from service.reports import FINAL, Report, State
+from service.reports import queue as reports
+from service.reports.files import ReportFiles, unfinished_file, unfinished_files
+from service.reports.pipeline import NoPolls, Progress, write_report
+from service.reports.queue import FINAL, Report, State
 from service.storage import StorageFailed
+from service.workers.pool import WorkerDied, Workers
 
 log = logging.getLogger("storewatch.reports")
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from service.embedded import DatabaseUnavailable, embedded_postgres
+from service.database.embedded import DatabaseUnavailable, embedded_postgres
 
 __all__ = [
     "COMMAND",
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 OLDEST_POSTGRESQL = 15
 # Beside this package both in a checkout and in an installation. `importlib.resources` would merge
 # every `migrations` folder on the path into one, the current folder's included.
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
 _SESSION = {"application_name": "storewatch", "timezone": "UTC", "jit": "off"}
 _MIGRATION_LOCK = int.from_bytes(b"storewat")  # any number that others do not use

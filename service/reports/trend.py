@@ -6,8 +6,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from service.reports import Report, State, read_report
-from service.summary import ReportSummary, summary_of
+from service.reports.queue import Report, State, read_report
+from service.reports.summary import ReportSummary, summary_of
 
 
 class KeptSummary(msgspec.Struct, frozen=True):

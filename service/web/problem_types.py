@@ -2,7 +2,7 @@
 
 import msgspec
 
-from service.api.links import link
+from service.web.links import link
 
 
 class ProblemType(msgspec.Struct, frozen=True):

@@ -16,9 +16,9 @@ from msgspec import Meta
 from compute.axis import DAY_MS
 from compute.instants import instant_of
 from compute.polls import PollDays, polls_outside
-from service.database import transaction
-from service.feeds import turn
-from service.store import newest_poll
+from service.database.pool import transaction
+from service.feeds.ingest import turn
+from service.stores.store import newest_poll
 
 #: Rows of a day that is deleted in part that are looked at together: some tens of megabytes.
 _PAGE = 20_000

@@ -11,8 +11,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from compute.packed_totals import NotReadable, StoreTotals, unpack_totals
-from service.report_files import ReportFiles
-from service.reports import Report
+from service.reports.files import ReportFiles
+from service.reports.queue import Report
 
 Result = TypeVar("Result")
 

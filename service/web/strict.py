@@ -15,7 +15,7 @@ from litestar.enums import ParamType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
-from service.api.problems import Problem, ProblemError
+from service.web.problems import Problem, ProblemError
 
 #: Faults that are told one by one, and characters of a name that are repeated.
 _MOST_TOLD, _LONGEST_NAME = 20, 100

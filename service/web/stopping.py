@@ -5,7 +5,7 @@ import asyncio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import Problem, send_problem
+from service.web.problems import Problem, send_problem
 
 
 class CutShort:

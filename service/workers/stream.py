@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TypeVar
 
-from compute.workers import Workers
+from service.workers.pool import Workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -18,10 +18,10 @@ import msgspec
 
 from compute.uptime import Interpolation
 from compute.zones import TZ_VERSION
-from service.database import transaction
-from service.pipeline import Progress, ReportOptions
-from service.store import EPOCH, Database
-from service.summary import to_kept
+from service.database.pool import transaction
+from service.reports.pipeline import Progress, ReportOptions
+from service.reports.summary import to_kept
+from service.stores.store import EPOCH, Database
 
 State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
 #: States that a report never leaves while it computes nothing more.

@@ -9,7 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter
 from werkzeug.http import parse_etags
 
-from service.api.problems import Problem
+from service.web.problems import Problem
 
 #: `If-Match` of a request that writes; the parameter's default is None.
 IfMatch: TypeAlias = Annotated[

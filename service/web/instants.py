@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import overload
 
 from compute.instants import instant_of, parse_instant
-from service.api.problems import refused
+from service.web.problems import refused
 
 
 @overload

@@ -24,10 +24,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_rows import COLUMNS, FeedRefused, FeedUnknown, header_of
 from compute.zones import ZoneUnknown
-from service.api.problem_types import OF_STATUS, TYPES, place_of
-from service.database import DATABASE_AWAY
+from service.database.pool import DATABASE_AWAY
 from service.logs import request_id
 from service.storage import StorageFailed
+from service.web.problem_types import OF_STATUS, TYPES, place_of
 
 log = logging.getLogger("storewatch.api")
 

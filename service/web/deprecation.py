@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from litestar.datastructures import ResponseHeader
 
-from service.api.links import link
+from service.web.links import link
 
 _SINCE = datetime(2026, 11, 24, tzinfo=UTC)
 

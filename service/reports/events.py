@@ -15,8 +15,8 @@ from uuid import UUID
 
 import asyncpg
 
-from service.database import DATABASE_FAILED
-from service.reports import Report, read_report
+from service.database.pool import DATABASE_FAILED
+from service.reports.queue import Report, read_report
 
 log = logging.getLogger("storewatch.reports")
 

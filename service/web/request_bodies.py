@@ -12,8 +12,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPRequestEvent, Receive, Scope, Send
 from litestar.types.asgi_types import ReceiveMessage
 
-from service.api.problems import Problem, send_problem
-from service.patience import Crowd, Patience
+from service.web.patience import Crowd, Patience
+from service.web.problems import Problem, send_problem
 
 #: Most that one body holds: JSON is taken up to 10 MB, and of CSV two blocks of 4 MiB are kept.
 MOST_HELD = 10_000_000

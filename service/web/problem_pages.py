@@ -12,9 +12,9 @@ from litestar import MediaType, Request, Response, get
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from service.api.links import link
-from service.api.problem_types import TYPES, ProblemType, place_of
-from service.api.problems import MEDIA_TYPE, Problem
+from service.web.links import link
+from service.web.problem_types import TYPES, ProblemType, place_of
+from service.web.problems import MEDIA_TYPE, Problem
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "

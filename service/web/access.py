@@ -13,9 +13,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import SecurityScheme
 
-from service.api.problems import Problem
 from service.keys import Key, KeyRing
 from service.settings import Hosts, Origins
+from service.web.problems import Problem
 
 Needed = Literal["none", "read", "write"]
 

@@ -1,0 +1,1 @@
+"""Feeds: text as it comes → checked rows → merged with what is stored."""

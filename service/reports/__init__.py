@@ -1,0 +1,1 @@
+"""Reports: asked for, queued, run, written, kept, summed up."""
