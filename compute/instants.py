@@ -66,3 +66,6 @@ def _milliseconds(text: str) -> int:
 @lru_cache(maxsize=4096)  # a feed has many polls of each day
 def _midnight(day: str) -> int:
     return (date.fromisoformat(day).toordinal() - _EPOCH_ORDINAL) * _DAY_MS
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.axis import PER_MS, Ints
-from compute.report_rows import Question, StoreBatch, open_and_observed
+from compute.batch import Question, StoreBatch, open_and_observed
 
 State = Literal["closed", "unknown", "down", "up"]
 #: What `Timeline.state` counts.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from compute.feed_rows import Feed
     from service.feeds.history import Ingested
-    from service.reports.pipeline import ReportOptions
+    from service.reports.options import ReportOptions
     from service.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -264,7 +264,7 @@ async def report(
 ) -> None:
     """Compute a report over all stores and write its CSV."""
     from compute.instants import parse_instant
-    from service.reports.pipeline import ReportOptions, parse_max_gap
+    from service.reports.options import ReportOptions, parse_max_gap
 
     if not out:
         raise click.BadParameter("is empty", param_hint="--out")
@@ -326,7 +326,7 @@ async def demo(folder: str, stores: int) -> None:
     import msgspec
 
     from service.feeds.made_up import write_feed
-    from service.reports.pipeline import ReportOptions
+    from service.reports.options import ReportOptions
 
     settings = _settings()
     place = _demo_folder(Path(folder).absolute())

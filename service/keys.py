@@ -18,8 +18,8 @@ from typing import Literal
 import asyncpg
 import msgspec
 
-from service.database.pool import DATABASE_FAILED, transaction
-from service.stores.store import Database
+from service.database import locks
+from service.database.pool import DATABASE_FAILED, Database, transaction
 
 log = logging.getLogger("storewatch.keys")
 
@@ -35,8 +35,6 @@ LONGEST_NAME = 100
 MOST_KEYS = 1000
 #: The name of the key that STOREWATCH_KEY_FILE holds.
 NAME_OF_FILE = "key file"
-#: Held by whoever looks which keys there are before making or revoking one.
-_KEYS_LOCK = 7_305_003
 
 #: A key that is revoked is refused after this many seconds at the latest, in every instance; and
 #: so long at the most does it take until the first key that is ever made is asked of everybody.
@@ -163,7 +161,7 @@ async def adopt_key(pool: asyncpg.Pool, key: str) -> None:
 @contextlib.asynccontextmanager
 async def _alone(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     async with transaction(pool) as connection:
-        await connection.execute("select pg_advisory_xact_lock($1)", _KEYS_LOCK)
+        await connection.execute("select pg_advisory_xact_lock($1)", locks.KEYS)
         yield connection
 
 

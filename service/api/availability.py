@@ -13,9 +13,9 @@ from litestar.params import Parameter, QueryParameter, SkipValidation
 from msgspec import Meta
 
 from compute.axis import DAY_MS, PER_MS, Ints
-from compute.instants import instant_of
+from compute.batch import Question, StoreBatch, batch_totals
+from compute.instants import EPOCH, instant_of
 from compute.polls import PollDays, unpack_polls
-from compute.report_rows import Question, StoreBatch, batch_totals
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
 from compute.zones import DEFAULT_TIMEZONE, offsets
@@ -27,7 +27,8 @@ from service.api.stores import (
     known_store,
     poll_of,
 )
-from service.reports.pipeline import NoPolls, parse_max_gap
+from service.reports.options import parse_max_gap
+from service.reports.pipeline import NoPolls
 from service.reports.summary import (
     Availability,
     Fraction,
@@ -37,7 +38,8 @@ from service.reports.summary import (
     share_of,
 )
 from service.spans import SPAN_PATTERN, format_span
-from service.stores.store import EPOCH, KnownStore, newest_poll, read_batch
+from service.stores.known import KnownStore, read_batch
+from service.stores.polls import newest_poll
 from service.web.instants import to_milliseconds
 from service.web.problems import Problem, documented, refused
 

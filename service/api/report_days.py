@@ -12,14 +12,14 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 
 from compute.axis import DAY_MS, Ints
+from compute.batch import Question, batch_totals
 from compute.instants import instant_of
-from compute.report_rows import Question, batch_totals
 from compute.uptime import Totals
 from service.api.report_csv import finished
 from service.api.report_details import ReportId, known_report
 from service.api.stores import StoreId
 from service.reports.summary import Availability, Seconds, availability_of, exact_seconds
-from service.stores.store import batch_of, read_stores
+from service.stores.known import batch_of, read_stores
 from service.web.problems import documented, refused
 
 _DAYS = 7

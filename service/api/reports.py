@@ -24,7 +24,7 @@ from service.api.report_details import (
     no_such_report,
 )
 from service.reports.files import ReportFiles
-from service.reports.pipeline import ReportOptions, parse_max_gap
+from service.reports.options import ReportOptions, parse_max_gap
 from service.reports.queue import (
     KEY_LASTS,
     IdempotencyKey,
@@ -40,7 +40,7 @@ from service.reports.queue import (
 from service.reports.runner import NotEnded, ReportRunner, delete_report
 from service.settings import Settings
 from service.spans import SPAN_PATTERN
-from service.stores.store import unknown_stores
+from service.stores.known import unknown_stores
 from service.web.access import caller_of
 from service.web.deprecation import DEPRECATION_HEADERS, deprecation
 from service.web.instants import to_milliseconds, to_utc

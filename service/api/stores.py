@@ -26,11 +26,7 @@ from compute.instants import instant_of
 from compute.zones import DEFAULT_TIMEZONE, zone_names
 from service.api.feeds import EndTime, PollStatus, StartTime
 from service.feeds.ingest import set_of_store
-from service.stores.store import (
-    KnownStore,
-    list_stores,
-    read_store,
-)
+from service.stores.known import KnownStore, list_stores, read_store
 from service.web.conditions import (
     ETAG,
     NOT_MODIFIED,

@@ -7,16 +7,13 @@ one transaction. So a bad feed leaves the store as it was, and memory does not g
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 import asyncpg
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
-from compute.business_hours import pack_weeks
 from compute.feed_rows import (
     FAULTS_SHOWN,
     Fault,
@@ -28,26 +25,19 @@ from compute.feed_rows import (
     read_header,
     recognise,
 )
-from compute.instants import instant_of
-from compute.polls import merge_polls, pack_polls
 from service import metrics
-from service.database.pool import WORK, transaction
 from service.feeds.history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
+from service.feeds.merge import forget, merge
 from service.feeds.spool import Spool
 from service.feeds.text import Block, blocks
+from service.feeds.turn import turn
 from service.storage import Folder
-from service.stores.store import KnownStore, from_array_send, poll_days, read_store
+from service.stores.known import KnownStore, read_store
 from service.workers.pool import Workers
 from service.workers.stream import stream
 
-#: Ingests take turns: taken for the transaction that writes.
-_INGEST_LOCK = 7_305_001
 #: Rows that a store may have in a feed of hours or zones: they are looked at together.
 _MOST_ROWS_OF_STORE = 100_000
-#: A twentieth of what two cores store that do something else, too.
-_FEWEST_ROWS_A_SECOND = 10_000
-# After so long a waiter looks whether the one whose turn it is still lives.
-_LOOK_SECONDS = 30
 
 
 class FeedFile(NamedTuple):
@@ -269,7 +259,7 @@ async def _store(pool: asyncpg.Pool, checked: _Checked, sender: Sender | None = 
     """Store a feed; who sent it is noted, unless there is none to note."""
     try:
         async with turn(pool, checked.spool.rows) as connection:
-            done = await _write(connection, *checked)
+            done = await merge(connection, *checked)
             if sender is not None:
                 await note_load(connection, checked.feed, sender, done)
     finally:
@@ -316,77 +306,12 @@ async def set_of_store(
     async with turn(pool) as connection:
         check(await read_store(connection, store_id))
         if checked is None:
-            await _forget(connection, feed, store_id)
+            await forget(connection, feed, store_id)
         else:
-            await _write(connection, *checked)
+            await merge(connection, *checked)
         written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
     metrics.INGEST_ROWS.labels(feed).inc(0 if checked is None else checked.spool.rows)
     return written
-
-
-async def _forget(
-    connection: asyncpg.Connection, feed: Literal["business_hours", "timezones"], store_id: str
-) -> None:
-    forgetting = {
-        "business_hours": "update store set business_hours = null where id = $1",
-        "timezones": "update store set timezone = null where id = $1",
-    }
-    [number] = (await _store_numbers(connection, [store_id])).tolist()
-    await connection.execute(forgetting[feed], number)
-
-
-@contextlib.asynccontextmanager
-async def turn(pool: asyncpg.Pool, rows: int = 1) -> AsyncIterator[asyncpg.Connection]:
-    """A transaction that no other ingest writes beside; first come, first served.
-
-    Where the pool's patience for a turn is bounded, so is the time to store that many rows: a
-    database that is gone without a word holds up nobody for longer.
-
-    TimeoutError: it was not our turn in time, or it took too long.
-
-    If turns were drawn by lot, an older request could replace a newer poll of the same instant
-    that was acknowledged already.
-    """
-    async with (
-        asyncio.timeout(pool.waits.turn or None) as patience,
-        pool.line,  # who waits for the lock itself keeps a connection from others
-        transaction(pool) as connection,
-    ):
-        while not await _lock_within(connection, _LOOK_SECONDS):
-            await _end_frozen(connection)
-        if pool.waits.turn:
-            seconds = pool.waits.turn + rows / _FEWEST_ROWS_A_SECOND
-            patience.reschedule(asyncio.get_running_loop().time() + seconds)
-        yield connection
-
-
-async def _lock_within(connection: asyncpg.Connection, seconds: int) -> bool:
-    try:
-        async with connection.transaction():
-            await connection.execute(f"set local lock_timeout = {1000 * seconds:d}")
-            await connection.execute("select pg_advisory_xact_lock($1)", _INGEST_LOCK)
-    except asyncpg.LockNotAvailableError:
-        return False
-    return True
-
-
-async def _end_frozen(connection: asyncpg.Connection) -> None:
-    """End the session whose turn it is, if it has said nothing for so long that it must be frozen.
-
-    `idle_in_transaction_session_timeout` does not see who is frozen in the middle of a COPY.
-    """
-    await connection.execute(
-        """
-        select pg_terminate_backend(activity.pid)
-        from pg_locks join pg_stat_activity as activity using (pid)
-        where locktype = 'advisory' and granted and objid = $1 and classid = 0 and objsubid = 1
-            and database = (select oid from pg_database where datname = current_database())
-            and wait_event = 'ClientRead'
-            and greatest(query_start, state_change) < clock_timestamp() - $2::interval
-        """,
-        _INGEST_LOCK,
-        timedelta(seconds=WORK.idle),
-    )
 
 
 class _Places(dict[str, int]):
@@ -458,157 +383,3 @@ async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part |
 
 def _empty(name: str) -> FeedRefused:
     return FeedRefused([Fault(1, "", "", "it is empty, without even a header", name)], 1)
-
-
-async def _write(
-    connection: asyncpg.Connection, feed: Feed, stores: list[str], names: list[str], spool: Spool
-) -> Ingested:
-    """Merge the set-aside rows into the store, a part at a time, stores in the order of reports."""
-    in_order, rank = await asyncio.to_thread(_in_order, stores)
-    writers: dict[Feed, Callable[..., Awaitable[tuple[int, int, int]]]] = {
-        "polls": _write_polls,
-        "business_hours": _write_hours,
-        "timezones": partial(_write_zones, names),
-    }
-    counts = np.zeros(3, dtype=np.int64)
-    # Polls are merged day by day, so the days of a store may be in different parts.
-    parts = spool.parts(rank, apart=2 * DAY_MS if feed == "polls" else None)
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        first, last, rank_of_row, value = part
-        counts += await writers[feed](connection, in_order[first:last], rank_of_row - first, value)
-    new, replaced, unchanged = counts.tolist()
-    return Ingested(spool.rows, len(stores), new, replaced, unchanged)
-
-
-def _in_order(stores: list[str]) -> tuple[list[str], Ints]:
-    """Ids in the order of reports, and the place of each there."""
-    in_order = sorted(stores)  # code points and UTF-8 bytes have the same order
-    place = {store_id: rank for rank, store_id in enumerate(in_order)}
-    return in_order, np.fromiter(map(place.__getitem__, stores), np.int64, count=len(stores))
-
-
-async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
-    """The stores' numbers in the database; a store exists as soon as a feed names it."""
-    await connection.execute(
-        # In order of their ids, so that the polls of neighbours in a report are neighbours on disk.
-        """
-        insert into store (store_id)
-        select store_id from unnest($1::text[]) with ordinality as named (store_id, place)
-        where not exists (select from store where store.store_id = named.store_id)
-        order by place
-        """,
-        store_ids,
-    )
-    numbers = await connection.fetchval(
-        """
-        select array_send(array_agg(store.id order by place))
-        from unnest($1::text[]) with ordinality as named (store_id, place)
-        join store on store.store_id = named.store_id
-        """,
-        store_ids,
-    )
-    return from_array_send(numbers)
-
-
-async def _write_polls(
-    connection: asyncpg.Connection, store_ids: list[str], place: Ints, poll: Ints
-) -> tuple[int, int, int]:
-    number = await _store_numbers(connection, store_ids)
-    arrived = await asyncio.to_thread(pack_polls, number[place], poll)
-    stored = await connection.fetchrow(
-        """
-        select string_agg(polls, '') as polls,
-               array_send(array_agg((store::bigint << 32) + day)) as store_day,
-               array_send(array_agg(length(polls))) as size
-        from unnest($1::integer[], $2::integer[]) as arrived (store, day)
-        join poll_day using (store, day)
-        """,
-        arrived.store.tolist(),
-        arrived.day.tolist(),
-    )
-    merged = await asyncio.to_thread(merge_polls, poll_days(stored), arrived)
-    await connection.copy_records_to_table(
-        "poll_day",
-        records=zip(*merged.days.rows(merged.changed & ~merged.known), strict=True),
-        columns=["store", "day", "polls"],
-    )
-    await connection.execute(
-        # As an update, which would be a join, it takes a plan that depends on old statistics.
-        """
-        insert into poll_day (store, day, polls)
-        select * from unnest($1::integer[], $2::integer[], $3::bytea[])
-        on conflict (store, day) do update set polls = excluded.polls
-        """,
-        *merged.days.rows(merged.changed & merged.known),
-    )
-    await connection.execute(
-        """
-        insert into newest_poll as known (instant) values ($1)
-        on conflict (only_row) do update set instant = excluded.instant
-        where known.instant < excluded.instant
-        """,
-        instant_of(int(poll.max()) >> 1),
-    )
-    return merged.new, merged.replaced, merged.unchanged
-
-
-async def _write_hours(
-    connection: asyncpg.Connection, store_ids: list[str], place: Ints, hours: Ints
-) -> tuple[int, int, int]:
-    """Each store that the feed names gets the feed's whole week instead of the one it had."""
-    _, weeks = await asyncio.to_thread(pack_weeks, place, hours)  # every store has a row
-    return await _set(connection, "business_hours", "bytea", store_ids, weeks)
-
-
-async def _write_zones(
-    names: list[str],
-    connection: asyncpg.Connection,
-    store_ids: list[str],
-    place: Ints,
-    zone: Ints,
-) -> tuple[int, int, int]:
-    """Each store that the feed names gets the zone of its last row."""
-    _, last = np.unique(place[::-1], return_index=True)  # every store has a row
-    given = [names[number] for number in zone[::-1][last].tolist()]
-    await connection.execute(
-        """
-        insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
-        where not exists (select from timezone where timezone.name = given.name)
-        """,
-        given,
-    )
-    number = dict(await connection.fetch("select name, id from timezone"))
-    zones = [number[name] for name in given]
-    return await _set(connection, "timezone", "smallint", store_ids, zones)
-
-
-async def _set(
-    connection: asyncpg.Connection,
-    column: Literal["business_hours", "timezone"],
-    kind: Literal["bytea", "smallint"],
-    store_ids: list[str],
-    values: Sequence[bytes] | Sequence[int],
-) -> tuple[int, int, int]:
-    """Give each store its value; a new store comes with it: an update takes as long again."""
-    counts: tuple[int, int, int] = await connection.fetchrow(
-        f"""
-        with given as (
-            select named.*, store.id, store.{column} as known
-            from unnest($1::text[], $2::{kind}[]) with ordinality as named (store_id, value, place)
-            left join store on store.store_id = named.store_id
-        ), added as (
-            insert into store (store_id, {column})
-            select store_id, value from given where id is null order by place
-        ), written as (
-            update store set {column} = given.value from given
-            where store.id = given.id and given.known is distinct from given.value
-        )
-        select count(*) filter (where known is null),
-               count(*) filter (where known <> value),
-               count(*) filter (where known = value)
-        from given
-        """,  # noqa: S608 - column and kind are named above
-        store_ids,
-        values,
-    )
-    return counts

@@ -17,8 +17,8 @@ from compute.axis import DAY_MS
 from compute.instants import instant_of
 from compute.polls import PollDays, polls_outside
 from service.database.pool import transaction
-from service.feeds.ingest import turn
-from service.stores.store import newest_poll
+from service.feeds.turn import turn
+from service.stores.polls import newest_poll
 
 #: Rows of a day that is deleted in part that are looked at together: some tens of megabytes.
 _PAGE = 20_000

@@ -8,15 +8,16 @@ import asyncpg
 import msgspec
 import numpy as np
 
+from compute.batch import Question, StoreBatch
 from compute.csv_rows import header
 from compute.packed_totals import VERSION
-from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
+from compute.report_rows import ReportRows, report_rows
 from compute.roll_up import RollUp, no_stores
-from compute.uptime import Interpolation
 from compute.zones import ZoneUnknown, zone_names
 from service import metrics
-from service.spans import parse_span
-from service.stores.store import Snapshot, StorePage, places_of, snapshot
+from service.reports.options import ReportOptions
+from service.stores.packed import places_of
+from service.stores.snapshot import Snapshot, StorePage, snapshot
 from service.workers.pool import Workers
 from service.workers.stream import stream
 
@@ -26,41 +27,6 @@ class NoPolls(Exception):  # noqa: N818
 
     def __str__(self) -> str:
         return "there are no polls yet: load some, or give the report an as_of"
-
-
-class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report asks.
-
-    Attributes:
-        as_of: the end of every window, milliseconds since 1970-01-01 UTC; None: the newest poll
-        interpolation: how to estimate the status between observations
-        max_gap: for how long an observation speaks to either side, milliseconds
-        include_unknown: whether the CSV has the three columns of unknown time
-        escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
-        stores: ids of the stores to report on, each once; None: all
-    """
-
-    as_of: int | None = None
-    interpolation: Interpolation = "nearest"
-    max_gap: int = 24 * 3_600_000
-    include_unknown: bool = False
-    escape_formulas: bool = False
-    stores: tuple[str, ...] | None = None
-
-
-SHORTEST_MAX_GAP, LONGEST_MAX_GAP = 60_000, 31 * 86_400_000
-
-
-def parse_max_gap(text: str) -> int:
-    """Milliseconds of a span such as `24h`, `90m` or `1d12h`.
-
-    Raises:
-        ValueError: it is no span, or shorter than a minute or longer than 31 days
-    """
-    span = parse_span(text)
-    if not SHORTEST_MAX_GAP <= span <= LONGEST_MAX_GAP:
-        raise ValueError("is not between 1m and 31d")
-    return span
 
 
 class Progress(msgspec.Struct, frozen=True):

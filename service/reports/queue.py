@@ -16,12 +16,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
+from compute.instants import EPOCH
 from compute.uptime import Interpolation
 from compute.zones import TZ_VERSION
-from service.database.pool import transaction
-from service.reports.pipeline import Progress, ReportOptions
+from service.database import locks
+from service.database.pool import Database, transaction
+from service.reports.options import ReportOptions
+from service.reports.pipeline import Progress
 from service.reports.summary import to_kept
-from service.stores.store import EPOCH, Database
 
 State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
 #: States that a report never leaves while it computes nothing more.
@@ -35,8 +37,6 @@ _DELETED_REMEMBERED = timedelta(days=1)
 #: Rows that one statement forgets.
 _FORGOTTEN_AT_ONCE = 500
 _MILLISECOND = timedelta(milliseconds=1)
-#: Held while reports are added, so that the limit of the queue is one for all instances.
-_ADD_LOCK = 7_305_002
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,7 +187,7 @@ async def create_report(
     """
     asked = hashlib.sha256(msgspec.json.encode(options)).digest()
     async with transaction(pool) as connection:
-        await connection.execute("select pg_advisory_xact_lock($1)", _ADD_LOCK)
+        await connection.execute("select pg_advisory_xact_lock($1)", locks.ADD_REPORTS)
         if idempotency_key is not None:
             key = (idempotency_key.caller, idempotency_key.text)
             await connection.execute(

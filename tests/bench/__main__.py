@@ -27,7 +27,8 @@ import psutil
 from service.feeds.ingest import FeedFile, ingest
 from service.feeds.made_up import FeedFiles
 from service.feeds.spool import spool_folder
-from service.reports.pipeline import Progress, ReportOptions, write_report
+from service.reports.options import ReportOptions
+from service.reports.pipeline import Progress, write_report
 from service.workers.pool import Workers
 from tests.bench import stages, subject
 from tests.bench.measure import PeakMemory, console, held_by, in_turns, show

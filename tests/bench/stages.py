@@ -10,13 +10,13 @@ import asyncpg
 import numpy as np
 from rich.table import Table
 
+from compute.batch import Question, StoreBatch
 from compute.business_hours import business_time
 from compute.csv_rows import WINDOWS_MS, csv_rows
 from compute.polls import observed_positions
-from compute.report_rows import Question, StoreBatch
 from compute.uptime import observe, runs, totals
 from service.reports.pipeline import read_batch
-from service.stores.store import snapshot
+from service.stores.snapshot import snapshot
 from tests.bench.measure import console
 
 R = TypeVar("R")

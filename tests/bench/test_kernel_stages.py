@@ -16,11 +16,12 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from compute.axis import DAY_MS, Ints
+from compute.batch import Question, StoreBatch
 from compute.business_hours import BusinessTime, business_time, pack_weeks
 from compute.csv_rows import csv_rows
 from compute.feed_rows import FeedRows, parse_csv, read_header
 from compute.polls import WORD, merge_polls, observed_positions, pack_polls
-from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
+from compute.report_rows import ReportRows, report_rows
 from compute.uptime import Runs, Totals, observe, runs, totals
 from service.feeds.made_up import FeedFiles, poll_columns, store_ids, write_feed
 from tests.bench.subject import NEWEST

@@ -20,7 +20,7 @@ import asyncpg
 import httpx
 import psutil
 
-from service.database.pool import migrate
+from service.database.migrations import migrate
 from service.feeds.made_up import FeedFiles
 from tests.unit.reference import EPOCH, HOUR, MILLISECOND, MINUTE, Store, reference_csv_row
 

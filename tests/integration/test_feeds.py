@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from compute.feed_rows import Feed, FeedRefused
-from service.database.pool import WORK, migrate, pool_of
+from service.database.migrations import migrate
+from service.database.pool import WORK, pool_of
 from service.feeds import ingest as feeds
 from service.feeds import text as feed_text
 from service.feeds.history import Ingested

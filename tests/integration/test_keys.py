@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.database.pool import migrate
+from service.database.migrations import migrate
 from service.keys import KeyRing, create_key
 from tests.integration.service import (
     Service,

@@ -14,8 +14,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.database import pool as database
-from service.database.pool import DatabaseUnavailable, migrate, open_pool
+from service.database import locks, pool
+from service.database import migrations as database
+from service.database.migrations import migrate
+from service.database.pool import DatabaseUnavailable, open_pool
 
 HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
 
@@ -23,7 +25,8 @@ HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
 PROCESS = """
 import asyncio, sys
 import asyncpg
-from service.database.pool import migrate
+from service.database import locks
+from service.database.migrations import migrate
 
 async def main():
     connection = await asyncpg.connect(sys.argv[1])
@@ -121,7 +124,7 @@ def test_three_processes_that_start_together_on_an_empty_database_all_succeed(
 def test_who_comes_while_another_migrates_waits_without_blocking(database_url: str) -> None:
     async def scenario() -> None:
         other = await asyncpg.connect(database_url)
-        await other.execute("select pg_advisory_lock($1)", database._MIGRATION_LOCK)
+        await other.execute("select pg_advisory_lock($1)", locks.MIGRATIONS)
         waiting = asyncio.create_task(run_migrate(database_url))
         tries = (
             "select count(*) from pg_stat_activity where datname = current_database() "
@@ -131,7 +134,7 @@ def test_who_comes_while_another_migrates_waits_without_blocking(database_url: s
             await asyncio.sleep(0.01)
         assert not waiting.done()
         assert await other.fetchval("select to_regclass('store')") is None
-        await other.execute("select pg_advisory_unlock($1)", database._MIGRATION_LOCK)
+        await other.execute("select pg_advisory_unlock($1)", locks.MIGRATIONS)
         await waiting
         assert await other.fetchval("select to_regclass('store')") == "store"
         await other.close()
@@ -301,6 +304,6 @@ def test_a_user_that_cannot_make_tables_is_told_what_to_do(database_url: str) ->
 
 
 def test_a_server_too_old_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "OLDEST_POSTGRESQL", 1000)
+    monkeypatch.setattr(pool, "OLDEST_POSTGRESQL", 1000)
     with pytest.raises(DatabaseUnavailable, match="storewatch needs 1000 or newer"):
         asyncio.run(enter(database_url))

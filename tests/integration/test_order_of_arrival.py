@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from service.database import locks
 from service.database.pool import WORK, pool_of
-from service.feeds import ingest as feeds
+from service.feeds import turn as turns
 from tests.integration.service import PATIENCE, Service, ask, running_service
 
-INGEST_LOCK = 7_305_001
 STORES = 12
 
 
@@ -29,7 +29,7 @@ def turn_taken(database_url: str) -> Iterator[None]:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(database_url))
         try:
-            runner.run(connection.execute("select pg_advisory_lock($1)", INGEST_LOCK))
+            runner.run(connection.execute("select pg_advisory_lock($1)", locks.STORE_A_FEED))
             yield
         finally:
             runner.run(connection.close())
@@ -90,14 +90,14 @@ asyncio.run(main())
 def test_who_is_frozen_in_the_middle_of_storing_loses_the_turn(
     database_url: str, monkeypatch: pytest.MonkeyPatch, copying: bool
 ) -> None:
-    monkeypatch.setattr(feeds, "WORK", replace(WORK, idle=0.2))
-    monkeypatch.setattr(feeds, "_LOOK_SECONDS", 1)
+    monkeypatch.setattr(turns, "WORK", replace(WORK, idle=0.2))
+    monkeypatch.setattr(turns, "_LOOK_SECONDS", 1)
 
     async def take_turn() -> None:
-        async with pool_of(database_url, WORK, 1) as pool, feeds.turn(pool) as connection:
+        async with pool_of(database_url, WORK, 1) as pool, turns.turn(pool) as connection:
             assert await connection.fetchval("select true")
 
-    command = [sys.executable, "-c", HOLDER, database_url, str(INGEST_LOCK), str(copying)]
+    command = [sys.executable, "-c", HOLDER, database_url, str(locks.STORE_A_FEED), str(copying)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout is not None

@@ -13,7 +13,7 @@ import pytest
 from service.database.pool import open_pool
 from service.reports import queue as reports
 from service.reports.files import FolderFiles
-from service.reports.pipeline import ReportOptions
+from service.reports.options import ReportOptions
 from service.reports.runner import ReportRunner
 from service.workers.pool import Workers
 from tests.integration.service import (

@@ -10,7 +10,7 @@ import asyncpg
 import numpy as np
 
 from service.database.pool import open_pool
-from service.stores.store import Snapshot, snapshot
+from service.stores.snapshot import Snapshot, snapshot
 
 STORE = np.array([1])
 

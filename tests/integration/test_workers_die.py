@@ -13,10 +13,11 @@ import asyncpg
 import psutil
 import pytest
 
-from compute.report_rows import Question, ReportRows, StoreBatch, report_rows
+from compute.batch import Question, StoreBatch
+from compute.report_rows import ReportRows, report_rows
 from service.reports import pipeline
 from service.reports.files import FolderFiles
-from service.reports.pipeline import ReportOptions
+from service.reports.options import ReportOptions
 from service.reports.queue import create_report
 from service.reports.runner import ReportRunner
 from service.workers.pool import WorkerDied, Workers, _begin_worker

@@ -15,8 +15,8 @@ from uuid import UUID
 
 import asyncpg
 
+from compute.instants import EPOCH
 from service.feeds.made_up import FeedFiles
-from service.stores.store import EPOCH
 from tests.integration.service import read_stores, storewatch
 from tests.soak.client import Asking
 from tests.soak.findings import Invariant

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.database.pool import migrate
+from service.database.migrations import migrate
 from tests.integration.service import PATIENCE, ask
 from tests.soak.client import Answers, Strikes
 from tests.soak.findings import Findings, Invariant

@@ -6,9 +6,10 @@ from fractions import Fraction
 import numpy as np
 
 from compute.axis import DAY_MS, PER_MS
+from compute.batch import Question, StoreBatch, batch_totals
 from compute.business_hours import pack_hours
 from compute.polls import pack_polls
-from compute.report_rows import Question, ReportRows, StoreBatch, batch_totals, report_rows
+from compute.report_rows import ReportRows, report_rows
 from compute.timeline import STATES, timeline
 from compute.uptime import Interpolation
 from tests.unit.reference import Store

@@ -1,0 +1,85 @@
+"""The tables of this version: the files of `migrations/`, each applied once, in order."""
+
+import asyncio
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+import asyncpg
+
+from service.database import locks
+from service.database.embedded import DatabaseUnavailable
+
+# Beside this package both in a checkout and in an installation. `importlib.resources` would merge
+# every `migrations` folder on the path into one, the current folder's included.
+logger = logging.getLogger("storewatch.database")
+
+MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
+
+
+async def migrate(connection: asyncpg.Connection) -> None:
+    """Apply the files of `migrations/` that this database has not had, in order, each once.
+
+    Any number of processes may do so at the same time. Raises DatabaseUnavailable if the database
+    had a migration that is not, or is different, in this build.
+    """
+    # Tried again and again: a session that blocks on a lock holds a snapshot all the while, and
+    # `create index concurrently`, wherever it runs, waits for every snapshot to end.
+    take_lock = "select pg_try_advisory_lock($1)"
+    while not await connection.fetchval(take_lock, locks.MIGRATIONS):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    try:
+        await _apply(connection, _read_migrations())
+    finally:
+        await connection.execute("select pg_advisory_unlock($1)", locks.MIGRATIONS)
+
+
+def _read_migrations() -> dict[int, tuple[str, str]]:
+    """Read name and SQL of each migration, by version, ascending."""
+    migrations = {}
+    for file in sorted(MIGRATIONS.glob("*.sql")):
+        if not re.fullmatch(r"\d{4}_\w+\.sql", file.name) or int(file.name[:4]) in migrations:
+            raise ValueError(f"{file}: named not NNNN_words.sql, or with another file's number")
+        migrations[int(file.name[:4])] = (file.stem, file.read_text(encoding="utf-8"))
+    return migrations
+
+
+async def _apply(connection: asyncpg.Connection, migrations: dict[int, tuple[str, str]]) -> None:
+    await connection.execute(
+        """
+        create table if not exists schema_migration (
+            version    integer primary key,
+            name       text not null,
+            checksum   text not null,  -- SHA-256 of the file
+            applied_at timestamptz not null default now()
+        )
+        """
+    )
+    applied = {
+        row["version"]: row
+        for row in await connection.fetch("select * from schema_migration order by version")
+    }
+    for version, row in applied.items():
+        if version not in migrations:
+            raise DatabaseUnavailable(
+                f"The database is newer than this storewatch: it had migration {row['name']}, "
+                f"and this build ends at {max(migrations):04}. Run the newer storewatch, or give "
+                "this one another database."
+            )
+    for version, (name, sql) in migrations.items():
+        checksum = hashlib.sha256(sql.encode()).hexdigest()
+        if version not in applied:
+            async with connection.transaction():
+                await connection.execute(sql)
+                await connection.execute(
+                    "insert into schema_migration (version, name, checksum) values ($1, $2, $3)",
+                    *(version, name, checksum),
+                )
+            logger.info("Applied migration %s.", name)
+        elif applied[version]["checksum"] != checksum:
+            raise DatabaseUnavailable(
+                f"Migration {name} was changed after this database had it, on "
+                f"{applied[version]['applied_at']:%Y-%m-%d}. Put the file back as it was, "
+                "and write the change as a new migration."
+            )

@@ -1,0 +1,196 @@
+"""What is known of single stores, and lists of them."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from compute.axis import DAY_MS
+from compute.batch import Question, StoreBatch
+from compute.feed_rows import LONGEST_STORE_ID
+from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
+from service.database.pool import Database
+from service.stores.packed import places_of
+from service.stores.polls import read_polls
+
+
+class KnownStore(msgspec.Struct, frozen=True):
+    """What is known of one store.
+
+    Attributes:
+        number: its number in the database
+        store_id: its id
+        timezone: IANA name; None: none given
+        business_hours: packed; empty: no row at all
+        newest_poll: milliseconds since 1970-01-01 UTC << 1 | active; None: no poll
+    """
+
+    number: int
+    store_id: str
+    timezone: str | None
+    business_hours: bytes
+    newest_poll: int | None
+
+
+async def read_store(connection: Database, store_id: str) -> KnownStore | None:
+    """One store; None: no feed has named it."""
+    stores = await read_stores(connection, [store_id])
+    return stores[0] if stores else None
+
+
+async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[KnownStore]:
+    """Some stores, in the order given; those that no feed has named are left out."""
+    rows = await connection.fetch(
+        """
+        select store.id,
+               store_id,
+               (select name from timezone where timezone.id = store.timezone) as timezone,
+               coalesce(business_hours, '') as business_hours,
+               newest.day,
+               newest.word
+        from unnest($1::text[]) with ordinality as named (wanted, place)
+        join store on store_id = wanted
+        left join lateral (
+            select day, packed_int4(polls, length(polls) / 4 - 1) as word
+            from poll_day where poll_day.store = store.id order by day desc limit 1
+        ) as newest on true
+        order by place
+        """,
+        store_ids,
+    )
+    return [
+        KnownStore(
+            row["id"],
+            row["store_id"],
+            row["timezone"],
+            row["business_hours"],
+            None if row["day"] is None else row["day"] * (2 * DAY_MS) + row["word"],
+        )
+        for row in rows
+    ]
+
+
+async def read_batch(connection: Database, store: KnownStore, question: Question) -> StoreBatch:
+    """One store as the kernel takes it, with the polls that matter to a question.
+
+    Raises:
+        ZoneUnknown: the tz database lacks its zone
+    """
+    return await batch_of(connection, [store], question)
+
+
+async def batch_of(
+    connection: Database, stores: Sequence[KnownStore], question: Question
+) -> StoreBatch:
+    """Different stores as the kernel takes them, with the polls that matter to a question.
+
+    Raises:
+        ZoneUnknown: the tz database lacks the zone of one of them
+    """
+    for store in stores:
+        if store.timezone is not None and store.timezone not in zone_names():
+            raise ZoneUnknown([StoresInZone(store.timezone, 1, store.store_id)])
+    number = np.array([store.number for store in stores], dtype=np.int64)
+    polls = await read_polls(connection, number.tolist(), *question.days)
+    ids = [store.store_id.encode() for store in stores]
+    hours = [store.business_hours for store in stores]
+    names = tuple(sorted({store.timezone for store in stores if store.timezone is not None}))
+    return StoreBatch(
+        store_ids=b"".join(ids),
+        id_size=np.array([len(store_id) for store_id in ids], dtype=np.int64),
+        hours=b"".join(hours),
+        hours_rows=np.array([len(packed) // 8 for packed in hours], dtype=np.int64),
+        zone=np.array(
+            [-1 if store.timezone is None else names.index(store.timezone) for store in stores],
+            dtype=np.int64,
+        ),
+        zone_names=names,
+        polls=polls.packed,
+        poll_store=places_of(number, polls.store),
+        poll_day=polls.day,
+        poll_size=polls.size,
+    )
+
+
+class ListedStore(msgspec.Struct, frozen=True):
+    """A store among others.
+
+    Attributes:
+        store_id: its id
+        timezone: IANA name; None: none given
+    """
+
+    store_id: str
+    timezone: str | None
+
+
+async def unknown_stores(connection: Database, store_ids: Sequence[str]) -> list[str]:
+    """Those ids that no feed has named, in the order given."""
+    rows = await connection.fetch(
+        """
+        select named.store_id
+        from unnest($1::text[]) with ordinality as named (store_id, place)
+        where not exists (select from store where store.store_id = named.store_id)
+        order by place
+        """,
+        store_ids,
+    )
+    return [row["store_id"] for row in rows]
+
+
+#: Above every store id, in code points.
+_LAST = "\U0010ffff"
+
+
+async def list_stores(
+    connection: Database, size: int, after: str = "", prefix: str = "", timezone: str | None = None
+) -> list[ListedStore]:
+    """Stores in byte order of their ids, from the index alone.
+
+    Args:
+        connection: where to ask
+        size: how many at most
+        after: only those whose ids come after it
+        prefix: only those whose ids begin with it
+        timezone: only those in it, without a zone of their own included where it is the default
+    """
+    places = (after, prefix, _end_of_prefix(prefix), size)
+    if timezone is None:
+        rows = await connection.fetch(
+            """
+            select store_id, (select name from timezone where id = store.timezone) as timezone
+            from store where store_id > $1 and store_id >= $2 and store_id < $3
+            order by store_id limit $4
+            """,
+            *places,
+        )
+    else:
+        rows = await connection.fetch(
+            # `timezone is null` alone does not tell the planner that the index is in order.
+            """
+            (
+                select store_id, $5::text as timezone from store
+                where timezone = (select id from timezone where name = $5)
+                    and store_id > $1 and store_id >= $2 and store_id < $3
+                order by store_id limit $4
+            ) union all (
+                select store_id, null from store
+                where timezone is null and $6
+                    and store_id > $1 and store_id >= $2 and store_id < $3
+                order by timezone, store_id limit $4
+            ) order by store_id limit $4
+            """,
+            *places,
+            timezone,
+            timezone == DEFAULT_TIMEZONE,
+        )
+    return [ListedStore(*row) for row in rows]
+
+
+def _end_of_prefix(prefix: str) -> str:
+    """The first text, in order of code points, after all that begin with the prefix."""
+    stem = prefix.rstrip(_LAST)
+    if not stem:
+        return _LAST * (LONGEST_STORE_ID + 1)
+    following = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)
