@@ -1,8 +1,8 @@
-"""The line that the kernel computes on: the instants of many stores, side by side, in integers.
+"""The line of integers that the kernel computes on: the instants of many stores, side by side.
 
-One position is half a millisecond, so that the midpoint of two polls is always a whole number and
+A position is half a millisecond, so that the midpoint of two polls is always a whole number and
 `uptime + downtime + unknown` equals business time exactly. Each store has its own stretch of the
-line; stretches lie so far apart that no poll can speak across to the next store.
+line, and stretches are so far apart that no poll can affect the next store.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Axis:
-    """A stretch of time, once per store.
+    """A stretch of time, repeated for each store.
 
     Store `i`'s instant `t` lies at `i * stride + PER_MS * (t - origin)`.
 
@@ -38,17 +38,18 @@ class Axis:
 
     @property
     def stride(self) -> int:
-        """Positions from a store's stretch to the next.
+        """Positions from the start of a store's stretch to the start of the next one.
 
-        Between two stretches lie two reaches and the two days of which a stretch has only a part.
+        Between two stretches there is room for two reaches, and for the rest of the first and the
+        last day of a stretch, whose polls are read as a whole.
         """
         return PER_MS * (self.end - self.origin + 2 * self.reach + 2 * DAY_MS)
 
-    def place(self, store: Ints, instant: Ints | int) -> Ints:
+    def position(self, store: Ints, instant: Ints | int) -> Ints:
         """Positions of instants.
 
         Args:
-            store: int64[n], place of each instant's store in its batch
+            store: int64[n], index of each instant's store in its batch
             instant: int64[n] or one for all, milliseconds since 1970-01-01 UTC
         """
         return store * self.stride + PER_MS * (instant - self.origin)

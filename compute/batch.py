@@ -1,4 +1,4 @@
-"""What is asked of which stores, and what the kernel says of a batch of them."""
+"""The stores and the question that the kernel gets, and its totals for them."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class StoreBatch:
         zone: int64[stores], index into `zone_names`, or -1: none given
         zone_names: IANA names
         polls: packed polls, joined
-        poll_store: int64[rows], place of each row's store in this batch
+        poll_store: int64[rows], index of each row's store in this batch
         poll_day: int64[rows], days since 1970-01-01
         poll_size: int64[rows], bytes of each row
     """
@@ -43,7 +43,7 @@ class Question:
     """What a report asks.
 
     Attributes:
-        as_of: the end of every window, milliseconds since 1970-01-01 UTC; later polls do not exist
+        as_of: the end of every window, milliseconds since 1970-01-01 UTC; later polls are ignored
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side, milliseconds
         include_unknown: whether the CSV shows unknown time
@@ -75,7 +75,7 @@ class Question:
 
 
 def open_and_observed(batch: StoreBatch, question: Question) -> tuple[BusinessTime, Runs]:
-    """Business time of a batch of stores, and for what its observations speak."""
+    """Business time of a batch of stores, and the runs of its observations."""
     axis = question.axis
     open_time = business_time(axis, batch.hours, batch.hours_rows, batch.zone, batch.zone_names)
     polls = observed_positions(axis, batch.polls, batch.poll_store, batch.poll_day, batch.poll_size)

@@ -1,6 +1,6 @@
 """Weekly local business hours and time zones → business time, as merged UTC intervals.
 
-Packed hours, as the store keeps them, are pairs of little-endian int4, ascending: the start in
+Packed hours, as the database keeps them, are pairs of little-endian int4, ascending: the start in
 milliseconds since Monday 00:00 local time, the end in milliseconds since 00:00 of the start's day.
 """
 
@@ -15,10 +15,12 @@ import numpy.typing as npt
 from compute.axis import DAY_MS, Axis, Ints
 from compute.zones import DEFAULT_TIMEZONE, Offset, offsets
 
-MIDNIGHT_FROM_MS = DAY_MS - 60_000  # 23:59: feeds of this kind cannot write 24:00
-_MONDAY = 3  # 1970-01-01 was a Thursday: weekday of day d is (d + 3) % 7
-# Local dates to look at beyond a stretch of UTC: an interval may begin on the day before the local
-# date, last into the next but one, and a local date may differ from the UTC date by one.
+#: A row of packed hours: start and end.
+HOURS = np.dtype(("<i4", 2))
+MIDNIGHT_FROM_MS = DAY_MS - 60_000  # 23:59: many feeds cannot write 24:00 and write this instead
+_MONDAY = 3  # 1970-01-01 was a Thursday: the weekday of day d is (d + 3) % 7
+# Local dates to look at before and after a stretch of UTC: an interval may begin on the local date
+# before and end two days later, and a local date may differ from the UTC date by one.
 _DATES_BEFORE, _DATES_AFTER = 3, 1
 
 
@@ -31,7 +33,7 @@ def pack_hours(weekday: Ints, start_ms: Ints, end_ms: Ints) -> bytes:
         end_ms: int64[n], the same, up to 86,400,000
     """
     rows = np.unique(np.column_stack([weekday * DAY_MS + start_ms, end_ms]), axis=0)
-    return rows.astype("<i4").tobytes()
+    return rows.astype(HOURS.base).tobytes()
 
 
 def pack_weeks(store: Ints, hours: Ints) -> tuple[list[int], list[bytes]]:
@@ -44,15 +46,15 @@ def pack_weeks(store: Ints, hours: Ints) -> tuple[list[int], list[bytes]]:
     """
     rows = np.unique(np.column_stack([store, hours >> 32, hours & 0xFFFF_FFFF]), axis=0)
     stores, first = np.unique(rows[:, 0], return_index=True)
-    packed = rows[:, 1:].astype("<i4").tobytes()
-    bounds = [*(first * 8).tolist(), len(packed)]
+    packed = rows[:, 1:].astype(HOURS.base).tobytes()
+    bounds = [*(first * HOURS.itemsize).tolist(), len(packed)]
     weeks = [packed[start:end] for start, end in pairwise(bounds)]
     return stores.tolist(), weeks
 
 
 def unpack_hours(packed: bytes) -> tuple[Ints, Ints, Ints]:
     """Weekdays, starts and ends (int64[n] each, as `pack_hours` takes them)."""
-    rows = np.frombuffer(packed, dtype="<i4").reshape(-1, 2).astype(np.int64)
+    rows = np.frombuffer(packed, dtype=HOURS).astype(np.int64)
     return rows[:, 0] // DAY_MS, rows[:, 0] % DAY_MS, rows[:, 1]
 
 
@@ -69,7 +71,7 @@ class BusinessTime:
     end: Ints
 
     def until(self, position: Ints) -> Ints:
-        """O(t): business time before each position, over all stores up to there.
+        """Business time before each position, summed over all stores up to there.
 
         Args:
             position: int64[n], positions
@@ -106,7 +108,7 @@ def business_time(
 ) -> BusinessTime:
     """Business time of a batch of stores over the axis.
 
-    A store without rows is always open; one with rows is closed wherever no row covers.
+    A store without rows is always open; one with rows is closed whenever no row covers the time.
 
     Args:
         axis: the stretch of time to look at
@@ -119,7 +121,7 @@ def business_time(
         zoneinfo.ZoneInfoNotFoundError: the tz database lacks a name
     """
     stores = np.arange(len(rows))
-    hours = np.frombuffer(packed, dtype="<i4").reshape(-1, 2).astype(np.int64)
+    hours = np.frombuffer(packed, dtype=HOURS).astype(np.int64)
     store = np.repeat(stores, rows)
     weekday, start = np.divmod(hours[:, 0], DAY_MS)
     end = np.where(hours[:, 1] >= MIDNIGHT_FROM_MS, DAY_MS, hours[:, 1])
@@ -139,10 +141,10 @@ def business_time(
     row, week = np.nonzero(end_utc > start_utc)
     always = stores[rows == 0]
     open_from = np.concatenate(
-        [axis.place(store[row], start_utc[row, week]), axis.place(always, axis.origin)]
+        [axis.position(store[row], start_utc[row, week]), axis.position(always, axis.origin)]
     )
     open_to = np.concatenate(
-        [axis.place(store[row], end_utc[row, week]), axis.place(always, axis.end)]
+        [axis.position(store[row], end_utc[row, week]), axis.position(always, axis.end)]
     )
     return _merge(open_from, open_to)
 
@@ -178,7 +180,7 @@ def _stretch(first_date: int, last_date: int) -> tuple[int, int]:
 
 
 def _merge(start: Ints, end: Ints) -> BusinessTime:
-    """Overlapping and touching intervals become one; stores cannot touch each other."""
+    """Merge overlapping and touching intervals. Those of different stores never touch."""
     order = np.argsort(start)
     start, end = start[order], np.maximum.accumulate(end[order])
     apart = start[1:] > end[:-1]

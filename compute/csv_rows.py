@@ -6,6 +6,7 @@ and the week, two decimals, half away from zero. Rows keep the order they come i
 
 import csv
 import io
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,18 @@ import numpy.typing as npt
 from compute.axis import PER_MS, Ints
 from compute.uptime import Totals
 
-#: The windows of a report: how far each reaches back from `as_of`, milliseconds.
+#: The windows of a report by name; each value below is in this order.
+WindowName = Literal["hour", "day", "week"]
+WINDOW_NAMES: tuple[WindowName, ...] = get_args(WindowName)
+#: How far each window reaches back from `as_of`, milliseconds.
 WINDOWS_MS = (3_600_000, 24 * 3_600_000, 168 * 3_600_000)
 #: What one hundredth of each window's unit is: minutes, hours, hours, in half-milliseconds.
 _HUNDREDTH = np.array([60_000, 3_600_000, 3_600_000]) // 100 * PER_MS
 
 _MEASURES = ("uptime", "downtime", "unknown")
-_PERIODS = ("last_hour", "last_day", "last_week")
+_PERIODS = tuple(f"last_{name}" for name in WINDOW_NAMES)
 _QUOTED = b'",\r\n'
-#: What a cell begins with that spreadsheets take for a formula.
+#: Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA = np.frombuffer(b"=+-@\t\r", dtype=np.uint8)
 
 
@@ -61,7 +65,7 @@ def csv_rows(
 
 
 def _join(ids: npt.NDArray[np.uint8], id_size: Ints, hundredths: Ints) -> bytes:
-    """Rows as a matrix of characters, as wide as the widest, the unused places 0 and dropped."""
+    """Rows as a matrix of characters, as wide as the widest, the unused cells 0 and dropped."""
     stores, columns = hundredths.shape
     width = int(id_size.max(initial=0))
     digits = max(3, len(str(hundredths.max(initial=0))))
@@ -72,17 +76,17 @@ def _join(ids: npt.NDArray[np.uint8], id_size: Ints, hundredths: Ints) -> bytes:
     cells[:, :, 0] = ord(",")
     cells[:, :, -3] = ord(".")
     rest = hundredths
-    for place in (-1, -2, *range(-4, -4 - (digits - 2), -1)):
+    for digit_at in (-1, -2, *range(-4, -4 - (digits - 2), -1)):
         tens = rest // 10  # several times as fast as divmod
         rest, digit = tens, rest - 10 * tens
-        shown = (digit > 0) | (rest > 0) | (place >= -4)
-        cells[:, :, place] = np.where(shown, digit + ord("0"), 0)
+        shown = (digit > 0) | (rest > 0) | (digit_at >= -4)
+        cells[:, :, digit_at] = np.where(shown, digit + ord("0"), 0)
     text[:, -1] = ord("\n")
     return text.tobytes().translate(None, b"\0")
 
 
 def _escape(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:
-    """Ids as a spreadsheet shows them, not computes them; no id is empty."""
+    """Ids that a spreadsheet shows instead of computing; no id is empty."""
     ids = np.frombuffer(store_ids, dtype=np.uint8)
     start = np.cumsum(id_size) - id_size
     formula = np.isin(ids[start], _FORMULA)
@@ -92,7 +96,7 @@ def _escape(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:
 
 
 def _quote(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:
-    """Ids as RFC 4180 wants them, where one holds a comma, a quote or a line end."""
+    """Ids quoted as in RFC 4180, if they contain a comma, a quote or a line end."""
     ends = np.cumsum(id_size).tolist()
     quoted: list[bytes] = []
     for start, end in zip([0, *ends], ends, strict=False):

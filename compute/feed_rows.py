@@ -1,12 +1,15 @@
 """The rows of a feed, as text → one number each, and what is wrong with those that have none.
 
-Every feed says one thing of a store per row, and all three become the same columns: the store's id
-and a number. Polls: milliseconds since 1970-01-01 UTC << 1 | active. Business hours: milliseconds
-since Monday 00:00 << 32 | milliseconds since the start's midnight. Time zones: place among the
-names that came with the rows.
+Every feed says one thing about one store per row, and all three become the same two columns: the
+store's id and a number, the row's value. It is, for
 
-Text is CSV as RFC 4180 has it: lines end with LF or CRLF, and a field that holds a quote stands in
-quotes. A row means the same whatever rows stand beside it.
+- polls: a `poll` (see `compute.polls`), milliseconds since 1970-01-01 UTC << 1 | active
+- business hours: start, milliseconds since Monday 00:00 << 32 | end, milliseconds since the start's
+  midnight
+- time zones: an index into the names that come with the rows
+
+Text is CSV as in RFC 4180: lines end with LF or CRLF, and a field that holds a quote is in quotes.
+What a row means does not depend on the rows around it.
 """
 
 import csv
@@ -45,16 +48,20 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
     },
 }
 
-#: How many faults are told in full; the rest are counted.
+#: How many faults are listed; the rest are only counted.
 FAULTS_SHOWN = 20
+#: Characters.
 LONGEST_STORE_ID = 255
 #: Characters of a header that are told.
 _SHOWN_HEADER = 200
+#: PostgreSQL cannot store it in a text, so no store's id can have it.
+NUL_IN_STORE_ID = "a store id cannot contain a NUL character"
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d+))?)?", re.ASCII)
 _WEEKDAYS = {str(day): day for day in range(7)}
 
-# The csv module takes no longer field than this: rows are of any length, as where it is not asked.
+# By default the csv module refuses fields of more than 128 KiB. The ways that do without it have no
+# such limit, and a row must mean the same to all of them.
 csv.field_size_limit((1 << 31) - 1)
 
 
@@ -63,11 +70,11 @@ class Fault:
     """One thing wrong with a feed.
 
     Attributes:
-        line: that the row begins on, from 1
-        column: as the file's header names it; empty: it is the row as a whole
-        value: what stands there
+        line: on which the row begins, from 1
+        column: as the file's header names it; empty: the fault is in the row as a whole
+        value: of that column
         problem: what is wrong with it
-        source: the file, for the reader; empty: there is only one
+        source: the file, for messages; empty: there is only one
     """
 
     line: int
@@ -78,8 +85,8 @@ class Fault:
 
     def __str__(self) -> str:
         source = f"{self.source}: " if self.source else ""
-        place = f", column {self.column}, value {self.value!r}" if self.column else ""
-        return f"{source}line {self.line}{place}: {self.problem}"
+        where = f", column {self.column}, value {self.value!r}" if self.column else ""
+        return f"{source}line {self.line}{where}: {self.problem}"
 
 
 class FeedRefused(Exception):  # noqa: N818 - it is the feed that is wrong, not the program
@@ -96,7 +103,7 @@ class FeedRefused(Exception):  # noqa: N818 - it is the feed that is wrong, not 
 
     @property
     def summary(self) -> str:
-        """How many faults there are, and what came of it."""
+        """How many faults there are, and what that led to."""
         faults = "1 fault" if self.count == 1 else f"{self.count} faults"
         shown = f", the first {len(self.faults)} shown" if self.count > len(self.faults) else ""
         return f"{faults}{shown}; nothing of the feed was stored"
@@ -107,17 +114,17 @@ class FeedRefused(Exception):  # noqa: N818 - it is the feed that is wrong, not 
 
 @dataclass(frozen=True)
 class Header:
-    """Where the columns of a file stand.
+    """Where a file has the feed's columns.
 
     Attributes:
         names: the feed's columns, as the file's header names them, in the order of `COLUMNS`
-        places: their places in a row
+        indexes: the index of each in a row
         width: fields in a row
         source: the file, as faults name it
     """
 
     names: tuple[str, ...]
-    places: tuple[int, ...]
+    indexes: tuple[int, ...]
     width: int
     source: str
 
@@ -128,10 +135,10 @@ class FeedRows:
 
     Attributes:
         store_ids: the distinct ids
-        store: int64[rows], place of each row's id in `store_ids`
+        store: int64[rows], index of each row's id in `store_ids`
         value: int64[rows], what each row says, as the module describes
-        names: the distinct names that values are places of; for time zones only
-        faults: the first `FAULTS_SHOWN` faults; where there is one the arrays are of no use
+        names: the distinct names that values are indexes into; for time zones only
+        faults: the first `FAULTS_SHOWN` faults; if there is one, the arrays mean nothing
         fault_count: how many faults there are
     """
 
@@ -144,7 +151,7 @@ class FeedRows:
 
 
 def refused_rows(faults: Sequence[Fault]) -> FeedRows:
-    """Rows with faults, of which the first are told."""
+    """Rows with faults, of which only the first are listed."""
     return FeedRows(faults=list(faults[:FAULTS_SHOWN]), fault_count=len(faults))
 
 
@@ -175,7 +182,7 @@ def read_header(feed: Feed, source: str, line: bytes) -> Header:
         line: the first of the file
 
     Raises:
-        FeedRefused: a column is missing or named twice, or the line is no text
+        FeedRefused: a column is missing or named twice, or the line is not text
     """
     names = _names(source, line)
     if problems := _header_problems(feed, names):
@@ -185,8 +192,8 @@ def read_header(feed: Feed, source: str, line: bytes) -> Header:
         )
         raise FeedRefused([Fault(1, "", "", problem, source)], 1)
     found = (set(accepted).intersection(names).pop() for accepted in COLUMNS[feed].values())
-    places = tuple(map(names.index, found))
-    return Header(tuple(names[place] for place in places), places, len(names), source)
+    indexes = tuple(map(names.index, found))
+    return Header(tuple(names[index] for index in indexes), indexes, len(names), source)
 
 
 def recognise(source: str, line: bytes) -> Feed:
@@ -224,13 +231,13 @@ def _names(source: str, line: bytes) -> list[str]:
 
     line = line.rstrip(b"\r\n")
     if b"\r" in line:
-        raise refused("lines end with CR alone: save the file with line ends of LF or CRLF")
+        raise refused("lines end with CR alone: save the file with LF or CRLF line ends")
     if problem := _quote_problem(line):
         raise refused(problem)
     try:
         return [name.strip() for name in next(csv.reader([line.decode()]), [])]
     except UnicodeDecodeError as error:
-        raise refused(f"the header is not text in UTF-8: {error}") from None
+        raise refused(f"the header is not UTF-8 text: {error}") from None
 
 
 def _header_problems(feed: Feed, names: Sequence[str]) -> list[str]:
@@ -239,7 +246,7 @@ def _header_problems(feed: Feed, names: Sequence[str]) -> list[str]:
     for accepted in COLUMNS[feed].values():
         found = sum(map(names.count, accepted))
         if found != 1:
-            told = "names the column {} twice" if found else "lacks the column {}"
+            told = "names the column {} twice" if found else "has no column {}"
             problems.append(f"the header {told.format(' or '.join(accepted))}")
     return problems
 
@@ -252,7 +259,7 @@ def _shown(names: Sequence[str]) -> str:
 def parse_csv(
     feed: Feed, header: Header, block: bytes, first_line: int, latest: int = LATEST_MS
 ) -> FeedRows:
-    """Rows of CSV text that begins and ends between rows.
+    """The rows of a block of CSV text.
 
     Args:
         feed: which feed
@@ -262,7 +269,7 @@ def parse_csv(
         latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
     """
     if feed == "polls":
-        polls = plain_polls(block, header.width, header.places, latest)
+        polls = plain_polls(block, header.width, header.indexes, latest)
         if polls and not any(map(store_id_problem, polls[0])):
             return FeedRows(*polls)
     try:
@@ -273,14 +280,14 @@ def parse_csv(
         return refused_rows([Fault(line, "", "", f"bytes {value} are not UTF-8", header.source)])
     columns = _plain_columns(text, header.width) or _quoted_columns(text, header.width, block)
     if columns is not None:
-        parsed, bad = _parse(feed, [columns[place] for place in header.places], latest)
+        parsed, bad = _parse(feed, [columns[index] for index in header.indexes], latest)
         if not bad:
             return parsed
     return refused_rows(_faults(feed, header, text, first_line, latest))
 
 
 def parse_columns(feed: Feed, columns: Sequence[Column], latest: int = LATEST_MS) -> FeedRows:
-    """Rows that are already apart, as columns in the order of `COLUMNS`; a fault's line is its row.
+    """Rows that come as columns, in the order of `COLUMNS`; the line of a fault is its row, from 1.
 
     Args:
         feed: which feed
@@ -305,9 +312,9 @@ _NO_ENDS = bytes(set(range(256)) - set(b",\n"))
 
 
 def _plain_columns(text: str, width: int) -> Sequence[Column] | None:
-    """The columns of text without quotes, blank lines and rows of another width; None with them.
+    """The columns of text by splitting; None if it has quotes, blank lines or rows of other widths.
 
-    Splitting takes a third of what the csv module takes. Whatever is not plain goes that way.
+    Splitting takes about half the time of the csv module, which reads everything else.
     """
     if '"' in text:
         return None
@@ -318,11 +325,11 @@ def _plain_columns(text: str, width: int) -> Sequence[Column] | None:
     if "\r" in text or ends != (b"," * (width - 1) + b"\n") * (len(ends) // width):
         return None
     fields = text.replace("\n", ",").split(",")
-    return [fields[place::width] for place in range(width)]
+    return [fields[index::width] for index in range(width)]
 
 
 def _quoted_columns(text: str, width: int, block: bytes) -> Sequence[Column] | None:
-    """The columns of text with quotes and blank lines; None where a row is not as it should be."""
+    """The columns of text by the csv module, without blank lines; None if a row is wrong."""
     if _quote_problem(block):
         return None
     try:
@@ -344,21 +351,21 @@ def _quote_problem(text: bytes) -> str | None:
     before, after = sign[opening - 1], sign[closing + 1]
     if not (np.isin(before, _BEFORE_FIELD).all() and np.isin(after, _AFTER_FIELD).all()):
         return (
-            "a quote stands inside a field: put the field into quotes, and double each quote in "
-            'it, as in "12"" pizza"'
+            "a quote is inside a field: put the field in quotes, and double each quote in it, as "
+            'in "12"" pizza"'
         )
     if len(opening) > len(closing):
         return "a quoted field begins in this row and never ends"
     return None
 
 
-# A quote beside a quote is a doubled one.
+# What may be next to a quote. One next to another is a quote that is doubled.
 _BEFORE_FIELD = np.frombuffer(b',\n"', dtype=np.uint8)
 _AFTER_FIELD = np.frombuffer(b',\n"\r', dtype=np.uint8)
 
 
 def _faults(feed: Feed, header: Header, text: str, first_line: int, latest: int) -> list[Fault]:
-    """What is wrong with text in which something is, in the order of its lines."""
+    """What is wrong with text that is known to be wrong, in the order of its lines."""
     faults: list[Fault] = []
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -367,27 +374,27 @@ def _faults(feed: Feed, header: Header, text: str, first_line: int, latest: int)
         problem = _quote_problem(written.encode()) if misplaced else None
         if row is None:
             problem = (
-                "a CR stands alone: lines end with LF or CRLF; put a field with CR into quotes"
+                "a CR stands alone: lines end with LF or CRLF, and a field with a CR needs quotes"
             )
         elif not problem and len(row) != header.width:
-            problem = f"{len(row)} fields, the header has {header.width}"
+            problem = f"it has {len(row)} fields, but the header has {header.width}"
         if problem:
             faults.append(Fault(line, "", "", problem, header.source))
         elif row is not None:
             rows.append(row)
             lines.append(line)
     columns = list(zip(*rows, strict=True)) or [()] * header.width
-    _, bad = _parse(feed, [columns[place] for place in header.places], latest)
+    _, bad = _parse(feed, [columns[index] for index in header.indexes], latest)
     for (row_, column), problem in bad.items():
-        value = columns[header.places[column]][row_][:80]
+        value = columns[header.indexes[column]][row_][:80]
         faults.append(Fault(lines[row_], header.names[column], value, problem, header.source))
     return sorted(faults, key=lambda fault: fault.line)
 
 
 def _rows(text: str, first_line: int) -> Iterator[tuple[int, list[str] | None, str]]:
-    """Each row with the physical line that it begins on, and as written.
+    """Each row: the physical line on which it begins, its fields, and its text.
 
-    A quoted field may hold line ends. The row is None where the csv module cannot read it.
+    A quoted field may contain line ends. The fields are None if the csv module cannot read the row.
     """
     lines = io.StringIO(text, newline="\n").readlines()
     reader = csv.reader(lines)
@@ -407,7 +414,7 @@ Bad = dict[tuple[int, int], str]  # (row, column) → what is wrong
 
 
 def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows, Bad]:
-    """Rows as numbers, and what is wrong with those that are none."""
+    """Rows as numbers, and what is wrong with those that have none."""
     bad: Bad = {}
     store_ids, store = _distinct(columns[0], 0, bad, store_id_problem)
     if feed == "polls":
@@ -420,44 +427,44 @@ def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows
         start = _each(columns[2], 2, bad, _start)
         value = (day * DAY_MS + start) << 32 | _each(columns[3], 3, bad, _end)
     else:
-        names, value = _distinct(columns[1], 1, bad, _zone_problem)
+        names, value = _distinct(columns[1], 1, bad, zone_problem)
         return FeedRows(store_ids, store, value, names), bad
     return FeedRows(store_ids, store, value), bad
 
 
 def _distinct(
-    column: Column, place: int, bad: Bad, problem_of: Callable[[str], str | None]
+    column: Column, index: int, bad: Bad, problem_of: Callable[[str], str | None]
 ) -> tuple[list[str], Ints]:
-    """The distinct texts, and the place of each row's among them."""
-    places = {text: number for number, text in enumerate(dict.fromkeys(column))}
-    number = np.fromiter(map(places.__getitem__, column), dtype=np.int64, count=len(column))
-    problems = [problem_of(text) for text in places]
+    """The distinct texts, and the index of each row's among them."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(column))}
+    number = np.fromiter(map(numbers.__getitem__, column), dtype=np.int64, count=len(column))
+    problems = [problem_of(text) for text in numbers]
     if any(problems):
         wrong = np.array([problem is not None for problem in problems])
         for row in np.flatnonzero(wrong[number]).tolist():
-            bad[row, place] = problems[number[row]] or ""
-    return list(places), number
+            bad[row, index] = problems[number[row]] or ""
+    return list(numbers), number
 
 
 def store_id_problem(store_id: str) -> str | None:
-    """What is wrong with a store id that a feed or a request gives, if anything."""
+    """What is wrong with the id of a new store, if anything: this is what a store id may be."""
     if not store_id:
         return "a store id cannot be empty"
     if len(store_id) > LONGEST_STORE_ID:
-        return f"a store id has at most {LONGEST_STORE_ID} characters"
+        return f"a store id can have at most {LONGEST_STORE_ID} characters"
     if "\0" in store_id:
-        return "a store id cannot hold a NUL character"
+        return NUL_IN_STORE_ID
     if store_id != store_id.strip():
         return "a store id cannot begin or end with white space"
     if store_id in (".", ".."):
-        return "a store id cannot be . or .., which browsers take out of a URL"
+        return "a store id cannot be . or .., which browsers remove from URLs"
     if store_id == "*":
         return "a store id cannot be *, which stands for all stores"
     return None
 
 
-def _each(column: Column, place: int, bad: Bad, number: Callable[[str], int]) -> Ints:
-    """Each text's number; `number` raises ValueError with what is wrong."""
+def _each(column: Column, index: int, bad: Bad, number: Callable[[str], int]) -> Ints:
+    """The number of each text, by a function that raises ValueError with what is wrong."""
     known: dict[str, int] = {}
     problems: dict[str, str] = {}
     for text in set(column):
@@ -469,7 +476,7 @@ def _each(column: Column, place: int, bad: Bad, number: Callable[[str], int]) ->
     if problems:
         for row, text in enumerate(column):
             if text in problems:
-                bad[row, place] = problems[text]
+                bad[row, index] = problems[text]
     return np.fromiter(map(known.__getitem__, column), dtype=np.int64, count=len(column))
 
 
@@ -488,7 +495,7 @@ def _weekday(text: str) -> int:
 def _start(text: str) -> int:
     start = _end(text)
     if start == DAY_MS:
-        raise ValueError("is the end of a day; a start is 00:00 to 23:59:59")
+        raise ValueError("is the end of a day; a start must be from 00:00 to 23:59:59")
     return start
 
 
@@ -500,17 +507,18 @@ def _end(text: str) -> int:
     milliseconds = int(((clock[4] or "") + "000")[:3])
     time = ((hour * 60 + minute) * 60 + second) * 1000 + milliseconds
     if minute > 59 or second > 59 or time > DAY_MS:
-        raise ValueError("is not a time of day, 00:00 to 24:00")
+        raise ValueError("is not a time of day from 00:00 to 24:00")
     return time
 
 
-def _zone_problem(text: str) -> str | None:
-    if text not in zone_names():
-        return "is not a name of the tz database, such as America/Chicago"
+def zone_problem(name: str) -> str | None:
+    """What is wrong with the name of a time zone that a feed or a request gives, if anything."""
+    if name not in zone_names():
+        return "is not a time zone of the tz database, such as America/Chicago"
     return None
 
 
-def _instants(column: Column, place: int, bad: Bad, latest: int) -> Ints:
+def _instants(column: Column, index: int, bad: Bad, latest: int) -> Ints:
     """Milliseconds since 1970-01-01 UTC, cut."""
     if not column:
         return np.empty(0, dtype=np.int64)
@@ -522,7 +530,7 @@ def _instants(column: Column, place: int, bad: Bad, latest: int) -> Ints:
         instant = parse_instant(text)
         if instant > latest:
             until = f"{instant_of(latest):%Y-%m-%d %H:%M} UTC"
-            raise ValueError(f"is in the future: polls are taken up to {until}")
+            raise ValueError(f"is in the future: polls are accepted up to {until}")
         return instant
 
-    return _each(column, place, bad, number)
+    return _each(column, index, bad, number)

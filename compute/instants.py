@@ -1,15 +1,18 @@
 """Instants as text → milliseconds since 1970-01-01 UTC, for feeds, requests and commands alike.
 
-    YYYY-MM-DD, one space or T, hh:mm, then if wanted :ss, and after these .f with any digits;
-    at last nothing or ` UTC` or Z, which all mean UTC, or an offset ±hh:mm, ±hhmm or ±hh
+    YYYY-MM-DD, one space or T, hh:mm, then optionally :ss, and after that .f with any number of
+    digits; then nothing, ` UTC` or Z, which all mean UTC, or an offset ±hh:mm, ±hhmm or ±hh
 
-T and Z may be small letters. What is finer than a millisecond is cut, not rounded.
+T and Z may be in lower case. What is finer than a millisecond is cut, not rounded.
 """
 
 import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
+from compute.axis import DAY_MS
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The last millisecond of the year 9998.
 LATEST_MS = 253_370_764_799_999
 
@@ -17,15 +20,16 @@ _FORM = re.compile(
     "([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.]([0-9]+))?)?"
     "(?: UTC|[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
 )
-_DAY_MS = 86_400_000
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_EPOCH_ORDINAL = EPOCH.toordinal()
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def parse_instant(text: str) -> int:
-    """Milliseconds since 1970-01-01 UTC of an instant as the module describes it, cut.
+    """Milliseconds since 1970-01-01 UTC, cut, of an instant in the form described above.
 
     Raises:
-        ValueError: it is none, or before 1970 or after 9998; the text says so of the value
+        ValueError: it is not one, or is before 1970 or after 9998; the message continues a sentence
+            that begins with the text
     """
     try:
         milliseconds = _milliseconds(text)
@@ -39,8 +43,13 @@ def parse_instant(text: str) -> int:
 
 
 def instant_of(milliseconds: int) -> datetime:
-    """An instant of milliseconds since 1970-01-01 UTC."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    """The instant that is so many milliseconds after 1970-01-01 UTC."""
+    return EPOCH + milliseconds * _MILLISECOND
+
+
+def milliseconds_of(instant: datetime) -> int:
+    """Milliseconds since 1970-01-01 UTC of an instant with a time zone, cut."""
+    return (instant - EPOCH) // _MILLISECOND
 
 
 def _milliseconds(text: str) -> int:
@@ -65,7 +74,4 @@ def _milliseconds(text: str) -> int:
 
 @lru_cache(maxsize=4096)  # a feed has many polls of each day
 def _midnight(day: str) -> int:
-    return (date.fromisoformat(day).toordinal() - _EPOCH_ORDINAL) * _DAY_MS
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    return (date.fromisoformat(day).toordinal() - _EPOCH_ORDINAL) * DAY_MS

@@ -93,9 +93,9 @@ class StoreTotals:
         arrays = (self.id_start, self.zone, self.up, self.down, self.unknown)
         return len(self.ids) + sum(array.nbytes for array in arrays)
 
-    def store_id(self, place: int) -> bytes:
+    def store_id(self, index: int) -> bytes:
         """The id of one store."""
-        return self.ids[int(self.id_start[place]) : int(self.id_start[place + 1]) - 1]
+        return self.ids[int(self.id_start[index]) : int(self.id_start[index + 1]) - 1]
 
 
 class NotReadable(Exception):  # noqa: N818
@@ -128,21 +128,21 @@ class _Chunk:
 
 
 def _chunks(packed: bytes) -> Iterator[_Chunk]:
-    place = len(VERSION)
-    while place < len(packed):
-        stores, windows, of_total, of_names, of_ids = _CHUNK.unpack_from(packed, place)
-        place += _CHUNK.size
-        names = packed[place : place + of_names].decode().split(NUL.decode())
-        place += of_names
-        ids = np.frombuffer(packed, np.uint8, of_ids, place)
-        place += of_ids
-        id_size = np.frombuffer(packed, _SIZE, stores, place)
-        place += id_size.nbytes
-        zone = np.frombuffer(packed, _ZONE, stores, place)
-        place += zone.nbytes
+    position = len(VERSION)
+    while position < len(packed):
+        stores, windows, of_total, of_names, of_ids = _CHUNK.unpack_from(packed, position)
+        position += _CHUNK.size
+        names = packed[position : position + of_names].decode().split(NUL.decode())
+        position += of_names
+        ids = np.frombuffer(packed, np.uint8, of_ids, position)
+        position += of_ids
+        id_size = np.frombuffer(packed, _SIZE, stores, position)
+        position += id_size.nbytes
+        zone = np.frombuffer(packed, _ZONE, stores, position)
+        position += zone.nbytes
         kind = _SMALL if of_total == _SMALL.itemsize else _LARGE
-        totals: AnyInts = np.frombuffer(packed, kind, _MEASURES * windows * stores, place)
-        place += totals.nbytes
+        totals: AnyInts = np.frombuffer(packed, kind, _MEASURES * windows * stores, position)
+        position += totals.nbytes
         yield _Chunk(names, ids, id_size, zone, totals.reshape(_MEASURES, windows, stores))
 
 
@@ -150,10 +150,10 @@ def _joined(chunks: list[_Chunk]) -> StoreTotals:
     if not chunks:
         none = np.empty((3, 0), dtype=np.int64)
         return StoreTotals(b"", np.zeros(1, np.int64), np.empty(0, np.int16), (), none, none, none)
-    places: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     zones = []
     for chunk in chunks:
-        of_names = [places.setdefault(name, len(places)) for name in chunk.zone_names]
+        of_names = [numbers.setdefault(name, len(numbers)) for name in chunk.zone_names]
         zones.append(np.array(of_names, dtype=np.int16)[chunk.zone])
     with_nul = np.concatenate([chunk.id_size for chunk in chunks]).astype(np.int64) + 1
     start = np.concatenate([[0], np.cumsum(with_nul)])
@@ -166,4 +166,4 @@ def _joined(chunks: list[_Chunk]) -> StoreTotals:
         for measure in range(_MEASURES)
     )
     zone = np.concatenate(zones)
-    return StoreTotals(ids.tobytes(), start, zone, tuple(places), up, down, unknown)
+    return StoreTotals(ids.tobytes(), start, zone, tuple(numbers), up, down, unknown)

@@ -1,7 +1,14 @@
-"""Packed polls ↔ arrays; of two polls of one store and millisecond the later arrival counts.
+"""Packed polls ↔ arrays; of two polls of one store and millisecond, the later arrival counts.
 
-A packed poll is a little-endian int4: milliseconds since UTC midnight << 1 | active. The shift
-makes it, but for its last bit, half-milliseconds since midnight: the kernel adds the day only.
+A poll is one number on its whole way, under three names, each for one form of it:
+
+- `poll`, int64: milliseconds since 1970-01-01 UTC << 1 | active. Everything that has the instant
+  of a poll and its status in one number, in Python and in arrays, calls it so.
+- `word`, little-endian int4: the same since midnight UTC of the poll's day. This is the packed
+  form, in which the database keeps a day's polls of a store as a row of words in ascending order.
+  Apart from its last bit a word is half-milliseconds, so the kernel only adds the day to it.
+- `value`, int64: whatever a row of any feed says, as `feed_rows` and the spool carry it without
+  knowing what it means. The value of a row of polls is its `poll`.
 """
 
 from dataclasses import dataclass
@@ -11,6 +18,7 @@ import numpy.typing as npt
 
 from compute.axis import DAY_MS, Axis, Ints
 
+#: A packed poll.
 WORD = np.dtype("<i4")
 
 
@@ -20,9 +28,9 @@ def observed_positions(axis: Axis, packed: bytes, store: Ints, day: Ints, size: 
     Positions of polls are even, so `position | active` keeps both in one number and in order.
 
     Args:
-        axis: where to place them
+        axis: the one that the positions are on
         packed: packed polls of all rows, joined
-        store: int64[rows], place of each row's store in its batch
+        store: int64[rows], index of each row's store in its batch
         day: int64[rows], days since 1970-01-01
         size: int64[rows], bytes of each row
 
@@ -31,7 +39,7 @@ def observed_positions(axis: Axis, packed: bytes, store: Ints, day: Ints, size: 
     """
     words = np.frombuffer(packed, dtype=WORD)
     count = size // WORD.itemsize
-    midnight = axis.place(store, day * DAY_MS)
+    midnight = axis.position(store, day * DAY_MS)
     if np.any(midnight[1:] < midnight[:-1]):  # the database promises no order within a page
         order = np.argsort(midnight)
         first = (np.cumsum(count) - count)[order]
@@ -42,7 +50,7 @@ def observed_positions(axis: Axis, packed: bytes, store: Ints, day: Ints, size: 
 
 @dataclass(frozen=True)
 class PollDays:
-    """Polls of some stores, one row per store and UTC day, as the store keeps them.
+    """Polls of some stores, one row per store and UTC day, as the database keeps them.
 
     Attributes:
         store: int64[rows], the store's number in the database

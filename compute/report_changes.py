@@ -21,13 +21,13 @@ class Changed:
 
     Attributes:
         stores: how many did
-        place: int64[n], of those that changed the most, their places in the later report
+        index: int64[n], of those that changed the most, their indexes in the later report
         was: float64[n], their availability before
         is_: float64[n], their availability now
     """
 
     stores: int
-    place: Ints
+    index: Ints
     was: npt.NDArray[np.float64]
     is_: npt.NDArray[np.float64]
 
@@ -72,9 +72,9 @@ def _same_stores(before: StoreTotals, after: StoreTotals) -> tuple[Ints, Ints]:
     for (from_old, to_old), (from_new, to_new) in zip(*map(pairwise, bounds), strict=True):
         if from_old < to_old and from_new < to_new:
             known, wanted = _ids(before, from_old, to_old), _ids(after, from_new, to_new)
-            place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-            found = np.flatnonzero(known[place] == wanted)
-            old.append(from_old + place[found])
+            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            found = np.flatnonzero(known[at] == wanted)
+            old.append(from_old + at[found])
             new.append(from_new + found)
     return np.concatenate(old), np.concatenate(new)
 

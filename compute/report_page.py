@@ -1,6 +1,6 @@
 """Filter, order and cut the stores of a report: what a table of them shows.
 
-Stores are places in `StoreTotals`, whose order is the byte order of their ids; so a stable order by
+A store is its index in `StoreTotals`, which is in byte order of the ids; so a stable order by
 anything else leaves equal ones in that order.
 """
 
@@ -56,8 +56,8 @@ def wanted_stores(stores: StoreTotals, wanted: Filter) -> Ints:
     passing = np.ones(len(stores), dtype=bool)
     if wanted.timezone is not None:
         names = stores.zone_names
-        place = names.index(wanted.timezone) if wanted.timezone in names else -1
-        passing &= stores.zone == place
+        zone = names.index(wanted.timezone) if wanted.timezone in names else -1
+        passing &= stores.zone == zone
     if wanted.condition is not None:
         passing &= meeting(wanted.condition, stores.up, stores.down)
     if wanted.below is not None:
@@ -68,23 +68,23 @@ def wanted_stores(stores: StoreTotals, wanted: Filter) -> Ints:
 
 
 def ordered(
-    stores: StoreTotals, places: Ints, order: Order, start: int = 0, end: int | None = None
+    stores: StoreTotals, indexes: Ints, order: Order, start: int = 0, end: int | None = None
 ) -> Ints:
     """Some stores in order, from one rank to before another.
 
     Args:
         stores: all stores of the report
-        places: of those that are wanted, ascending
+        indexes: of those that are wanted, ascending
         order: by what
         start: rank of the first
         end: rank after the last; None: to the end
     """
-    end = len(places) if end is None else min(end, len(places))
+    end = len(indexes) if end is None else min(end, len(indexes))
     if start >= end:
-        return places[:0]
+        return indexes[:0]
     if order.measure == "store_id":
-        return (places[::-1] if order.descending else places)[start:end]
-    return places[_between(_keys(stores, places, order), start, end)]
+        return (indexes[::-1] if order.descending else indexes)[start:end]
+    return indexes[_between(_keys(stores, indexes, order), start, end)]
 
 
 def availability(up: AnyInts, down: AnyInts) -> npt.NDArray[np.float64]:
@@ -102,17 +102,17 @@ def stores_by_zone(stores: StoreTotals) -> dict[str, int]:
     return {name: count for name, count in named if count}
 
 
-def _keys(stores: StoreTotals, places: Ints, order: Order) -> npt.NDArray[np.float64]:
-    """float64[places]: what the stores are ordered by, ascending."""
+def _keys(stores: StoreTotals, indexes: Ints, order: Order) -> npt.NDArray[np.float64]:
+    """float64[indexes]: what the stores are ordered by, ascending."""
     if order.measure == "timezone":
         rank = np.argsort(np.argsort(np.array(stores.zone_names)))
-        keys = rank[stores.zone[places]].astype(np.float64)
+        keys = rank[stores.zone[indexes]].astype(np.float64)
     elif order.measure == "availability":
         up, down = stores.up[order.window], stores.down[order.window]
-        keys = availability(up[places], down[places])
+        keys = availability(up[indexes], down[indexes])
     else:
         parts = {"uptime": stores.up, "downtime": stores.down, "unknown": stores.unknown}
-        keys = parts[order.measure][order.window][places].astype(np.float64)
+        keys = parts[order.measure][order.window][indexes].astype(np.float64)
     if order.descending:
         keys = -keys
     return np.where(np.isnan(keys), np.inf, keys)
@@ -147,12 +147,12 @@ def _holding(stores: StoreTotals, text: bytes) -> npt.NDArray[np.bool_]:
             same |= letters == upper[offset]
         return same
 
-    # All places at once while there are many, and then only those that are left. A text holds no
+    # All positions at once while there are many, and then only those that are left. A text holds no
     # NUL, so that nothing is found across the end of an id.
-    places = len(ids) - len(text) + 1
-    found = has(ids[:places], 0)
+    positions = len(ids) - len(text) + 1
+    found = has(ids[:positions], 0)
     if len(text) > 1:
-        found &= has(ids[1 : places + 1], 1)
+        found &= has(ids[1 : positions + 1], 1)
     left = np.flatnonzero(found)
     for offset in range(2, len(text)):
         left = left[has(ids[left + offset], offset)]
@@ -166,22 +166,22 @@ def _holding(stores: StoreTotals, text: bytes) -> npt.NDArray[np.bool_]:
 
 
 def rows_of(
-    stores: StoreTotals, places: Ints, include_unknown: bool, *, escape_formulas: bool = False
+    stores: StoreTotals, indexes: Ints, include_unknown: bool, *, escape_formulas: bool = False
 ) -> bytes:
     """The rows of some stores as the report's CSV has them, in the order given.
 
     Args:
         stores: all stores of the report
-        places: int64[n], of the wanted ones
+        indexes: int64[n], of the wanted ones
         include_unknown: as the report has it
         escape_formulas: as the report has it
     """
-    start = stores.id_start[places]
-    size = stores.id_start[places + 1] - 1 - start
+    start = stores.id_start[indexes]
+    size = stores.id_start[indexes + 1] - 1 - start
     letters = np.repeat(start - (np.cumsum(size) - size), size) + np.arange(size.sum())
     ids = np.frombuffer(stores.ids, dtype=np.uint8)[letters].tobytes()
     up, down, unknown = (
-        part[:, places].T.astype(np.int64) for part in (stores.up, stores.down, stores.unknown)
+        part[:, indexes].T.astype(np.int64) for part in (stores.up, stores.down, stores.unknown)
     )
     totals = Totals(up=up, down=down, unknown=unknown)
     return csv_rows(ids, size, totals, include_unknown, escape_formulas=escape_formulas)

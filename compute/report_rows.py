@@ -1,4 +1,4 @@
-"""One batch of stores, from what the store keeps to the rows of the report: what a worker runs."""
+"""One batch of stores, as the database keeps them → rows of the report: what a worker runs."""
 
 from dataclasses import dataclass
 

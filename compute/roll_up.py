@@ -14,7 +14,7 @@ from compute.csv_rows import WINDOWS_MS
 from compute.down_by_hour import HOURS
 from compute.uptime import Totals
 
-#: Ranges of availability, each as wide as the others; exactly 1 has a place of its own after them.
+#: Ranges of availability, each as wide as the others; exactly 1 has a range of its own after them.
 RANGES = 50
 MOST_DOWNTIME = 10
 
@@ -37,8 +37,8 @@ class RollUp:
         stores: how many
         sums: int64[windows, 3], up, down and unknown of all, half-milliseconds
         by_availability: int64[RANGES + 1], stores by availability in the last window
-        without: stores that have none there, because nothing is known
-        most_downtime: those with the most downtime in the last window, the most first
+        without: stores without an availability there, because nothing is known
+        most_downtime: those with the most downtime in the last window, worst first
         down: int64[windows], stores with any downtime in each
         conditions: int64[CONDITIONS, 2], of each the stores that meet it, and their downtime in the
             last window, half-milliseconds
@@ -100,12 +100,12 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints)
     up, down, unknown = (part[:, -1] for part in parts)
     known = up + down
     some = known > 0
-    places = up[some] * RANGES // known[some]
+    ranges = up[some] * RANGES // known[some]
     id_end = np.cumsum(id_size)
     return RollUp(
         stores=len(id_size),
         sums=np.stack([part.sum(axis=0) for part in parts], axis=1),
-        by_availability=np.bincount(places, minlength=RANGES + 1),
+        by_availability=np.bincount(ranges, minlength=RANGES + 1),
         without=int(np.count_nonzero(~some)),
         most_downtime=_first(
             tuple(
@@ -130,7 +130,7 @@ def _conditions(totals: Totals) -> Ints:
 
 
 def _most(down: Ints) -> Ints:
-    """Places of the stores with the most downtime; of equal ones those that come first."""
+    """Indexes of the stores with the most downtime; of equal ones those that come first."""
     order = np.argsort(-down, kind="stable")[:MOST_DOWNTIME]
     most: Ints = order[down[order] > 0]
     return most

@@ -1,8 +1,8 @@
 """What a window is made of: the segments whose lengths are uptime, downtime and unknown.
 
-Cut at every edge of business time and of what observations speak for, a window falls into pieces
-in which nothing changes. Both edges are the very ones that `totals` adds up, so the lengths of the
-segments of one state are its total, exactly.
+Cut at every edge of business time and of runs of observations, a window falls into pieces in which
+nothing changes. These are the same edges that `totals` computes with, so the lengths of the
+segments of a state add up to its total exactly.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Timeline:
     """Segments of a window: per store they follow on each other, and neighbours differ in state.
 
     Attributes:
-        store: int64[segments], place of each segment's store in its batch, ascending
+        store: int64[segments], index of each segment's store in its batch, ascending
         start: int64[segments], half-milliseconds since 1970-01-01 UTC
         end: int64[segments], the same
-        state: int64[segments], place in `STATES`
+        state: int64[segments], index into `STATES`
     """
 
     store: Ints
@@ -42,8 +42,8 @@ def timeline(batch: StoreBatch, question: Question) -> Timeline:
     axis = question.axis
     stores = np.arange(len(batch.id_size))
     open_time, observed = open_and_observed(batch, question)
-    first = axis.place(stores, question.as_of - max(question.windows))
-    last = axis.place(stores, question.as_of)
+    first = axis.position(stores, question.as_of - max(question.windows))
+    last = axis.position(stores, question.as_of)
     cuts = np.unique(
         np.concatenate([first, last, open_time.start, open_time.end, observed.start, observed.end])
     )

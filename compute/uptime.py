@@ -1,8 +1,8 @@
 """The kernel: polls and business time → uptime, downtime and unknown per store and window.
 
-Observations of one status that leave no silence between them form a run; a run speaks for one
-stretch of time, and what it adds to a window is the business time in that stretch. So only the ends
-of runs are looked up, however many polls there are and however many windows.
+Observations of the same status with no silence between them form a run. A run speaks for one
+stretch of time, and adds the business time in that stretch to a window. So only the ends of runs
+are looked up, however many polls and windows there are.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ def observe(polls: Ints, open_time: BusinessTime) -> Ints:
         polls: int64[n], ascending `position | active`
         open_time: business time on the same axis
     """
-    # Few interval edges among many polls: find the edges, not the polls. The status bit does no
-    # harm, because edges and positions are even.
+    # There are few interval edges and many polls, so search for the edges among the polls. The
+    # status bit does no harm, because edges and positions are even.
     first = np.searchsorted(polls, open_time.start)
     last = np.searchsorted(polls, open_time.end)
     some = first < last
@@ -52,10 +52,10 @@ def observe(polls: Ints, open_time: BusinessTime) -> Ints:
 
 
 def runs(observations: Ints, axis: Axis, interpolation: Interpolation) -> Runs:
-    """For which stretches of time the observations speak.
+    """The stretches of time that the observations speak for.
 
-    `nearest`: each instant has the status of the nearest observation, at most `reach` away.
-    `previous`: that of the last observation at or before it, at most `reach` ago.
+    `nearest`: each instant has the status of the nearest observation, if it is at most `reach`
+    away. `previous`: that of the last observation at or before it, if at most `reach` ago.
 
     Args:
         observations: int64[n], ascending `position | active`
@@ -88,7 +88,7 @@ def runs(observations: Ints, axis: Axis, interpolation: Interpolation) -> Runs:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a window holds, per store and window.
+    """The parts of business time, per store and window.
 
     Attributes:
         up: int64[stores, windows], half-milliseconds
@@ -121,8 +121,8 @@ def totals(
     by_status = np.empty((len(windows), stores, 2), dtype=np.int64)
     business = np.empty((len(windows), stores), dtype=np.int64)
     for window, (from_ms, to_ms) in enumerate(windows):
-        opened = open_time.until(axis.place(each, from_ms))
-        closed = open_time.until(axis.place(each, to_ms))
+        opened = open_time.until(axis.position(each, from_ms))
+        closed = open_time.until(axis.position(each, to_ms))
         low, high = opened[store], closed[store]
         spoken = np.clip(run_end, low, high) - np.clip(run_start, low, high)
         # Sums of whole numbers below 2**53 are exact in float64, which is what bincount adds in.

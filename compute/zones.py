@@ -1,7 +1,7 @@
-"""The time zones that there are: their names and rules come from the package tzdata alone.
+"""The known time zones, whose names and rules come only from the package tzdata.
 
-Import names of zones from here: this module takes the operating system's own rules out of reach
-first, so the same names have the same rules on every machine.
+Import names of zones from here: this module first makes zoneinfo ignore the operating system's own
+rules, so that the same names have the same rules on every machine.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from compute.instants import instant_of
 
 reset_tzpath(to=())
 
-#: The zone of a store that no feed gave one.
+#: The zone of a store that has none of its own.
 DEFAULT_TIMEZONE = "America/Chicago"
 #: The release of the tz database, such as 2026f.
 TZ_VERSION: str = IANA_VERSION
@@ -81,7 +81,7 @@ class StoresInZone(NamedTuple):
 
 
 class ZoneUnknown(Exception):  # noqa: N818 - read by a person as a sentence
-    """Stores are in zones that this tz database lacks: another version of it let them in.
+    """Stores are in zones that this tz database lacks: another version of it accepted them.
 
     Attributes:
         zones: the zones, each with its stores
@@ -99,5 +99,5 @@ class ZoneUnknown(Exception):  # noqa: N818 - read by a person as a sentence
         )
         return (
             f"the tz database of this instance, version {TZ_VERSION}, lacks {told}: update the "
-            "package tzdata or run the newer storewatch, or give those stores another zone"
+            "package tzdata, run a newer storewatch, or give those stores another zone"
         )

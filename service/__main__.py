@@ -1,6 +1,6 @@
 """The `storewatch` command.
 
-Worker processes import this module too, so what a command needs is imported by the command.
+Worker processes import this module too, so each command imports what it needs by itself.
 """
 
 import functools
@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from service.reports.max_gap import DEFAULT_MAX_GAP, MAX_GAP_BOUNDS, parse_max_gap
 from service.signals import Ending
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     import asyncpg
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import TaskID
 
     from compute.feed_rows import Feed
     from service.feeds.history import Ingested
@@ -41,7 +43,7 @@ class _Refused(click.ClickException):
 
 
 def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Run an async command; what a user can act on becomes a message without a stack."""
+    """Run an async command; errors that a user can act on become messages without a stack trace."""
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
@@ -63,7 +65,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
             raise _Refused(str(error)) from error
         except TimeoutError as error:
             raise _Failed("The database did not answer in time.") from error
-        except BrokenPipeError:  # who reads our output has had enough; click knows what to do
+        except BrokenPipeError:  # whatever reads our output has closed it; click handles that
             raise
         except asyncpg.DiskFullError as error:
             raise _Failed(f"The disk of the database is full: {error}") from error
@@ -102,18 +104,18 @@ def main() -> None:
     "--port",
     type=click.IntRange(0, 65535),
     show_default="STOREWATCH_PORT, else 8000",
-    help="Port to listen on; 0 is any that is free.",
+    help="Port to listen on; 0: any free port.",
 )
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Serve every program, at any address, as long as there is no key.",
+    help="Serve every program, at any address, until an API key is made.",
 )
 def serve(host: str | None, port: int | None, insecure: bool) -> None:
-    """Serve the HTTP API, and run the reports that are asked for.
+    """Serve the HTTP API and the dashboard, and run the reports that are asked for.
 
-    As long as no API key is made, only this machine itself is served. Where others could ask, at
-    another address than a loopback one, the first start makes a key and shows it.
+    Until an API key is made, only this machine itself is served. If the address to listen on is not
+    a loopback address, the first start makes a key and shows it.
     """
     from service.logs import start_logging
     from service.server import run_server
@@ -131,7 +133,7 @@ def serve(host: str | None, port: int | None, insecure: bool) -> None:
 
 @main.group()
 def keys() -> None:
-    """Make, list and revoke the API keys of the service."""
+    """Make, list and revoke API keys."""
 
 
 @keys.command("create")
@@ -145,13 +147,13 @@ def keys() -> None:
 )
 @_command
 async def create(name: str, scope: Any) -> None:
-    """Make an API key and show it, the only time that it can be seen."""
+    """Make an API key and show it. It cannot be shown again."""
     from service.keys import create_key
 
     async with _database() as pool:
         _, key = await create_key(pool, name, scope)
     click.echo(
-        f"The key {name}, scope {scope}. It is kept as a hash: it is not shown again.", err=True
+        f"The key {name}, scope {scope}. Only its hash is kept: it cannot be shown again.", err=True
     )
     click.echo(key)
 
@@ -159,7 +161,7 @@ async def create(name: str, scope: Any) -> None:
 @keys.command("list")
 @_command
 async def list_() -> None:
-    """Show every key that was made: all but the key itself."""
+    """List every key that was ever made, without the keys themselves."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -180,7 +182,7 @@ async def list_() -> None:
 @click.argument("name")
 @_command
 async def revoke(name: str) -> None:
-    """Make a key invalid, for good: by its name, or by its first characters as `list` shows them.
+    """Revoke a key for good, by its name or by its first characters as `list` shows them.
 
     Every instance refuses it within two seconds.
     """
@@ -215,10 +217,11 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
 async def ingest(**files: tuple[str, ...]) -> None:
     """Load feeds: CSV files, plain, gzip or zstd, or - for standard input.
 
-    Each option may be repeated: its files, each with a header of its own, are one feed, in their
-    order. Business hours of a store may lie in several of them.
+    Each option may be repeated. Its files, each with its own header, are one feed in the given
+    order, so the business hours of a store may be spread over several files.
 
-    A feed with anything wrong in it is refused as a whole: exit status 2; the others are loaded.
+    A feed with anything wrong in it is refused as a whole, and the exit status is 2. The other
+    feeds are still loaded.
     """
     if not any(files.values()):
         raise click.UsageError("nothing to load: give --polls, --business-hours or --timezones")
@@ -239,19 +242,19 @@ async def ingest(**files: tuple[str, ...]) -> None:
     default="nearest",
     show_default=True,
     type=click.Choice(["nearest", "previous"]),
-    help="How to estimate the status between two observations.",
+    help="Status between two observations: that of the nearest, or of the previous one.",
 )
 @click.option(
     "--max-gap",
-    default="24h",
+    default=DEFAULT_MAX_GAP,
     show_default=True,
-    help="For how long an observation speaks to either side: 1m to 31d.",
+    help=f"For how long an observation speaks to either side, {MAX_GAP_BOUNDS}.",
 )
 @click.option("--unknown", is_flag=True, help="Add three columns of unknown time.")
 @click.option(
     "--escape-formulas",
     is_flag=True,
-    help="Put an apostrophe before a store id that a spreadsheet would take for a formula.",
+    help="Put an apostrophe before store ids that a spreadsheet would take for formulas.",
 )
 @_command
 async def report(
@@ -264,7 +267,7 @@ async def report(
 ) -> None:
     """Compute a report over all stores and write its CSV."""
     from compute.instants import parse_instant
-    from service.reports.options import ReportOptions, parse_max_gap
+    from service.reports.options import ReportOptions
 
     if not out:
         raise click.BadParameter("is empty", param_hint="--out")
@@ -279,15 +282,15 @@ async def report(
 
 
 @main.command("delete-polls")
-@click.option("--from", "first", required=True, help="The first instant whose polls go, ISO 8601.")
-@click.option("--to", "end", required=True, help="The first instant after it whose polls stay.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--from", "first", required=True, help="Delete polls from this instant on, ISO 8601.")
+@click.option("--to", "end", required=True, help="Keep polls from this instant on, ISO 8601.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_command
 async def delete_polls(first: str, end: str, yes: bool) -> None:
-    """Delete the polls of all stores in a stretch of time, for good.
+    """Permanently delete the polls of all stores in a stretch of time.
 
-    The way back when a poller's clock was wrong: polls of the future move the end of every default
-    report there.
+    Use it when a poller's clock was wrong: polls dated in the future move the end of every default
+    report into the future.
     """
     from compute.instants import parse_instant
     from service.feeds import poll_removal
@@ -298,12 +301,12 @@ async def delete_polls(first: str, end: str, yes: bool) -> None:
     async with _database() as pool:
         if not yes:
             most = await poll_removal.count_polls(pool, begin, until)
-            click.confirm(f"Delete up to {most} polls, for good?", abort=True, err=True)
+            click.confirm(f"Permanently delete up to {most} polls?", abort=True, err=True)
         removed = await poll_removal.delete_polls(pool, begin, until)
     newest = removed.newest_poll
     click.echo(
         f"{removed.polls} polls deleted; "
-        + ("none is left" if newest is None else f"the newest left is of {newest.isoformat()}"),
+        + ("none are left" if newest is None else f"the newest one left: {newest.isoformat()}"),
         err=True,
     )
 
@@ -314,14 +317,20 @@ async def delete_polls(first: str, end: str, yes: bool) -> None:
     default="storewatch-demo",
     show_default=True,
     type=click.Path(file_okay=False),
-    help="New, empty, or of an earlier demo.",
+    help="A new or empty folder, or that of an earlier demo.",
 )
-@click.option("--stores", default=500, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option(
+    "--stores",
+    default=500,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="How many stores to make up.",
+)
 @_command
 async def demo(folder: str, stores: int) -> None:
-    """Make up a feed, load it, and show the report: the whole job, in a folder of its own.
+    """Make up a feed, load it and show its report: the whole job, in a folder of its own.
 
-    The database is a private one in that folder, whatever DATABASE_URL says.
+    It uses a private database in that folder, whatever DATABASE_URL says.
     """
     import msgspec
 
@@ -329,17 +338,17 @@ async def demo(folder: str, stores: int) -> None:
     from service.reports.options import ReportOptions
 
     settings = _settings()
-    place = _demo_folder(Path(folder).absolute())
-    settings = msgspec.structs.replace(settings, database_url=None, home=place, reports=None)
-    click.echo(f"Making up a week of polls of {stores} stores in {place}", err=True)
-    feed = write_feed(place, stores=stores)
+    home = _demo_folder(Path(folder).absolute())
+    settings = msgspec.structs.replace(settings, database_url=None, home=home, reports=None)
+    click.echo(f"Making up a week of polls of {stores} stores in {home}", err=True)
+    feed = write_feed(home, stores=stores)
     files = {
         "timezones": (str(feed.timezones),),
         "business_hours": (str(feed.business_hours),),
         "polls": (str(feed.polls),),
     }
     await _ingest(settings, files)
-    out = place / "report.csv"
+    out = home / "report.csv"
     await _report(settings, ReportOptions(), str(out))
     with out.open() as rows:
         for _, line in zip(range(6), rows, strict=False):
@@ -347,17 +356,17 @@ async def demo(folder: str, stores: int) -> None:
     click.echo(f"\nThe whole report: {out}")
 
 
-def _demo_folder(place: Path) -> Path:
+def _demo_folder(folder: Path) -> Path:
     """Make the folder of a demo, or take one that a demo made: no other, whatever is in it."""
-    mark = place / "made-up-by-storewatch-demo"
-    place.mkdir(parents=True, exist_ok=True)
-    if not mark.exists() and any(place.iterdir()):
+    mark = folder / "made-up-by-storewatch-demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not mark.exists() and any(folder.iterdir()):
         raise _Refused(
-            f"{place} has files that no demo made, and a demo would write over them. "
+            f"{folder} has files that no demo made, and a demo might overwrite them. "
             "Give it a folder of its own: storewatch demo --folder NAME"
         )
     mark.touch()
-    return place
+    return folder
 
 
 def _settings() -> "Settings":
@@ -378,7 +387,8 @@ def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:
 
 async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
 
     from compute.feed_rows import FeedRefused
     from service.database.pool import open_pool
@@ -386,7 +396,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from service.feeds.spool import spool_folder
     from service.workers.pool import Workers
 
-    # Zones and hours first: then a report that runs meanwhile has no new store without.
+    # Zones and hours first, so that a report in the meantime sees no new store without them.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
     given = [feed for feed in order if files[feed]]
     console = Console(stderr=True)
@@ -401,7 +411,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     workers = Workers(settings.workers)
     try:
         async with open_pool(settings.database_url, settings.home, own=False) as pool:
-            with Progress(
+            with ProgressBar(
                 *columns, console=console, transient=True, disable=not console.is_terminal
             ) as bar:
                 feeds = [
@@ -427,7 +437,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
 
 
 def _loaded(feed: "Feed", files: int, done: "Ingested") -> str:
-    """What became of a feed, in a line."""
+    """What became of a feed, in one line."""
 
     def count(number: int, noun: str) -> str:
         return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -450,12 +460,12 @@ def _name(file: str) -> str:
 
 
 def _size(files: Sequence[str]) -> int | None:
-    """Bytes of some files; None: nobody knows."""
+    """Bytes of some files; None: unknown."""
     return None if "-" in files else sum(Path(file).stat().st_size for file in files)
 
 
-async def _pieces(file: str, bar: "Progress", task: "TaskID") -> AsyncIterator[bytes]:
-    """The file's bytes, with their progress on the bar."""
+async def _pieces(file: str, bar: "ProgressBar", task: "TaskID") -> AsyncIterator[bytes]:
+    """The bytes of a file; the bar shows how many were read."""
     import asyncio
 
     with click.open_file(file, "rb") as source:
@@ -488,7 +498,7 @@ async def _report(settings: "Settings", options: "ReportOptions", out: str) -> N
             open_output(out) as file,
             open_pool(settings.database_url, settings.home, own=False) as pool,
         ):
-            # On a terminal the rows themselves show how far it is, and a bar would cut into them.
+            # If the rows go to a terminal they show the progress, and a bar would cut into them.
             hidden = file.isatty() or not console.is_terminal
             with ProgressBar(*columns, console=console, transient=True, disable=hidden) as bar:
                 task = bar.add_task("report")

@@ -51,8 +51,8 @@ from service.workers.pool import Workers
 
 log = logging.getLogger("storewatch")
 
-# A running report reads on three connections and renews its lease on another. Feeds are stored one
-# after the other; beside them the queue is looked at and tidied, and one connection listens.
+# A running report reads on three connections and renews its lease on a fourth. Feeds are stored one
+# after another; besides, the queue is checked and tidied, and one connection listens.
 _CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 5
 _CONNECTIONS_FOR_REQUESTS = 12
 
@@ -64,13 +64,13 @@ def create_app(
 
     Args:
         settings: from the environment
-        streams: most streams of events that are open at once
+        streams: most event streams that are open at once
         local: whether it listens on a loopback address only
-        insecure: whether it serves everybody as long as there is no key
+        insecure: whether it serves everybody until an API key is made
 
     Raises (when it starts):
         DatabaseUnavailable: the database cannot be reached or used
-        KeyRefused: the key in the file of the settings is none
+        KeyRefused: the key file cannot be read, or has no valid key
         StorageFailed: a folder that it needs cannot be created
     """
 
@@ -92,7 +92,7 @@ def create_app(
                 pool_of(url, WORK, for_work) as work_pool,
             ):
                 await _prepare_keys(pool, settings, local=local, insecure=insecure)
-                files = open_report_files(settings.reports_place, settings.home)
+                files = open_report_files(settings.reports_location, settings.home)
                 aside = spool_folder(settings.home)
                 runner = ReportRunner(
                     work_pool,
@@ -206,7 +206,7 @@ def create_app(
         guards=[access.guard, strict.check_query],
         exception_handlers={Exception: problems.answer},
         openapi_config=document.openapi_config(),
-        logging_config=None,  # Litestar's own would take the place of ours
+        logging_config=None,  # Litestar's own would replace ours
     )
     app.asgi_handler = _around(app, settings)
     return app
@@ -219,28 +219,28 @@ def _around(app: Litestar, settings: Settings) -> ASGIApp:
         (handler for route in app.routes for handler in getattr(route, "route_handlers", ())),
     )
     first_segments = {route.path.split("/")[1] for route in app.routes}
-    placed = PathPrefix(inner, settings.root_path, settings.trusted_proxies, first_segments)
-    return RequestLog(Cors(placed, settings.cors_origins))
+    prefixed = PathPrefix(inner, settings.root_path, settings.trusted_proxies, first_segments)
+    return RequestLog(Cors(prefixed, settings.cors_origins))
 
 
 async def _prepare_keys(
     pool: asyncpg.Pool, settings: Settings, *, local: bool, insecure: bool
 ) -> None:
-    """See to it that whom the service serves without a key is what its settings say."""
+    """Make the keys that the settings ask for, and log who is served without a key."""
     if settings.key_file is not None:
         await adopt_key(pool, await asyncio.to_thread(_read_key, settings.key_file))
     if await any_key(pool):
         return
     if settings.require_key or not (local or insecure):
         if key := await create_first_key(pool):
-            # Not by the log, which is kept and passed on, and holds no key.
+            # Not in the log, which is kept and passed on, and must not contain keys.
             print(f"The first API key, shown only now: {key}", flush=True)  # noqa: T201
             log.info("made a first API key, and showed it on standard output")
     elif insecure:
-        log.warning("no API key is made, and --insecure: every program that asks is served")
+        log.warning("there is no API key, and --insecure is set: every program is served")
     else:
         log.info(
-            "no API key is made, so only this machine itself is served; "
+            "there is no API key, so only this machine itself is served; "
             "`storewatch keys create NAME` makes one"
         )
 

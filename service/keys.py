@@ -1,7 +1,7 @@
 """API keys: made once, kept as a hash, looked up on every request.
 
-A key is 256 random bits. Nobody can guess that or list all of it, so one round of SHA-256 keeps it
-as well as any slow password hash would, and costs a request nothing.
+A key is 256 random bits, which nobody can guess by trying. So one round of SHA-256 protects it as
+well as a slow password hash would, and costs a request nothing.
 """
 
 import asyncio
@@ -36,18 +36,19 @@ MOST_KEYS = 1000
 #: The name of the key that STOREWATCH_KEY_FILE holds.
 NAME_OF_FILE = "key file"
 
-#: A key that is revoked is refused after this many seconds at the latest, in every instance; and
-#: so long at the most does it take until the first key that is ever made is asked of everybody.
+#: It takes at most this many seconds until every instance refuses a revoked key, and until every
+#: instance asks for a key once the first one is made.
 _RELOAD_SECONDS = 2.0
-#: Keys are loaded no sooner than this after they were, whoever asks: guessing is no load.
+#: Keys are not loaded more often than this, whoever asks, so that guessing makes no load.
 _BETWEEN_LOADS_SECONDS = 0.2
-#: Requests wait so long for a load; then keys count as they were last seen.
+#: Requests wait this long for the keys to be loaded; after that, the keys loaded last count.
 _PATIENCE = 1.0
+#: The use of a key is noted at most this often.
 _LAST_USED_SECONDS = 60.0
 
 
 class KeyRefused(Exception):  # noqa: N818
-    """What was asked of the keys cannot be done."""
+    """What was asked of the keys cannot be done; the message says why."""
 
 
 class NameRefused(KeyRefused):
@@ -83,23 +84,25 @@ class Key(msgspec.Struct, frozen=True):
 
 
 async def create_key(database: Database, name: str, scope: Scope) -> tuple[Key, str]:
-    """Make a key; this is the only time that it can be seen itself.
+    """Make a key. It cannot be read again later.
 
     Returns:
         what is known of it, and the key itself
 
     Raises:
-        NameRefused: the name cannot be
+        NameRefused: the name is not allowed
         NameTaken: a key that is not revoked has it
     """
     if not name.isprintable() or not name.strip() or len(name) > LONGEST_NAME:
-        raise NameRefused(f"A key's name has 1 to {LONGEST_NAME} printable characters: {name!r}.")
+        raise NameRefused(
+            f"A key's name must have 1 to {LONGEST_NAME} printable characters: {name!r}."
+        )
     key = _MARK + secrets.token_urlsafe(_KEY_BYTES)
     try:
         return await _insert(database, name, key, scope), key
     except asyncpg.UniqueViolationError:
         raise NameTaken(
-            f"There is a key named {name}. Revoke it first, or take another name."
+            f"There is already a key named {name}. Revoke it first, or use another name."
         ) from None
 
 
@@ -115,14 +118,14 @@ async def _insert(database: Database, name: str, key: str, scope: Scope) -> Key:
 
 
 async def any_key(database: Database) -> bool:
-    """Whether there ever was a key, also one that is revoked now."""
+    """Whether there ever was a key, including keys that are revoked now."""
     return bool(await database.fetchval("select exists (select from api_key)"))
 
 
 async def create_first_key(pool: asyncpg.Pool) -> str | None:
-    """Make a key of scope write where there never was one; None: there was, or just now is.
+    """Make a key of scope write if there never was one; None: there was, or now is.
 
-    Of instances that start together one makes it.
+    Of several instances that start together, only one makes it.
     """
     async with _alone(pool) as connection:
         if await any_key(connection):
@@ -131,7 +134,7 @@ async def create_first_key(pool: asyncpg.Pool) -> str | None:
 
 
 async def adopt_key(pool: asyncpg.Pool, key: str) -> None:
-    """Make a key valid that comes from a file, in place of the one that came from there before.
+    """Make the key from the key file valid, in place of the one that was in the file before.
 
     Args:
         pool: the database
@@ -142,14 +145,14 @@ async def adopt_key(pool: asyncpg.Pool, key: str) -> None:
     """
     if not _SHAPE.fullmatch(key):
         raise KeyRefused(
-            f"The key in the file does not look like one: {_MARK} and 43 letters, digits, - and _."
+            f"The key in the file is not of the form {_MARK} and 43 letters, digits, - and _."
         )
     async with _alone(pool) as connection:
         known = await connection.fetchrow(
             "select name, revoked_at from api_key where sha256 = $1", _hash(key)
         )
         if known is not None and known["revoked_at"] is not None:
-            raise KeyRefused(f"The key in the file was revoked, as {known['name']}: take another.")
+            raise KeyRefused(f"The key in the file was revoked, as {known['name']}: use another.")
         if known is None:
             await connection.execute(
                 "update api_key set revoked_at = now() where name = $1 and revoked_at is null",
@@ -273,10 +276,10 @@ async def revoke_key(pool: asyncpg.Pool, name: str) -> Key:
 
     Args:
         pool: the database
-        name: of the key, or the prefix of it that `list_keys` tells
+        name: of the key, or its prefix as `list_keys` has it
 
     Raises:
-        KeyRefused: there is no such key, or several
+        KeyRefused: no valid key has it, or several do
     """
     found = [
         key
@@ -284,7 +287,7 @@ async def revoke_key(pool: asyncpg.Pool, name: str) -> Key:
         if key.revoked_at is None and name in (key.name, key.prefix)
     ]
     if len(found) != 1:
-        many = "is not one key but several" if found else "is the name or prefix of no valid key"
+        many = "means several keys" if found else "is not the name or prefix of any valid key"
         raise KeyRefused(f"{name} {many}. `storewatch keys list` shows them.")
     await _revoke(pool, found[0].id)
     return found[0]
@@ -295,9 +298,9 @@ async def _revoke(database: Database, number: int) -> None:
 
 
 class KeyRing:
-    """The keys as requests need them: those that are valid, by hash, at most seconds old.
+    """The valid keys by hash, as requests need them, loaded at most a few seconds ago.
 
-    While the database is away the keys stay as they were last seen.
+    While the database is away, the keys that were loaded last still count.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -311,19 +314,19 @@ class KeyRing:
         self._noting: set[asyncio.Task[None]] = set()
 
     async def any_made(self) -> bool:
-        """Whether there ever was a key, also one that is revoked now."""
+        """Whether there ever was a key, including keys that are revoked now."""
         await self._refresh()
         return bool(self._any_made)
 
     async def find(self, given: str) -> Key | None:
         """The key, if it is valid. Notes its use, at most once a minute.
 
-        A key that is not known may have been made just now: then the keys are loaded anew, once for
-        all who wait for that. What does not look like a key is not asked for.
+        An unknown key may have been made a moment ago, so the keys are loaded again, once for all
+        requests that wait for that. Text that does not look like a key is not looked up.
 
         Raises:
-            any of DATABASE_FAILED: it is not known, and the
-                database, which may know it, is away
+            any of DATABASE_FAILED: the key is unknown, and the database, which might know it, is
+                away
         """
         if not _SHAPE.fullmatch(given):
             return None
@@ -339,10 +342,10 @@ class KeyRing:
         return key
 
     async def _refresh(self) -> None:
-        """Have keys that are seconds old; as they were last seen, if the database keeps us waiting.
+        """Load the keys if they are old; use the old ones if the database keeps us waiting.
 
         Raises:
-            any of DATABASE_FAILED: they were never seen
+            any of DATABASE_FAILED: they could not be loaded, and never were
         """
         if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
             return
@@ -356,7 +359,7 @@ class KeyRing:
             await asyncio.wait({loading}, timeout=max(0, left))
 
     def _loading(self) -> "asyncio.Task[None]":
-        """The one load that is under way, for whom else it may be."""
+        """The load that is under way, or a new one: all requests share it."""
         if self._load is None or self._load.done():
             self._began_at = time.monotonic()
             self._load = asyncio.create_task(self._read())

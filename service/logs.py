@@ -1,7 +1,7 @@
-"""What the service says of itself, on standard error: a line a record, JSON where nobody watches.
+"""The service's log on standard error: one line per record, readable on a terminal, else JSON.
 
-Every line tells the request and the report that it belongs to. No line holds a body, a key or a
-query: what is not given to the log cannot leak from it.
+Every line names the request and the report that it belongs to. No line contains a body, a key or a
+query: what is never logged cannot leak from the log.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ access = logging.getLogger("storewatch.access")
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _report_id: ContextVar[str | None] = ContextVar("report_id", default=None)
 
-#: An id that a client or a proxy may give a request; any other is replaced.
+#: Ids that a client or a proxy may give a request; any other id is replaced.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-#: Asked every few seconds by machines: logged only when something is wrong.
+#: Paths that machines ask every few seconds: requests are logged only if they fail.
 _QUIET = "/health/"
 
 
@@ -50,7 +50,7 @@ def request_id() -> str | None:
 
 @contextlib.contextmanager
 def about_report(report_id: UUID) -> Iterator[None]:
-    """Within the block every record, also of tasks begun there, tells this report's id."""
+    """Within the block every record, also of tasks started in it, has this report's id."""
     token = _report_id.set(str(report_id))
     try:
         yield
@@ -77,7 +77,7 @@ class _Readable(logging.Formatter):
         line = f"{clock:%H:%M:%S} {record.levelname.lower():7} {record.getMessage()}"
         for name, value in _context(record).items():
             line += f" {name}={value}"
-        # A line break in a path must not look like another record.
+        # A line break in a path must not look like the start of another record.
         line = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
@@ -93,13 +93,13 @@ def _context(record: logging.LogRecord) -> dict[str, object]:
 
 
 class RequestLog:
-    """ASGI application around another: gives each request an id, a line in the log, a measure."""
+    """ASGI application around another: gives each request an id, logs it and measures it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and tell of it when its response has ended."""
+        """Pass the request on, and log it when its response has ended."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -122,7 +122,7 @@ class RequestLog:
         finally:
             seconds = time.perf_counter() - begin
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            # Litestar names the route here; the path itself would make each id a label.
+            # Litestar leaves the route here. With the path as a label, each id would be a metric.
             route = scope.get("path_template", "none")
             metrics.REQUEST_SECONDS.labels(method, route, str(status)).observe(seconds)
             if not route.startswith(_QUIET) or status >= 400:

@@ -1,7 +1,7 @@
-"""Where a command writes its result: a file that appears complete or not at all, or what is there.
+"""Where a command writes its result: a file that appears complete or not at all, or a device.
 
-A device, a FIFO and the like are written to as they are. A file is written beside its place, under
-a name that no other process uses, and then takes that place.
+A device, a FIFO and the like are written to as they are. A file is first written in the same folder
+under a name that no other process uses, and then renamed.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class OutputFailed(Exception):  # noqa: N818 - read by a person as a sentence
 
 
 class Output(io.FileIO):
-    """Writes all of what it is given, at once: so it can be closed while a write still waits.
+    """Writes everything at once, without a buffer, so it can be closed while a write is waiting.
 
     Args:
         name: for messages
@@ -37,7 +37,7 @@ class Output(io.FileIO):
         self._told = name
 
     def write(self, data: Any, /) -> int:
-        """Write bytes; how many.
+        """Write bytes, and return how many.
 
         Raises:
             OutputFailed: not all of them can be written
@@ -48,22 +48,24 @@ class Output(io.FileIO):
             while rest:
                 written = super().write(rest)
                 if written is None:
-                    raise BlockingIOError(errno.EAGAIN, "it does not wait for its reader")
+                    raise BlockingIOError(
+                        errno.EAGAIN, "it is full, and does not wait for a reader"
+                    )
                 rest = rest[written:]
         return len(data)
 
 
 @asynccontextmanager
 async def open_output(path: str) -> AsyncIterator[Output]:
-    """Open what a command is to write; `-` is standard output, links are followed.
+    """Open what a command is to write; `-` is standard output, and links are followed.
 
-    A file is there when the block has ended; of a block that fails or is cancelled nothing is left.
-    It has the permissions and the group of the file that it replaces and, if we are root, the
-    owner; otherwise it is ours. A file that we may not write is not replaced. For a FIFO's reader
-    it waits.
+    A file appears when the block has ended; a block that fails or is cancelled leaves nothing. The
+    file has the permissions and the group of the file that it replaces and, if we are root, its
+    owner; otherwise it is ours. A file that we may not write to is not replaced. Opening a FIFO
+    waits for its reader.
 
     Raises:
-        OutputFailed: it cannot be opened, written or put in its place
+        OutputFailed: it cannot be opened, written or renamed
     """
     with _explained(path):
         before = None
@@ -96,9 +98,9 @@ def _open_as_it_is(path: str) -> Output:
 
 @asynccontextmanager
 async def _written_beside(path: str, before: os.stat_result | None) -> AsyncIterator[Output]:
-    place = _place(path)
-    unfinished = place.with_name(f".storewatch-{secrets.token_hex(8)}")
-    with _explained(f"{path}, by way of a new file in {place.parent},"):
+    target = _target(path)
+    unfinished = target.with_name(f".storewatch-{secrets.token_hex(8)}")
+    with _explained(f"{path}, by way of a new file in {target.parent},"):
         descriptor = os.open(unfinished, _NEW, 0o600 if before else 0o666)
     try:
         with Output(path, descriptor) as file:
@@ -108,23 +110,23 @@ async def _written_beside(path: str, before: os.stat_result | None) -> AsyncIter
             with _explained(path):
                 await asyncio.to_thread(os.fsync, descriptor)
         with _explained(path):
-            unfinished.replace(place)
+            unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _place(path: str) -> Path:
-    """Where a file is, or will be, that we may write."""
-    place = Path(os.path.realpath(path))
-    if not place.parent.is_dir():
-        raise OutputFailed(f"{path} cannot be written: there is no folder {place.parent}")
-    if place.exists() and not os.access(place, os.W_OK):
+def _target(path: str) -> Path:
+    """The real path of a file that we may write, whether it exists yet or not."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise OutputFailed(f"{path} cannot be written: there is no folder {target.parent}")
+    if target.exists() and not os.access(target, os.W_OK):
         raise OutputFailed(f"{path} cannot be written: {os.strerror(errno.EACCES)}")
-    return place
+    return target
 
 
 def _make_alike(descriptor: int, before: os.stat_result) -> None:
-    # The owner is root's to give, a group that of its members; not every file system has them.
+    # Only root can change the owner, and only members the group; some file systems have neither.
     for uid, gid in ((-1, before.st_gid), (before.st_uid, -1)):
         with suppress(OSError):
             os.fchown(descriptor, uid, gid)

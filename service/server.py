@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Send
 
 from service.app import create_app
 from service.database.pool import DatabaseUnavailable
+from service.failures import first_failure
 from service.keys import KeyRefused
 from service.settings import Settings
 from service.storage import StorageFailed
@@ -30,20 +31,20 @@ log = logging.getLogger("storewatch")
 
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-# Open responses get this long to end when the service is told to stop, seconds.
+# When the service is told to stop, open responses have this long to end, seconds.
 _GRACE = 3
-# After so many seconds the process is gone, whatever it waits for: a database that is frozen, say.
-# What it leaves is cleaned up as after a kill: by the next start, or another instance.
+# After this many seconds the process ends, whatever it is waiting for, such as a frozen database.
+# What it leaves is cleaned up as after a kill: by the next start, or by another instance.
 _END = 4.7
 
-# Clients that connect while others are being accepted; the system may allow fewer.
+# Clients that may wait to be accepted; the system may allow fewer.
 _BACKLOG = 2048
 
-#: For every answer, whoever makes it. The service's answers are for its own pages and for programs:
-#: no other site's page may show one, or have a browser take one for something else than it says.
+#: Headers of every answer. The answers are for the service's own pages and for programs: no page of
+#: another site may embed one, and no browser may treat one as another type than it says.
 _HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin")]
 
-#: What uvicorn logs of each bad request, as often as a client likes.
+#: uvicorn logs these for each bad request, so a client could fill the log with them.
 _LOGGED_OF_CLIENTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
 
 
@@ -55,15 +56,15 @@ def run_server(
     insecure: bool,
     patience: Patience = Patience(),  # noqa: B008 - it cannot be changed
 ) -> None:
-    """Serve until a signal, and end by it.
+    """Serve until a signal, and end by that signal.
 
-    If the service cannot start, it ends the process, with status 3.
+    If the service cannot start, the process ends with status 3.
 
     Args:
         settings: from the environment
-        host: name or address to listen on; other than loopback only with a key, or `insecure`
-        port: 0 for any that is free
-        insecure: whether everybody is served as long as there is no key
+        host: name or address to listen on
+        port: 0: any free port
+        insecure: whether everybody is served until an API key is made
         patience: with slow clients
     """
     logging.getLogger("uvicorn.error").addFilter(_is_not_of_clients)
@@ -101,9 +102,9 @@ def _is_not_of_clients(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """Looks after its connections.
+    """uvicorn's server, which also checks its connections every second, and ends in time.
 
-    When it is told to stop it ends streams of events: they would last as long as their reports.
+    When it is told to stop, it ends event streams, which would last as long as their reports.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End in order by SIGHUP too, when a terminal closes, unless it is ignored."""
+        """Also end in order on SIGHUP, sent when a terminal closes, unless SIGHUP is ignored."""
         with super().capture_signals():
             before = signal.getsignal(signal.SIGHUP)
             if before is not signal.SIG_IGN:
@@ -125,11 +126,11 @@ class _Server(uvicorn.Server):
                 signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end, in time; told again, the server does not leave its ending half done."""
+        """Begin to end, within a bounded time; a second signal does not cut that short."""
         if self.should_exit:
             return
-        super().handle_exit(sig, frame)  # first: another signal may come at any moment
-        # It comes in the middle of uvicorn's handler too, which then takes it for a second Ctrl-C.
+        super().handle_exit(sig, frame)  # first, because another signal may come at any moment
+        # One that comes during uvicorn's handler makes that see a second Ctrl-C, and force the end.
         self.force_exit = False
         end = threading.Timer(_END, _end_at_once)
         end.daemon = True
@@ -138,7 +139,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
-        # asyncio takes one number for how many it accepts at once and how many wait for that.
+        # asyncio uses one number for how many it accepts at once and for how many may wait.
         for server in self.servers:
             for listening in server.sockets:
                 with listening.dup() as same:
@@ -163,12 +164,12 @@ class _Server(uvicorn.Server):
 
 
 def _end_at_once() -> None:
-    log.error("did not end within %g s, and ends at once: something does not answer", _END)
+    log.error("did not end within %g s because something does not answer: ending at once", _END)
     os._exit(1)
 
 
 def _failing_in_words(app: Litestar) -> ASGIApp:
-    """The application; what cuts its start short is told in words, not a stack."""
+    """The application, whose failures to start are logged in words instead of a stack trace."""
 
     async def run(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -181,7 +182,7 @@ def _failing_in_words(app: Litestar) -> ASGIApp:
 
 async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None:
     async def send_without_stack(message: Any) -> None:
-        # Litestar gives the server the whole stack as the message of a failed start.
+        # Litestar passes the whole stack trace to the server as the message of a failed start.
         if message["type"] == "lifespan.startup.failed":
             message = {**message, "message": ""}
         await send(message)
@@ -189,13 +190,6 @@ async def _live(app: Litestar, scope: Any, receive: Receive, send: Send) -> None
     try:
         await app(scope, receive, send_without_stack)
     except* (DatabaseUnavailable, KeyRefused, StorageFailed) as known:
-        log.error("%s", _first(known))
+        log.error("%s", first_failure(known))
     except* Exception as unknown:
-        log.error("the service cannot start", exc_info=_first(unknown))
-
-
-def _first(failure: BaseException) -> BaseException:
-    """The failure itself: Litestar runs what starts in a group of tasks."""
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure
+        log.error("the service cannot start", exc_info=first_failure(unknown))

@@ -1,4 +1,4 @@
-"""What can be set, from the environment, each with its meaning; a wrong value stops the start."""
+"""Every setting, read from the environment, with its meaning; a wrong value prevents the start."""
 
 import ipaddress
 import logging
@@ -14,24 +14,25 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from service.decoding import problem_and_path
 from service.spans import read_span
 
 logger = logging.getLogger(__name__)
 
-#: Schemes of URLs of places in object stores.
+#: Schemes of URLs of locations in object stores.
 OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 
 _LONGEST_LIFETIME = timedelta(days=36_500)
-# K, M, G and T alone are what memory is told in: of 1024, as for `sort`, `dd` and containers.
+# K, M, G and T alone are powers of 1024, as in `sort`, `dd` and container limits.
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(b?)|([kmgt])ib)", re.ASCII)
 _SMALLEST_ROOM = 10_000_000
 _SWITCHES = {"yes": 1, "true": 1, "on": 1, "1": 1, "no": 0, "false": 0, "off": 0, "0": 0}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-# Kubernetes gives every container such variables for each service of its namespace; of a service
-# called `storewatch` they look like settings: STOREWATCH_PORT=tcp://10.96.0.7:8000, for one.
+# Kubernetes sets such variables in every container for each service of the namespace. For a service
+# called `storewatch` they look like settings, for example STOREWATCH_PORT=tcp://10.96.0.7:8000.
 _OF_KUBERNETES = re.compile(r"STOREWATCH_(SERVICE_(HOST|PORT(_.+)?)|PORT_[0-9]+_(TCP|UDP|SCTP).*)")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
-#: What a path prefix is made of: nothing that a link or a header would have to escape.
+#: A path prefix: only characters that need no escaping in a link or a header.
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 _LONGEST_PREFIX = 200
 
@@ -58,21 +59,21 @@ class Size(int):
 
 
 class RoomForBodies(int):
-    """A number of bytes that the largest body of JSON fits into."""
+    """A number of bytes, at least as many as the largest JSON body has."""
 
 
 class Switch(int):
     """Yes or no."""
 
 
-class ReportsPlace(str):
-    """A folder, or the URL of a place in an object store."""
+class ReportsLocation(str):
+    """A folder, or the URL of a location in an object store."""
 
     __slots__ = ()
 
 
 class PathPrefix(str):
-    """A path that the service is served below, without a slash at its end; may be empty."""
+    """A path below which the service is served, without a slash at its end; may be empty."""
 
     __slots__ = ()
 
@@ -90,7 +91,7 @@ class Origins(frozenset[str]):
 
 
 class Hosts(frozenset[str]):
-    """Names of hosts, in small letters."""
+    """Names of hosts, in lower case."""
 
     __slots__ = ()
 
@@ -98,23 +99,24 @@ class Hosts(frozenset[str]):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting; `NAME` is read from `STOREWATCH_NAME`, the database from `DATABASE_URL`."""
 
-    #: Where PostgreSQL listens; none: an embedded server of our own, under `home`.
+    #: URL of a PostgreSQL database; none: an embedded server, with its data under `home`.
     database_url: str | None = None
     #: Folder for everything that the service keeps on disk.
     home: Path = msgspec.field(default_factory=_default_home)
     #: Address that the service listens on.
     host: str = "127.0.0.1"
-    #: Port that the service listens on; 0: any that is free.
+    #: Port that the service listens on; 0: any free port.
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8000
-    #: Where finished reports are kept: a folder or, so that every one of several instances serves
-    #: them, s3://bucket/prefix, gs://bucket/prefix or az://account/container; none: `home`/reports.
-    reports: ReportsPlace | None = None
+    #: Where finished reports are kept: a folder, or an object store (s3://bucket/prefix,
+    #: gs://bucket/prefix or az://account/container), from which several instances can serve them;
+    #: none: `home`/reports.
+    reports: ReportsLocation | None = None
     #: How long a finished report's file is kept, such as 30d or 12 hours; 0: until it is deleted.
     report_ttl: Lifetime = Lifetime(days=30)
     #: How long after its end a report without a file (failed, cancelled or expired) is remembered;
     #: 0: for ever.
     report_history: Lifetime = Lifetime(days=90)
-    #: Most worker processes, and so most batches in flight; how many really run is measured.
+    #: Most worker processes, and so most batches in flight; how many run is found by measuring.
     workers: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 60
     #: Most reports that one instance runs at the same time.
     concurrent_reports: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
@@ -124,32 +126,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     feed_bytes: Size = Size(16 << 30)
     #: Most connections of clients; none: what the limit of open files allows, up to 10,000.
     connections: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] | None = None
-    #: Most bytes of bodies of requests that are in memory at once; more wait, then are refused.
+    #: Most bytes of request bodies that are in memory at once; more wait, then are refused.
     body_bytes: RoomForBodies = RoomForBodies(256 << 20)
-    #: Whether an API key is needed also of this machine itself, as behind a proxy on it.
+    #: Whether requests from this machine need an API key too, as behind a proxy on it.
     require_key: Switch = Switch(False)
-    #: File with an API key of scope write, as a secret is mounted; made valid at the start.
+    #: File with an API key of scope write, such as a mounted secret; it is made valid at the start.
     key_file: Path | None = None
-    #: Names that the service is reached by; counts as long as no key is made.
+    #: Host names under which the service may be reached until an API key is made.
     allowed_hosts: Hosts = Hosts()
-    #: Path that a proxy serves the service below, such as /storewatch; links carry it.
+    #: Path below which a proxy serves the service, such as /storewatch; links include it.
     root_path: PathPrefix = PathPrefix()
     #: Addresses and networks of proxies whose `X-Forwarded-Prefix` counts instead of `root_path`.
     trusted_proxies: Networks = Networks()
-    #: Origins of web pages that browsers let read the answers, such as https://example.com; *: any.
+    #: Origins of web pages that may read the answers, such as https://example.com; *: any origin.
     cors_origins: Origins = Origins()
 
     @property
-    def reports_place(self) -> str:
+    def reports_location(self) -> str:
         """Where the files of reports appear: a folder or a URL."""
         return self.reports or str(self.home / "reports")
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment; the log warns of variables that look like one and are none.
+    """Settings from the environment; the log warns of variables that look like one but are not.
 
     Raises:
-        SettingsInvalid: a value is not allowed; says which, and what is allowed
+        SettingsInvalid: a value is not allowed; the message says which, and what is allowed
     """
     environment = os.environ if environment is None else environment
     values: dict[str, str] = {}
@@ -161,8 +163,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$.")
-        name = place.rstrip("`")
+        problem, name = problem_and_path(error)
         wanted = _whole_number(name) or problem
         raise SettingsInvalid(f"{_variable(name)}={values[name]}: {wanted}") from error
 
@@ -172,7 +173,7 @@ def _variable(name: str) -> str:
 
 
 def _whole_number(name: str) -> str | None:
-    """What a value of this setting is not, if that is a whole number within bounds."""
+    """What to say of a wrong value, if the setting is a whole number within bounds."""
     hint = get_type_hints(Settings, include_extras=True)[name]
     choices = (hint, *get_args(hint))
     for bounds in (one for choice in choices for one in getattr(choice, "__metadata__", ())):
@@ -192,8 +193,8 @@ def _warn_of_unknown(environment: Mapping[str, str]) -> None:
 
         near = get_close_matches(name.upper(), known.values(), n=1)
         meant = [variable for variable, name in known.items() if name in near]
-        hint = f"is {meant[0]} meant?" if meant else f"there are {', '.join(known)}."
-        logger.warning("%s is set, which is no setting: %s", variable, hint)
+        hint = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(known)}."
+        logger.warning("%s is set, but there is no such setting: %s", variable, hint)
 
 
 def _decode(wanted: type, value: str) -> object:
@@ -207,8 +208,8 @@ def _decode(wanted: type, value: str) -> object:
         return _switch(value)
     if wanted is Size:
         return _size(value)
-    if wanted is ReportsPlace:
-        return ReportsPlace(_checked_place(value))
+    if wanted is ReportsLocation:
+        return ReportsLocation(_checked_location(value))
     if wanted is PathPrefix:
         return PathPrefix(checked_prefix(value))
     if wanted is Networks:
@@ -224,20 +225,20 @@ def _expanded(value: str) -> Path:
     try:
         return Path(value).expanduser()
     except RuntimeError:
-        raise ValueError("begins with the home folder of a user that there is not") from None
+        raise ValueError("begins with the home folder of a user that does not exist") from None
 
 
 def _lifetime(value: str) -> Lifetime:
     milliseconds = 0 if value.lower() in ("0", "none") else read_span(value)
     if milliseconds > _LONGEST_LIFETIME / timedelta(milliseconds=1):
-        raise ValueError("is longer than 100 years; 0 is for ever")
+        raise ValueError("is longer than 100 years; 0 means for ever")
     return Lifetime(milliseconds=milliseconds)
 
 
 def _room_for_bodies(value: str) -> RoomForBodies:
     size = _size(value)
     if size < _SMALLEST_ROOM:
-        raise ValueError("is less than 10MB, which one body may have")
+        raise ValueError("is less than 10MB, the size that one body may have")
     return RoomForBodies(size)
 
 
@@ -267,13 +268,14 @@ def checked_prefix(text: str) -> str:
     """A path prefix, without a slash at its end; "/" is the empty one.
 
     Raises:
-        ValueError: it is none, or holds what a link could not carry as it is
+        ValueError: it is not one, or has characters that would need escaping in a link
     """
     path = text.removesuffix("/")
     dots = {".", ".."} & set(path.split("/"))
     if path and (not _PREFIX.fullmatch(path) or dots or len(path) > _LONGEST_PREFIX):
         raise ValueError(
-            "is not a path such as /storewatch, of letters, digits and . _ ~ - between its slashes"
+            "is not a path such as /storewatch, with only letters, digits and . _ ~ - between "
+            "slashes"
         )
     return path
 
@@ -283,19 +285,19 @@ def _checked_origin(text: str) -> str:
         return text
     try:
         parts = urlsplit(text)
-        _ = parts.port  # checked when it is asked for
+        _ = parts.port  # urlsplit checks the port only when it is read
     except ValueError as error:
         raise ValueError(f"{text} is not an origin: {error}") from None
     origin = f"{parts.scheme}://{parts.netloc}"
     if text.lower() != origin.lower() or not parts.scheme or not parts.hostname or "@" in text:
         raise ValueError(
-            f"{text} is not an origin such as https://example.com: scheme, host and, where it is "
-            "not the usual one, port, without a slash at the end"
+            f"{text} is not an origin such as https://example.com: a scheme, a host, and a port "
+            "unless it is the default one, without a slash at the end"
         )
     return origin.lower()
 
 
-def _checked_place(value: str) -> str:
+def _checked_location(value: str) -> str:
     scheme, is_url, path = value.partition("://")
     if not is_url:
         return str(_expanded(value))
@@ -303,7 +305,7 @@ def _checked_place(value: str) -> str:
         return path
     if scheme not in OBJECT_STORES or not path:
         known = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
-        raise ValueError(f"is neither a folder nor a place in an object store ({known}…)")
+        raise ValueError(f"is neither a folder nor a location in an object store ({known}…)")
     if find_spec("obstore") is None:
         raise ValueError("needs the extra objectstore: pip install 'storewatch[objectstore]'")
     return value

@@ -1,8 +1,8 @@
 """How a command ends when it is told to: by Ctrl-C, SIGTERM, or SIGHUP when its terminal closes.
 
-What runs is cancelled and cleans up behind itself: files, workers, the private PostgreSQL. Then the
-process ends by that very signal, as those who started it expect: a shell's status is 128 and the
-signal's number, and a shell's loop over files ends with it.
+What runs is cancelled, and cleans up after itself: files, workers, the private PostgreSQL. Then the
+process ends by that same signal, as whatever started it expects: its status in a shell is 128 plus
+the number of the signal, and a loop in a shell script ends with it.
 """
 
 import os
@@ -25,7 +25,8 @@ class Ending:
     """Ends a process in order, however often it is told to end.
 
     Attributes:
-        quiet: whether Ctrl-C is not answered by a word, as in a log it would be no line of it
+        quiet: whether Ctrl-C prints nothing, because standard error is a log, of which
+            "Interrupted." would not be a valid line
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Ending:
     def listen(self) -> None:
         """Take the signals from now on; while nothing runs, they end the process at once."""
         for number in _ENDING:
-            # Ignored for us by `nohup`, or by a shell that runs us in the background: so it stays.
+            # `nohup`, or a shell that runs us in the background, has it ignored: leave it so.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
 
@@ -61,7 +62,7 @@ class Ending:
         self._told = self._told or signal.Signals(number)
         if self._running is None:
             self._end_by(self._told)
-        # Again each time: who tells it twice does not want to wait for what the cleaning waits for.
+        # Cancel again each time: a second signal means not to wait for whatever cleaning up does.
         self._running.get_loop().call_soon_threadsafe(self._running.cancel)
 
     def _end_by(self, told: signal.Signals) -> NoReturn:
@@ -74,11 +75,11 @@ class Ending:
                 os.write(2, b"\rInterrupted.\n" if os.isatty(2) else b"Interrupted.\n")
         signal.signal(told, signal.SIG_DFL)
         signal.raise_signal(told)
-        os._exit(128 + told)  # the first process of a container does not die of it
+        os._exit(128 + told)  # process 1 of a container is not killed by the signal
 
 
 def _tidy() -> None:
-    # What `multiprocessing` does when Python ends: its semaphores and its socket have names.
+    # What `multiprocessing` does when Python exits: it removes its named semaphores and its socket.
     from multiprocessing import active_children, util
 
     for hanging in active_children():

@@ -1,9 +1,9 @@
-"""Spans of time: `90m`, `24h`, `1d12h`, and the freer ways in which people write them."""
+"""Spans of time: `90m`, `24h`, `1d12h`, and the less strict forms in which people write them."""
 
 import re
 from decimal import Decimal
 
-#: A span, for schemas too, which know no word for a text that is all left out.
+#: A span, also for JSON schemas. It allows the empty text too, which `min_length` has to exclude.
 SPAN_PATTERN = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 _UNITS = {  # in milliseconds
     word: size
@@ -23,7 +23,7 @@ def parse_span(text: str) -> int:
     """Milliseconds of a span such as `24h`, `90m` or `1d12h`.
 
     Raises:
-        ValueError: it is no span; reads on after the text itself
+        ValueError: it is not one; the message continues a sentence that begins with the text
     """
     if not re.fullmatch(SPAN_PATTERN, text) or not text:
         raise ValueError("is not a span of time such as 24h, 90m or 1d12h")
@@ -33,10 +33,10 @@ def parse_span(text: str) -> int:
 def read_span(text: str) -> int:
     """Milliseconds of a span as people write it: `30 days`, `1 d 12 h`, `90 min`, `1.5 weeks`.
 
-    All that `parse_span` reads means the same here. Each unit comes at most once.
+    Whatever `parse_span` reads means the same here. Each unit may come once.
 
     Raises:
-        ValueError: it is no span; reads on after the text itself
+        ValueError: it is not one; the message continues a sentence that begins with the text
     """
     text = text.strip().lower()
     parts = re.findall(_PART, text)
@@ -47,7 +47,7 @@ def read_span(text: str) -> int:
 
 
 def format_span(milliseconds: int) -> str:
-    """A text that `parse_span` reads as so many milliseconds, such as `24h`; cut to seconds."""
+    """The text of a span that `parse_span` reads back, such as `24h`; cut to whole seconds."""
     text, rest = "", milliseconds
     for unit in ("h", "m", "s"):
         count, rest = divmod(rest, _UNITS[unit])

@@ -1,7 +1,7 @@
-"""Places that do not take what the service writes, or do not give it back: told in words.
+"""Folders and object stores that fail to take or return what the service keeps: told in words.
 
-An operator reads in the log which place it is and what the system said; whoever asks over HTTP is
-told what kind of place it is, and no path.
+The operator reads in the log which one it is and what the system said. Whoever asks over HTTP is
+told what kind of storage it is, and no path.
 """
 
 import errno
@@ -34,8 +34,8 @@ class StorageFailed(Exception):  # noqa: N818 - read by a person as a sentence
         full: whether there is no room left
     """
 
-    def __init__(self, told: str, place: object, cause: object, *, full: bool = False) -> None:
-        super().__init__(f"{told} ({place}: {cause})")
+    def __init__(self, told: str, location: object, cause: object, *, full: bool = False) -> None:
+        super().__init__(f"{told} ({location}: {cause})")
         self.told, self.full = told, full
 
 

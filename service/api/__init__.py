@@ -1,1 +1,1 @@
-"""The HTTP API: one module per tag of the OpenAPI document."""
+"""The HTTP API: one module per resource, and what the modules of reports or of health share."""

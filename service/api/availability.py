@@ -27,7 +27,7 @@ from service.api.stores import (
     known_store,
     poll_of,
 )
-from service.reports.options import parse_max_gap
+from service.reports.max_gap import DEFAULT_MAX_GAP, MAX_GAP_BOUNDS, parse_max_gap
 from service.reports.pipeline import NoPolls
 from service.reports.summary import (
     Availability,
@@ -38,7 +38,7 @@ from service.reports.summary import (
     share_of,
 )
 from service.spans import SPAN_PATTERN, format_span
-from service.stores.known import KnownStore, read_batch
+from service.stores.known import KnownStore, batch_of_store
 from service.stores.polls import newest_poll
 from service.web.instants import to_milliseconds
 from service.web.problems import Problem, documented, refused
@@ -53,11 +53,11 @@ _MILLISECOND = timedelta(milliseconds=1)
 _SPARE_DAYS = 2
 
 Share: TypeAlias = Annotated[
-    Fraction | None, Meta(description="Share of business time; null where there is none.")
+    Fraction | None, Meta(description="Share of business time; null if there is none.")
 ]
-WindowStart: TypeAlias = Annotated[datetime, Meta(description="The window's begin.")]
+WindowStart: TypeAlias = Annotated[datetime, Meta(description="Start of the window.")]
 WindowEnd: TypeAlias = Annotated[
-    datetime, Meta(description="The window's end; later polls do not exist for it.")
+    datetime, Meta(description="End of the window; later polls are ignored.")
 ]
 GivenInterpolation: TypeAlias = Annotated[
     Interpolation, Meta(description="The status between two observations.")
@@ -89,11 +89,11 @@ class StoreAvailability(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A part of a window in which nothing changes; half open."""
+    """A part of a window in which nothing changes, up to but not including its end."""
 
     start: Annotated[datetime, Meta(description="Its first instant.")]
     end: Annotated[datetime, Meta(description="The first instant after it.")]
-    state: Annotated[State, Meta(description="How the store was all through it.")]
+    state: Annotated[State, Meta(description="State of the store throughout the segment.")]
 
 
 class LocalOffset(msgspec.Struct, frozen=True):
@@ -112,17 +112,19 @@ class LocalOffset(msgspec.Struct, frozen=True):
 
 
 class StoreTimeline(msgspec.Struct, frozen=True):
-    """The segments that a window's sums are made of, without a hole, and its polls."""
+    """The segments that the sums of a window are made of, without gaps, and its polls."""
 
     store_id: StoreId
     window_start: WindowStart = msgspec.field(name="from")
     window_end: WindowEnd = msgspec.field(name="to")
     interpolation: GivenInterpolation
     max_gap: GivenMaxGap
-    segments: Annotated[list[Segment], Meta(description="In order, each from the end before it.")]
+    segments: Annotated[
+        list[Segment], Meta(description="In order; each starts where the one before it ends.")
+    ]
     polls: Annotated[
         list[Poll],
-        Meta(description="All polls from `from` to `to`, both included, also while it was closed."),
+        Meta(description="All polls from `from` to `to`, both included, even while it was closed."),
     ]
     offsets: Annotated[
         list[LocalOffset],
@@ -134,14 +136,13 @@ class StoreTimeline(msgspec.Struct, frozen=True):
     ]
 
 
-# Text, for of any other type Litestar takes `null` to be left out.
+# Text, because for any other type Litestar takes the value `null` as if it were left out.
 From: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="from",
         schema_extra={"format": "date-time"},
-        description="Begin of the window; without an offset it is UTC. Default: 7 days before its "
-        "end.",
+        description="Start of the window; UTC if it has no offset. Default: 7 days before its end.",
     ),
 ]
 To: TypeAlias = Annotated[
@@ -149,20 +150,21 @@ To: TypeAlias = Annotated[
     QueryParameter(
         name="to",
         schema_extra={"format": "date-time"},
-        description="End of the window, and what a report calls `as_of`: later polls do not exist "
-        "for it. Default: the newest poll over all stores.",
+        description="End of the window, like `as_of` of a report: later polls are ignored. "
+        "Default: the newest poll of all stores.",
     ),
 ]
 InterpolationChoice: TypeAlias = Annotated[
     Interpolation,
     Parameter(
-        description="The status between two observations: that of the nearest, or the previous."
+        description="The status between two observations: that of the nearest, or of the previous "
+        "one."
     ),
 ]
 MaxGap: TypeAlias = Annotated[
     str,
     Parameter(
-        description="For how long an observation speaks to either side, 1m to 31d.",
+        description=f"For how long an observation speaks to either side, {MAX_GAP_BOUNDS}.",
         pattern=SPAN_PATTERN,
         min_length=2,
         max_length=20,
@@ -171,7 +173,7 @@ MaxGap: TypeAlias = Annotated[
 
 
 class Asked(NamedTuple):
-    """A store, the question about it that the parameters are, and what answers it."""
+    """A store, the question that the parameters ask about it, and the data that answers it."""
 
     store: KnownStore
     question: Question
@@ -184,9 +186,9 @@ async def _ask(
     window_start: From = None,
     window_end: To = None,
     interpolation: InterpolationChoice = "nearest",
-    max_gap: MaxGap = "24h",
+    max_gap: MaxGap = DEFAULT_MAX_GAP,
 ) -> Asked:
-    """Read the parameters of both resources, and what they ask about."""
+    """Read the parameters of both resources, and the data that they ask about."""
     try:
         gap = parse_max_gap(max_gap)
     except ValueError as error:
@@ -202,11 +204,11 @@ async def _ask(
     if first is None:
         first = max(0, last - _DEFAULT_WINDOW // _MILLISECOND)
     if first >= last:
-        raise refused("from", "the window ends at or before its begin")
+        raise refused("from", "is not before the end of the window")
     if last - first > LONGEST_WINDOW // _MILLISECOND:
-        raise refused("from", f"the window is longer than {LONGEST_WINDOW.days} days")
+        raise refused("from", f"is more than {LONGEST_WINDOW.days} days before the end")
     question = Question(last, interpolation, gap, windows=(last - first,))
-    return Asked(store, question, await read_batch(pool, store, question))
+    return Asked(store, question, await batch_of_store(pool, store, question))
 
 
 @get(
@@ -221,9 +223,9 @@ async def _ask(
 async def get_availability(
     asked: NamedDependency[SkipValidation[Asked]],
 ) -> StoreAvailability:
-    """Tell how long a store was up and down within its business hours, over any window.
+    """Say how long a store was up and down within its business hours, over any window.
 
-    The numbers are those of a report with the same end. A window is 366 days at the most.
+    The numbers are those of a report with the same end. A window can have at most 366 days.
     """
     store, question, batch = asked
     totals = await asyncio.to_thread(batch_totals, batch, question)
@@ -258,16 +260,16 @@ async def get_availability(
 async def get_timeline(
     asked: NamedDependency[SkipValidation[Asked]],
 ) -> StoreTimeline:
-    """Tell of which segments a window's availability is made, and its polls.
+    """List the segments that a window's availability is made of, and its polls.
 
-    The lengths of the segments of one state add up to what `availability` says of the same window.
-    A window is 366 days and 50,000 polls at the most.
+    The lengths of the segments in a state add up to what `availability` says of the same window.
+    A window can have at most 366 days and 50,000 polls.
     """
     store, question, batch = asked
     start, end = question.as_of - question.windows[0], question.as_of
-    words = _polls(batch, start, end)
-    if len(words) > MOST_POLLS:
-        raise refused("from", f"the window holds {len(words)} polls, more than {MOST_POLLS}")
+    polls = _polls(batch, start, end)
+    if len(polls) > MOST_POLLS:
+        raise refused("from", f"the window holds {len(polls)} polls, more than {MOST_POLLS}")
     parts = await asyncio.to_thread(timeline, batch, question)
     return await asyncio.to_thread(
         lambda: StoreTimeline(
@@ -277,7 +279,7 @@ async def get_timeline(
             interpolation=question.interpolation,
             max_gap=format_span(question.max_gap),
             segments=_segments(parts),
-            polls=[poll_of(word) for word in words.tolist()],
+            polls=[poll_of(poll) for poll in polls.tolist()],
             offsets=_offsets(store.timezone or DEFAULT_TIMEZONE, start, end),
         )
     )

@@ -27,7 +27,7 @@ async def delete_polls_between(
         QueryParameter(
             name="from",
             schema_extra={"format": "date-time"},
-            description="The first instant whose polls go; without an offset it is UTC.",
+            description="The first instant whose polls are deleted; UTC if it has no offset.",
         ),
     ],
     end: Annotated[
@@ -35,14 +35,14 @@ async def delete_polls_between(
         QueryParameter(
             name="to",
             schema_extra={"format": "date-time"},
-            description="The first instant after it whose polls stay.",
+            description="The end, not included: polls from this instant on are kept.",
         ),
     ],
 ) -> RemovedPolls:
-    """Delete the polls of all stores from one instant to before another, for good.
+    """Permanently delete the polls of all stores from one instant up to another, not included.
 
-    It is the way back when a poller's clock was wrong: polls of the future move the default `as_of`
-    of reports there. Doing it twice deletes nothing more. Completed reports stay as they are.
+    Use it when a poller's clock was wrong: polls dated in the future move the default `as_of` of
+    reports into the future. Doing it twice deletes nothing more. Completed reports do not change.
     """
     begin, until = to_milliseconds(first, "from"), to_milliseconds(end, "to")
     if begin >= until:

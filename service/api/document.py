@@ -1,13 +1,10 @@
-"""The OpenAPI document of the service, and the page that shows it, without anything from elsewhere.
+"""The OpenAPI document of the service, and the page that shows it, which loads nothing from others.
 
-Litestar makes the document from the handlers. What it cannot say of them is added here.
+Litestar makes the document from the handlers. What it cannot express is added here.
 """
 
-import gzip
 import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -22,6 +19,7 @@ from litestar.response import Redirect
 
 from compute import timeline
 from compute.conditions import Condition
+from compute.csv_rows import WindowName
 from compute.feed_rows import Feed
 from compute.uptime import Interpolation
 from service import keys
@@ -30,8 +28,8 @@ from service.api.feeds import PollStatus
 from service.api.operations import HealthStatus
 from service.api.reports import LegacyStatus
 from service.reports import queue as reports
-from service.reports.summary import WindowName
 from service.web.access import SECURITY_SCHEMES, needed_scope
+from service.web.files import static_file
 from service.web.links import link
 from service.web.problems import Problem
 
@@ -49,25 +47,25 @@ _PAGE_HEADERS = {
 }
 
 _DESCRIPTION = """\
-Feed the service polls, business hours and time zones; ask for a report over all stores, or for one
-store's availability and timeline. Every instant is RFC 3339 in UTC. A duration that was measured is
-a number of seconds, one that is asked for a text such as `24h`. `availability = uptime / (uptime +
-downtime)`, null where both are 0; what no poll speaks for is `unknown`, never guessed.
+Feed the service polls, business hours and time zones; ask for a report over all stores, or for the
+availability and the timeline of one store. Every instant is RFC 3339 in UTC. Measured durations are
+numbers of seconds; durations in requests are texts such as `24h`. `availability = uptime / (uptime
++ downtime)`, null if both are 0. Time that no poll speaks for is `unknown`, never guessed.
 
-Every error is `application/problem+json` (RFC 9457); its `type` tells its kind to programs.
+Every error is `application/problem+json` (RFC 9457), and programs can tell its kind by its `type`.
 """
 
 _TAGS = [
-    Tag("reports", "Ask for a report over many stores, follow it, fetch its CSV."),
+    Tag("reports", "Ask for a report over many stores, follow its progress, download its CSV."),
     Tag("stores", "What is known of a store, and its availability over any window."),
     Tag("feeds", "Polls, business hours and time zones, as CSV of any size or small JSON."),
     Tag("keys", "API keys, of which each request needs one once there is any."),
-    Tag("operations", "For those who run the service: health and measures."),
+    Tag("operations", "For those who run the service: health and metrics."),
 ]
 
 #: Headers that go with a status, whatever the operation.
 _HEADERS_OF_STATUS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
-    "412": {"ETag": ({"type": "string"}, "What it is now; absent where there is none.")},
+    "412": {"ETag": ({"type": "string"}, "Tag of the present version, if there is one.")},
     "401": {"WWW-Authenticate": ({"type": "string"}, "How to send a key (RFC 6750).")},
     "429": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
     "503": {"Retry-After": ({"type": "integer"}, "Seconds to wait before asking again.")},
@@ -79,14 +77,14 @@ class _Enumeration(NamedTuple):
     description: str
 
 
-_OPEN = "Later versions may answer with further values: treat one that you do not know as “other”."
-_CLOSED = "A request takes no value but these."
+_OPEN = "Later versions may answer with further values: treat unknown ones as “other”."
+_CLOSED = "A request takes only these values."
 
 #: Every choice of values, by the name that it has in the document and so in generated clients.
 _ENUMERATIONS = {
     "FeedName": _Enumeration(Feed, f"A feed. {_OPEN}"),
     "HealthStatus": _Enumeration(
-        HealthStatus, f"How a part of the service is; what is not well is told by 503. {_OPEN}"
+        HealthStatus, f"How a part of the service is; if one is not well, 503 says so. {_OPEN}"
     ),
     "Interpolation": _Enumeration(
         Interpolation,
@@ -98,8 +96,8 @@ _ENUMERATIONS = {
     ),
     "LegacyReportStatus": _Enumeration(
         LegacyStatus,
-        "Where a report is: waiting or running; completed; failed or cancelled; not there, or its "
-        f"file no longer kept. {_OPEN}",
+        "The state of a report: queued or running; completed; failed or cancelled; not known, or "
+        f"its file is no longer kept. {_OPEN}",
     ),
     "PollStatus": _Enumeration(
         PollStatus, f"What a store answered when it was asked. {_CLOSED} {_OPEN}"
@@ -114,14 +112,14 @@ _ENUMERATIONS = {
     ),
     "ReportStatus": _Enumeration(
         reports.State,
-        "Where a report is: it waits (`queued`), runs, and ends as `completed`, `failed` or "
-        "`cancelled`; `expired` is one that was completed and whose file is no longer kept. "
+        "The state of a report: it is `queued`, then `running`, and ends as `completed`, `failed` "
+        "or `cancelled`; a completed one whose file is no longer kept is `expired`. "
         f"{_CLOSED} {_OPEN}",
     ),
     "TimelineState": _Enumeration(
         timeline.State,
-        "How a store was: `closed` is time outside its business hours, `unknown` time within them "
-        f"that no observation speaks for. {_OPEN}",
+        "The state of a store: `closed` is time outside its business hours, `unknown` is time "
+        f"within them that no observation speaks for. {_OPEN}",
     ),
     "WindowName": _Enumeration(
         WindowName, f"A window of a report: the last hour, day (24 h) or week (168 h). {_OPEN}"
@@ -157,7 +155,7 @@ def document(made: Mapping[str, Any], handlers: Iterable[HTTPRouteHandler]) -> d
 
 
 def _with_names(part: Any) -> Any:
-    """Choices of values by their names; left where they stand, each generator names them itself."""
+    """Refer to enumerations by name: of those written in place, each generator makes up a name."""
     if isinstance(part, list):
         return [_with_names(one) for one in part]
     if not isinstance(part, Mapping):
@@ -260,7 +258,7 @@ def _structs(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
 
 
 def _both(litestar: dict[str, Any], msgspec: dict[str, Any]) -> dict[str, Any]:
-    """A Struct's schema by Litestar, with what only msgspec tells; it leaves out formats."""
+    """A Struct's schema by Litestar, with what only msgspec has; msgspec leaves out formats."""
     properties = dict(msgspec["properties"])
     for name, schema in litestar.get("properties", {}).items():
         more = dict(properties[name])
@@ -287,7 +285,7 @@ class _Document(JsonRenderPlugin):
                 for handler in getattr(route, "route_handlers", ())
             ]
             self._whole = document(openapi_schema, handlers)
-        # Below which prefix the service is, each request tells anew.
+        # The prefix below which the service is served may differ from request to request.
         servers = [{**server, "url": link("") or "/"} for server in self._whole["servers"]]
         return self.render_json(request, {**self._whole, "servers": servers})
 
@@ -299,36 +297,15 @@ class _Page(OpenAPIRenderPlugin):
         super().__init__(path="/", media_type=MediaType.HTML)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return _asset("index.html")
+        return (_PAGE / "index.html").read_bytes()
 
 
 @get([f"/{name}" for name in _ASSETS])
 async def _get_asset(request: Request[Any, Any, Any]) -> Response[bytes]:
     """One of the page's own files."""
     name = request.url.path.rpartition("/")[2]
-    headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
-    if _takes_gzip(request.headers.get("accept-encoding", "")):
-        headers["Content-Encoding"] = "gzip"
-        return Response(_gzipped_asset(name), media_type=_ASSETS[name], headers=headers)
-    return Response(_asset(name), media_type=_ASSETS[name], headers=headers)
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    for choice in accept_encoding.lower().split(","):
-        coding, _, weight = choice.partition(";")
-        if coding.strip() == "gzip":
-            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
-    return False
-
-
-@cache
-def _asset(name: str) -> bytes:
-    return (_PAGE / name).read_bytes()
-
-
-@cache
-def _gzipped_asset(name: str) -> bytes:
-    return gzip.compress(_asset(name))
+    headers = {"Cache-Control": "public, max-age=3600"}
+    return static_file(request, _PAGE / name, _ASSETS[name], headers)
 
 
 async def _answer_other_paths(request: Request[Any, Any, Any]) -> Redirect | None:
@@ -341,7 +318,7 @@ async def _answer_other_paths(request: Request[Any, Any, Any]) -> Redirect | Non
 
 
 def openapi_config() -> OpenAPIConfig:
-    """What the document says of the service as a whole, and where it is served."""
+    """What the document says of the service as a whole, and where the document is served."""
     return OpenAPIConfig(
         title="storewatch",
         version=version("storewatch"),

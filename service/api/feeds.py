@@ -1,4 +1,4 @@
-"""Feeds over HTTP: CSV of any size, streamed into the store, or a small batch as JSON; their state.
+"""Feeds over HTTP: CSV of any size, streamed into the database, or some rows as JSON; their state.
 
 A feed's own path takes both, and the path below it CSV alone. In the OpenAPI document each has one
 media type: generated clients choose the type of a body badly where there is a choice.
@@ -34,6 +34,7 @@ from compute.feed_rows import (
     parse_columns,
 )
 from compute.zones import DEFAULT_TIMEZONE
+from service.decoding import problem_and_path
 from service.feeds.history import (
     FeedLoad,
     FeedRefusal,
@@ -61,16 +62,16 @@ from service.web.problems import Problem, documented, with_members
 from service.workers.pool import Workers
 
 _CSV, _JSON = "text/csv", "application/json"
-#: Rows, and bytes, of a body of JSON.
+#: Bounds of a JSON body.
 MOST_JSON_ROWS = 10_000
 MOST_JSON_BYTES = 10_000_000
-#: One body of JSON at a time: a bad one of 10 MB may take 360 MB, as five million values, and the
-#: interpreter's lock lets no two go faster than one.
+#: Only one JSON body is parsed at a time: a bad one of 10 MB may take 360 MB of memory, as five
+#: million values, and because of the interpreter's lock two at once would not be faster.
 _PARSING = asyncio.Lock()
 
-# What these say of values is for readers and generated clients; it is `parse_columns` that checks,
-# for JSON as for CSV, and tells of every row what is wrong.
-StoreId: TypeAlias = Annotated[
+# What these types say of values is for readers and generated clients. `parse_columns` does the
+# checking, for JSON as for CSV, and says what is wrong with each row.
+GivenStoreId: TypeAlias = Annotated[
     str,
     Meta(
         description="The store's id: any text.",
@@ -78,7 +79,7 @@ StoreId: TypeAlias = Annotated[
     ),
 ]
 _NewStoreId: TypeAlias = Annotated[
-    StoreId,
+    GivenStoreId,
     Meta(description="Any text without white space at its ends, but not `.`, `..` or `*`."),
 ]
 _TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
@@ -93,7 +94,7 @@ StartTime: TypeAlias = Annotated[
 EndTime: TypeAlias = Annotated[
     str,
     Meta(
-        description="Local time, 24:00:00 at the most.",
+        description="Local time, at most 24:00:00.",
         examples=["17:30:00"],
         extra_json_schema={"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"},
     ),
@@ -115,8 +116,8 @@ class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="When it was asked: RFC 3339, or as feeds write it, 2023-01-22 "
-            "12:09:39.388884 UTC. Without an offset it is UTC. A day after the service's clock at "
-            "the latest.",
+            "12:09:39.388884 UTC. UTC if it has no offset. At most a day after the service's "
+            "clock.",
             extra_json_schema={"format": "date-time"},
         ),
     ]
@@ -141,7 +142,7 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time zone of a store: `timezone`, or by its former name `timezone_str`; one of them."""
+    """The time zone of a store: either `timezone` or `timezone_str`, its former name."""
 
     store_id: _NewStoreId
     timezone: Annotated[
@@ -154,7 +155,7 @@ class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if (self.timezone is UNSET) is (self.timezone_str is UNSET):
-            raise ValueError("A row has either `timezone` or, its former name, `timezone_str`")
+            raise ValueError("A row must have either `timezone` or `timezone_str`, its former name")
 
 
 _PATHS: dict[Feed, str] = {
@@ -184,7 +185,7 @@ _WHOLE_WEEKS = "all rows of a store in one request"
 
 
 def _operation(feed: Feed | None, media_type: str) -> type[Operation]:
-    """What OpenAPI says of a feed's body, which Litestar does not see: the handler streams it."""
+    """OpenAPI's description of a feed's body, which Litestar cannot see: handlers stream it."""
 
     class FeedOperation(Operation):
         def to_schema(self) -> dict[str, Any]:
@@ -235,8 +236,8 @@ def _route(
         refusals: Refusals,
     ) -> Ingested:
         if _media_type(request, taken) == _CSV:
-            place = (work_pool, workers, aside, refusals)
-            return (await _load_csv(feed, request, settings.feed_bytes, *place))[1]
+            into = (work_pool, workers, aside, refusals)
+            return (await _load_csv(feed, request, settings.feed_bytes, *into))[1]
         return await _load_json(feed, request, work_pool)
 
     return post_feed
@@ -245,12 +246,12 @@ def _route(
 def _csv_route(feed: Feed, operation_id: str, noun: str) -> HTTPRouteHandler:
     path = _PATHS[feed]
     description = (
-        f"Load {noun}: CSV, plain, gzip or zstd, of any number of rows. All are stored, or none; "
-        f"see `{path}` for what they replace."
+        f"Load {noun} as CSV, plain, gzip or zstd, of any number of rows. All rows are stored, or "
+        f"none; see `{path}` for what they replace."
     )
     if feed == "business_hours":
         description += f" Send {_WHOLE_WEEKS}."
-    summary = f"Load {noun} of CSV"
+    summary = f"Load {noun} as CSV"
     return _route(feed, f"{path}/csv", operation_id, summary, description, (_CSV,))
 
 
@@ -286,8 +287,8 @@ async def post_any_feed(
     of no feed, or of several, is told by 422 of the type `/problems/feed-not-recognised`.
     """
     _media_type(request, (_CSV,))
-    place = (work_pool, workers, aside, refusals)
-    feed, done = await _load_csv(None, request, settings.feed_bytes, *place)
+    into = (work_pool, workers, aside, refusals)
+    feed, done = await _load_csv(None, request, settings.feed_bytes, *into)
     return LoadedFeed(feed=feed, **msgspec.structs.asdict(done))
 
 
@@ -397,25 +398,25 @@ ROUTES = [
         _PATHS["polls"],
         "postPolls",
         "Load polls",
-        "Load up to 10,000 polls of JSON. The same path takes CSV, as `/polls/csv` does.\n\n"
-        "All rows are stored, or none. A poll of a store and a millisecond that are known replaces "
-        "the one that was, so sending the same again changes nothing.",
+        "Load up to 10,000 polls as JSON. The same path takes CSV, as `/polls/csv` does.\n\n"
+        "All rows are stored, or none. A poll replaces an earlier one of the same store and "
+        "millisecond, so sending the same polls again changes nothing.",
     ),
     _route(
         "business_hours",
         _PATHS["business_hours"],
         "postBusinessHours",
         "Load business hours",
-        "Load up to 10,000 rows of JSON. The same path takes CSV, as `/business-hours/csv` does."
-        "\n\nAll rows are stored, or none. A store that they name gets these hours instead of all "
-        f"that it had: send {_WHOLE_WEEKS}. `new`, `replaced` and `unchanged` count stores.",
+        "Load up to 10,000 rows as JSON. The same path takes CSV, as `/business-hours/csv` does."
+        "\n\nAll rows are stored, or none. The rows of a store replace all hours that it had: send "
+        f"{_WHOLE_WEEKS}. `new`, `replaced` and `unchanged` count stores.",
     ),
     _route(
         "timezones",
         _PATHS["timezones"],
         "postTimezones",
         "Load time zones",
-        "Load up to 10,000 rows of JSON. The same path takes CSV, as `/timezones/csv` does.\n\n"
+        "Load up to 10,000 rows as JSON. The same path takes CSV, as `/timezones/csv` does.\n\n"
         "All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.",
     ),
     _csv_route("polls", "postPollsCsv", "polls"),
@@ -433,13 +434,13 @@ def _media_type(request: Request[Any, Any, Any], taken: Sequence[str]) -> str:
     if media_type not in taken:
         raise Problem(
             415,
-            f"This takes {' or '.join(taken)}: say so in Content-Type.",
+            f"The body must be {' or '.join(taken)}, and Content-Type must say so.",
             headers={"Accept-Post": ", ".join(taken)},
         )
     if encoding not in ("gzip", "zstd", "identity"):
         raise Problem(
             415,
-            "A feed is plain, gzip or zstd: Content-Encoding says something else.",
+            "A feed must be plain, gzip or zstd, but Content-Encoding says something else.",
             headers={"Accept-Encoding": "gzip, zstd"},
         )
     return media_type
@@ -454,7 +455,7 @@ def _at_most(most: int, feed: Feed | None, request: Request[Any, Any, Any]) -> I
             raise TooLarge
         yield
     except TooLarge:
-        problem = f"The body is larger than {most} bytes, unpacked: send it {_in_parts(feed)}."
+        problem = f"The body is larger than {most} bytes, decompressed: send it {_in_parts(feed)}."
         raise Problem(413, problem) from None
 
 
@@ -477,8 +478,8 @@ async def _load_csv(
             text = text_of(FeedFile("", _body(request)), most)
             if feed is None:
                 feed, text = await recognised(text)
-            place = (work_pool, workers, feed, [text])
-            return feed, await ingest_texts(*place, aside=aside, sender=sender)
+            into = (work_pool, workers, feed, [text])
+            return feed, await ingest_texts(*into, aside=aside, sender=sender)
         except FeedRefused as refused:
             refusals.note(feed, sender, refused)
             raise
@@ -508,7 +509,7 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
     """The body in pieces, as they come.
 
     Raises:
-        Problem: the client went away, so there is nobody to tell
+        Problem: the client went away, so nobody will see it
     """
     try:
         async for piece in request.stream():
@@ -519,7 +520,7 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
 
 
 def _rows(feed: Feed, body: bytes, latest: int) -> FeedRows:
-    """Rows of a body of JSON; the line of a fault is the row's place in the array, from 1."""
+    """Rows of a body of JSON; the line of a fault is the row's position in the array, from 1."""
     try:
         given = msgspec.json.decode(body, type=list[msgspec.Raw])
     except msgspec.ValidationError:
@@ -528,24 +529,23 @@ def _rows(feed: Feed, body: bytes, latest: int) -> FeedRows:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     if len(given) > MOST_JSON_ROWS:
-        problem = f"An array has {MOST_JSON_ROWS} rows at the most: send it as CSV"
+        problem = f"An array can have at most {MOST_JSON_ROWS} rows: send it as CSV"
         raise Problem(413, f"{problem}, or {_in_parts(feed)}.")
     row_type = _ROWS[feed]
     read: list[list[Any]] = []
-    place: list[int] = []
+    positions: list[int] = []
     faults: list[Fault] = []
     for number, raw in enumerate(given, 1):
         try:
             row = msgspec.json.decode(raw, type=row_type)
             read.append([value for value in msgspec.structs.astuple(row) if value is not UNSET])
-            place.append(number)
+            positions.append(number)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            problem, _, column = str(error).partition(" - at `$")
-            problem = with_members(problem, row_type)
-            faults.append(Fault(number, column.strip(".`"), "", problem))
+            problem, column = problem_and_path(error)
+            faults.append(Fault(number, column, "", with_members(problem, row_type)))
     columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
     rows = parse_columns(feed, columns, latest)
-    faults += [replace(fault, line=place[fault.line - 1]) for fault in rows.faults]
+    faults += [replace(fault, line=positions[fault.line - 1]) for fault in rows.faults]
     if not faults:
         return rows
     faults.sort(key=lambda fault: fault.line)

@@ -1,7 +1,7 @@
-"""What those who run the service ask it: does it live, can it work, what does it do now."""
+"""For those who run the service: is it alive, can it work, what is it doing."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import asyncpg
 import msgspec
@@ -13,14 +13,16 @@ from compute.zones import TZ_VERSION
 from service import metrics
 from service.api.readiness import Readiness
 from service.database.pool import DATABASE_FAILED
+from service.reports.queue import State
 from service.web.problems import Problem, documented
 from service.workers.pool import Workers
 
 TAGS = ["operations"]
 
-#: A part of the service that answers no sooner than this is not well, seconds.
+#: `/metrics` leaves out the reports if the database takes longer than this, seconds.
 _PATIENCE = 3.0
-_REPORT_STATES = ("queued", "running", "completed", "failed", "cancelled", "expired")
+#: `Retry-After` while the service is not ready: `Readiness` looks again after a second.
+_RETRY_SECONDS = 1
 
 HealthStatus = Literal["ok"]
 
@@ -28,13 +30,13 @@ HealthStatus = Literal["ok"]
 class Live(msgspec.Struct, frozen=True):
     """The process answers."""
 
-    status: Annotated[HealthStatus, Meta(description="`ok`: it does.")]
+    status: Annotated[HealthStatus, Meta(description="Always `ok`.")]
 
 
 class Ready(msgspec.Struct, frozen=True):
     """Reports can be made and read."""
 
-    status: Annotated[HealthStatus, Meta(description="`ok`: all parts are.")]
+    status: Annotated[HealthStatus, Meta(description="`ok`: all parts are well.")]
     database: Annotated[HealthStatus, Meta(description="`ok`: it answers.")]
     workers: Annotated[HealthStatus, Meta(description="`ok`: they answer.")]
     reports: Annotated[HealthStatus, Meta(description="`ok`: their files can be written.")]
@@ -52,22 +54,22 @@ class Ready(msgspec.Struct, frozen=True):
     responses=documented(public=True, but=(400, 503)),
 )
 async def live() -> Live:
-    """Answer, to show that the process does. Nothing else is asked."""
+    """Answer, which shows that the process is alive. Nothing else is checked."""
     return Live("ok")
 
 
 @get(
     "/health/ready",
     operation_id="getReadiness",
-    summary="Whether the database and the workers answer",
+    summary="Whether reports can be made and read",
     tags=TAGS,
     opt={"scope": "none"},
     responses=documented(public=True, but=(400,)),
 )
 async def ready(readiness: Readiness) -> Ready:
-    """Tell whether the database, the worker processes and the place of reports do their work.
+    """Say whether the database, the worker processes and the storage of reports work.
 
-    503 says which does not."""
+    If one of them does not, the answer is 503 and says which."""
     parts = await readiness.parts()
     if parts.ready:
         return Ready("ok", "ok", "ok", "ok", TZ_VERSION)
@@ -77,7 +79,7 @@ async def ready(readiness: Readiness) -> Ready:
         503,
         f"Not ready. {problems}.",
         slug="not-ready",
-        headers={"Retry-After": "1"},
+        headers={"Retry-After": str(_RETRY_SECONDS)},
         **told,
     )
 
@@ -85,13 +87,13 @@ async def ready(readiness: Readiness) -> Ready:
 @get(
     "/metrics",
     operation_id="getMetrics",
-    summary="Measures, for Prometheus",
+    summary="Metrics for Prometheus",
     tags=TAGS,
     media_type=MediaType.TEXT,
     responses=documented(),
 )
 async def get_metrics(pool: asyncpg.Pool, workers: Workers) -> Response[str]:
-    """Tell what is measured, in the text format of Prometheus."""
+    """Give the metrics of this instance in the text format of Prometheus."""
     metrics.BATCHES_LIMIT.set(workers.limit)
     metrics.BATCHES_IN_FLIGHT.set(workers.in_flight)
     metrics.BATCHES_WAITING.set(workers.waiting)
@@ -104,8 +106,8 @@ async def get_metrics(pool: asyncpg.Pool, workers: Workers) -> Response[str]:
 
 
 async def _count_reports(pool: asyncpg.Pool) -> None:
-    """All instances on one database tell the same number; without the database, none is told."""
-    counts = dict.fromkeys(_REPORT_STATES, 0)
+    """Count reports by state, over all instances on the database; without it, show no counts."""
+    counts: dict[str, int] = dict.fromkeys(get_args(State), 0)
     try:
         async with asyncio.timeout(_PATIENCE):
             rows = await pool.fetch("select state, count(*) from report group by state")

@@ -1,6 +1,6 @@
-"""Whether the service can do its work: one look at a time, and its answer is good for a second.
+"""Whether the service can do its work, checked once at a time and at most once a second.
 
-Nobody needs a key to ask. However many do, the database is asked once a second, and no worker
+No key is needed to ask. So however many ask, the database gets one query a second, and no worker
 process is started for it.
 """
 
@@ -15,8 +15,9 @@ from service.database.pool import DATABASE_FAILED
 from service.reports.files import ReportFiles, storage_problem
 from service.workers.pool import WorkerDied, Workers
 
-#: A part of the service that answers no sooner than this is not well, seconds.
+#: A part of the service that takes longer than this to answer is not well, seconds.
 _PATIENCE = 3.0
+#: For how long a result counts, seconds.
 _GOOD_SECONDS = 1.0
 
 
@@ -26,7 +27,7 @@ class Parts(msgspec.Struct, frozen=True):
     Attributes:
         database: answers a query
         workers: compute, or are idle
-        reports: the place of reports' files takes one
+        reports: the storage of reports takes a file
     """
 
     database: str
@@ -73,8 +74,8 @@ class Readiness:
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await storage_problem(self._files)
-        except TimeoutError:  # a network's folder may hang
-            return "the place of reports does not answer"
+        except TimeoutError:  # a folder on the network may hang
+            return "the storage of reports does not answer"
 
     async def _asks(self) -> bool:
         await self._pool.fetchval("select 1")

@@ -1,7 +1,8 @@
-"""The CSV of a report as a download: whole, in part, packed, or not at all when it is known.
+"""The CSV of a report as a download: all of it, a range, gzipped, or 304 if the client has it.
 
-Litestar's own response for files sends an ETag but ignores If-None-Match and Range, answers HEAD
-with 405, and its compression packs also what says `gzip;q=0`, under the same ETag.
+Litestar's own response for files sends an ETag but ignores If-None-Match and Range, and answers
+HEAD with 405. Its compression also applies to requests that refuse it with `gzip;q=0`, and keeps
+the ETag of the plain file.
 """
 
 import asyncio
@@ -13,15 +14,16 @@ import asyncpg
 from litestar import Request, get, head
 from litestar.openapi.spec import Operation
 from litestar.response import Response, Stream
-from werkzeug.datastructures import Accept
-from werkzeug.http import parse_accept_header, parse_range_header
+from werkzeug.http import parse_range_header
 
 from service.api.report_details import ReportId, known_report
 from service.reports.files import NoSuchFile, ReportFiles
-from service.reports.queue import Report
+from service.reports.queue import FINAL, Report
 from service.web.conditions import is_known
+from service.web.files import takes_gzip
 from service.web.problems import Problem, documented
 
+#: `Retry-After` while a report is not completed: its progress is written once a second.
 _WAIT_SECONDS = 1
 _MEDIA_TYPE = "text/csv"
 
@@ -35,8 +37,8 @@ class _CsvOperation(Operation):
         etag = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the bytes."}}
         schema["responses"] |= {
             "200": {"description": "The whole file.", "content": text, "headers": etag},
-            "206": {"description": "The part that Range names.", "content": text, "headers": etag},
-            "304": {"description": "If-None-Match names it: it is known already."},
+            "206": {"description": "The requested range.", "content": text, "headers": etag},
+            "304": {"description": "If-None-Match names the file's ETag: no body."},
         }
         return schema
 
@@ -53,9 +55,9 @@ class _CsvOperation(Operation):
 async def get_report_csv(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
 ) -> Response[bytes]:
-    """Fetch the file: one row per store, in byte order of their ids.
+    """Download the file: one row per store, in byte order of their ids.
 
-    Takes `If-None-Match`, a `Range`, and `Accept-Encoding: gzip`.
+    It supports `If-None-Match`, `Range`, and `Accept-Encoding: gzip`.
     """
     return await _response(request, files, await known_report(pool, report_id))
 
@@ -64,7 +66,7 @@ async def get_report_csv(
 @head(
     "/reports/{report_id:uuid}/csv",
     operation_id="headReportCsv",
-    summary="What there is to know of the CSV of a report",
+    summary="The headers of the CSV of a report",
     tags=["reports"],
     media_type="text/csv",
     operation_class=_CsvOperation,
@@ -73,7 +75,7 @@ async def get_report_csv(
 async def head_report_csv(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
 ) -> Response[None]:
-    """Tell size and tag of the file, without the file."""
+    """Give the size and the tag of the file, without the file."""
     return await _response(request, files, await known_report(pool, report_id))
 
 
@@ -121,22 +123,16 @@ async def _response(
     )
 
 
-def takes_gzip(request: Request[Any, Any, Any]) -> bool:
-    """Whether gzip is asked for; where nothing is said it is not."""
-    accepted = parse_accept_header(request.headers.get("accept-encoding"), Accept)
-    return accepted.quality("gzip") > 0
-
-
 def finished(report: Report) -> tuple[int, bytes]:
     """Size and hash of a report's file.
 
     Raises:
         Problem: it has none, or no more (409, 410)
     """
-    if report.state in ("queued", "running"):
+    if report.state not in FINAL:
         raise Problem(
             409,
-            f"The report is {report.state}: its file appears when it is completed.",
+            f"The report is {report.state}: its file appears when the report is completed.",
             slug="report-not-completed",
             headers={"Retry-After": str(_WAIT_SECONDS)},
         )
@@ -158,9 +154,9 @@ def gone() -> Problem:
 
 
 def _part(request: Request[Any, Any, Any], size: int, etag: str) -> tuple[int, int] | None:
-    """First byte and the one after the last of the part that is asked for; None: the whole.
+    """First byte and last byte + 1 of the requested range; None: the whole file.
 
-    A server may answer several parts, or what is no range, with the whole (RFC 9110 §14.2).
+    To several ranges, or to an invalid one, a server may answer with the whole (RFC 9110 §14.2).
     """
     wanted = parse_range_header(request.headers.get("range"))
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
@@ -171,14 +167,14 @@ def _part(request: Request[Any, Any, Any], size: int, etag: str) -> tuple[int, i
     if part is None:
         raise Problem(
             416,
-            f"The file has {size} bytes; the range lies outside.",
+            f"The file has {size} bytes; the range lies outside it.",
             headers={"Content-Range": f"bytes */{size}"},
         )
     return part
 
 
 async def _begun(pieces: AsyncIterator[bytes]) -> Any:
-    """The same pieces, the first of them read: a missing file is found before the headers go."""
+    """The same pieces, the first already read: a missing file shows before headers are sent."""
     try:
         first = await anext(pieces, b"")
     except NoSuchFile:

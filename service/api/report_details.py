@@ -34,35 +34,35 @@ class GivenOptions(msgspec.Struct, frozen=True):
         bool, Meta(description="Whether three columns of unknown time follow.")
     ]
     escape_formulas: Annotated[
-        bool, Meta(description="Whether ids that a spreadsheet would compute are escaped.")
+        bool, Meta(description="Whether ids that a spreadsheet takes for formulas are escaped.")
     ]
     named_stores: Annotated[
-        int | None, Meta(description="How many stores it names; null: it is about all.")
+        int | None, Meta(description="How many stores it was limited to; null: all stores.")
     ]
     stores: Annotated[
         list[str] | UnsetType | None,
-        Meta(description="Ids of the stores that it names. Left out in lists and in events."),
+        Meta(description="Ids of the stores it was limited to. Left out in lists and events."),
     ] = UNSET
 
 
 class ReportProgress(msgspec.Struct, frozen=True):
     """How far a report is."""
 
-    stores_done: Annotated[int, Meta(description="Stores of which all is computed.")]
+    stores_done: Annotated[int, Meta(description="Stores that are computed.")]
     stores_total: Annotated[
         int | None, Meta(description="Stores of the report; null until it runs.")
     ]
     percent: Annotated[
         Annotated[float, Meta(ge=0, le=100)] | None,
-        Meta(description="`stores_done` of `stores_total`; null until it runs."),
+        Meta(description="`stores_done` as a percentage of `stores_total`; null until it runs."),
     ]
     seconds_left: Annotated[
-        float | None, Meta(description="Estimated; null while there is nothing to go by.")
+        float | None, Meta(description="Estimated; null while there is no basis for an estimate.")
     ]
 
 
 class ReportLinks(msgspec.Struct, frozen=True):
-    """Where there is more about it."""
+    """Where to find more about the report."""
 
     self: Annotated[str, Meta(description="Path of the report.")]
     csv: Annotated[str, Meta(description="Path of its file.")]
@@ -87,20 +87,20 @@ class ReportDetails(msgspec.Struct, frozen=True):
         datetime | None, Meta(description="When it ended, however it did; null until then.")
     ]
     seconds: Annotated[
-        float | None, Meta(description="How long it ran, or has been running; null until it runs.")
+        float | None, Meta(description="How long it ran or has been running; null until it runs.")
     ]
     tz_version: Annotated[
         str | None,
         Meta(
-            description="Release of the tz database it was made with, such as 2026f; null: not "
-            "completed, or made by a version that did not keep it."
+            description="Release of the tz database that it was made with, such as 2026f; null: "
+            "not completed, or made by a version that did not record it."
         ),
     ]
     file_size: Annotated[
         int | None, Meta(description="Bytes of its CSV; null until it is completed.")
     ]
     error: Annotated[str | None, Meta(description="Why it failed; null if it did not.")]
-    links: Annotated[ReportLinks, Meta(description="Where there is more about it.")]
+    links: Annotated[ReportLinks, Meta(description="Where to find more about the report.")]
 
 
 async def known_report(pool: asyncpg.Pool, report_id: UUID) -> Report:
@@ -116,12 +116,12 @@ async def known_report(pool: asyncpg.Pool, report_id: UUID) -> Report:
 
 
 def no_such_report() -> Problem:
-    """What to say of an id without a report."""
+    """The problem of an id that no report has."""
     return Problem(404, "There is no report with this id.", slug="report-not-found")
 
 
 async def full_details(pool: asyncpg.Pool, report: Report) -> ReportDetails:
-    """What the API shows of a report by itself: the ids of the stores that it names, too."""
+    """What the API shows of a single report: also the ids of the stores it was limited to."""
     return details_of(report, await read_stores(pool, report))
 
 
@@ -131,7 +131,7 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
     if report.started_at is not None and report.state != "queued":
         seconds = ((report.finished_at or report.read_at) - report.started_at).total_seconds()
         seconds = round(max(0, seconds), 3)
-    place = link(f"/reports/{report.id}")
+    path = link(f"/reports/{report.id}")
     return ReportDetails(
         id=report.id,
         status=report.state,
@@ -153,7 +153,7 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
         tz_version=report.tz_version,
         file_size=report.file_size,
         error=report.error,
-        links=ReportLinks(place, f"{place}/csv", f"{place}/events"),
+        links=ReportLinks(path, f"{path}/csv", f"{path}/events"),
     )
 
 

@@ -21,11 +21,15 @@ from service.web.problems import Problem, documented
 
 log = logging.getLogger("storewatch.reports")
 
+#: Proxies close a connection that is silent for long, often after 30 s or 60 s.
 _KEEP_ALIVE_SECONDS = 15.0
+#: `Retry-After` when no more streams may be open: they last as long as their reports, so a client
+#: had better ask for the report itself, every so many seconds.
+_FULL_RETRY_SECONDS = 5
 
 
 class _EventsOperation(Operation):
-    """What Litestar says of no response: what a stream holds."""
+    """What a stream contains, which Litestar cannot describe."""
 
     def to_schema(self) -> dict[str, Any]:
         schema = super().to_schema()
@@ -45,7 +49,7 @@ class _EventsOperation(Operation):
     media_type="text/event-stream",
     operation_class=_EventsOperation,
     responses={
-        204: ResponseSpec(None, description="`Last-Event-ID` names its last event."),
+        204: ResponseSpec(None, description="`Last-Event-ID` names the last event there will be."),
         **documented(404),
     },
 )
@@ -55,13 +59,13 @@ async def get_report_events(
     report_id: ReportId,
     last_event_id: Annotated[
         str | None,
-        HeaderParameter(name="Last-Event-ID", description="`id` of the last event that arrived."),
+        HeaderParameter(name="Last-Event-ID", description="`id` of the last event received."),
     ] = None,
 ) -> Response[Any]:
-    """Send an event `report` whenever something changes, its data the report as a list shows it.
+    """Send an event `report` whenever something changes; its data is the report as lists show it.
 
-    An event `deleted` tells that it was deleted. The stream ends after the final state; a client
-    that comes back then gets 204, and need not again.
+    An event `deleted` means that the report was deleted. The stream ends after the final state. A
+    client that reconnects then gets 204, and need not reconnect again.
     """
     report = await known_report(pool, report_id)
     if report.state in FINAL and last_event_id == str(report.version):
@@ -69,10 +73,10 @@ async def get_report_events(
     if events.full:
         raise Problem(
             503,
-            "As many streams of events are open as this instance takes. Ask for the report itself "
+            "This instance has as many event streams open as it allows. Ask for the report itself "
             "instead, every few seconds.",
             slug="too-many-streams",
-            headers={"Retry-After": "5"},
+            headers={"Retry-After": str(_FULL_RETRY_SECONDS)},
         )
     return ServerSentEvent(
         _events(events, report_id, last_event_id),
@@ -84,7 +88,7 @@ async def _events(
     events: ReportEvents, report_id: UUID, told: str | None
 ) -> AsyncIterator[ServerSentEventMessage]:
     with events.changes(report_id) as changed:
-        # Headers go with the first piece: they must not wait for something to happen.
+        # The headers are sent with the first piece, and must not wait for something to happen.
         yield ServerSentEventMessage(data=None, comment="progress of a report")
         while True:
             changed.clear()

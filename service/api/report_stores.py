@@ -25,7 +25,7 @@ from werkzeug.http import parse_accept_header
 
 from compute.axis import Ints
 from compute.conditions import Condition
-from compute.csv_rows import header
+from compute.csv_rows import WINDOW_NAMES, WindowName, header
 from compute.packed_totals import StoreTotals
 from compute.report_page import (
     Filter,
@@ -36,21 +36,20 @@ from compute.report_page import (
     stores_by_zone,
     wanted_stores,
 )
-from service.api.report_csv import finished, gone, gzipped, takes_gzip
+from service.api.report_csv import finished, gone, gzipped
 from service.api.report_details import ReportId, known_report
 from service.api.stores import EffectiveTimezone, StoreId
 from service.reports.files import NoSuchFile
 from service.reports.queue import Report
 from service.reports.summary import (
-    WINDOWS,
     Availability,
     Seconds,
-    WindowName,
     availability_of,
     exact_seconds,
 )
 from service.reports.totals import NoTotals, ReportTotals
 from service.web.conditions import is_known
+from service.web.files import takes_gzip
 from service.web.pages import (
     NEXT_LINK,
     PAGE_SIZE,
@@ -331,17 +330,17 @@ def _wants_csv(request: Request[Any, Any, Any]) -> bool:
 def _order(sort: str) -> Order:
     measure, _, window = sort.removeprefix("-").partition("_last_")
     (known,) = (one for one in _MEASURES if one == measure)
-    names: Sequence[str] = WINDOWS
+    names: Sequence[str] = WINDOW_NAMES
     return Order(known, names.index(window) if window else 0, sort.startswith("-"))
 
 
 def _place(cursor: str | None, request: Request[Any, Any, Any], offset: int) -> int:
-    place = from_cursor(cursor, request)
-    if place is None:
+    position = from_cursor(cursor, request)
+    if position is None:
         return offset
-    if not place.isdecimal():
+    if not position.isdecimal():
         raise not_ours()
-    return int(place)
+    return int(position)
 
 
 async def totals_of(report_totals: ReportTotals, report: Report) -> StoreTotals:
@@ -364,13 +363,13 @@ async def totals_of(report_totals: ReportTotals, report: Report) -> StoreTotals:
         raise gone() from None
 
 
-def _shown(stores: StoreTotals, places: Ints) -> list[ReportStore]:
-    columns = (stores.up[:, places].T, stores.down[:, places].T, stores.unknown[:, places].T)
-    each = zip(places.tolist(), *(column.tolist() for column in columns), strict=True)
-    zones = stores.zone[places].tolist()
+def _shown(stores: StoreTotals, indexes: Ints) -> list[ReportStore]:
+    columns = (stores.up[:, indexes].T, stores.down[:, indexes].T, stores.unknown[:, indexes].T)
+    each = zip(indexes.tolist(), *(column.tolist() for column in columns), strict=True)
+    zones = stores.zone[indexes].tolist()
     return [
         ReportStore(
-            store_id=stores.store_id(place).decode(),
+            store_id=stores.store_id(index).decode(),
             timezone=stores.zone_names[zone],
             windows=[
                 StoreWindow(
@@ -381,10 +380,10 @@ def _shown(stores: StoreTotals, places: Ints) -> list[ReportStore]:
                     unknown=exact_seconds(unknown),
                     availability=availability_of(up, down),
                 )
-                for window, up, down, unknown in zip(WINDOWS, *parts, strict=True)
+                for window, up, down, unknown in zip(WINDOW_NAMES, *parts, strict=True)
             ],
         )
-        for zone, (place, *parts) in zip(zones, each, strict=True)
+        for zone, (index, *parts) in zip(zones, each, strict=True)
     ]
 
 
@@ -400,14 +399,14 @@ async def _as_csv(
             headers={"Retry-After": str(_RETRY_SECONDS)},
         )
     options = answer.report
-    places = await report_totals.compute(
+    indexes = await report_totals.compute(
         lambda: ordered(stores, wanted_stores(stores, wanted), order)
     )
 
     def rows_from(start: int) -> bytes:
         return rows_of(
             stores,
-            places[start : start + _ROWS_AT_ONCE],
+            indexes[start : start + _ROWS_AT_ONCE],
             options.include_unknown,
             escape_formulas=options.escape_formulas,
         )
@@ -415,7 +414,7 @@ async def _as_csv(
     async def rows() -> AsyncIterator[bytes]:
         with report_totals.streaming():
             yield header(options.include_unknown)
-            for start in range(0, len(places), _ROWS_AT_ONCE):
+            for start in range(0, len(indexes), _ROWS_AT_ONCE):
                 yield await report_totals.compute(partial(rows_from, start))
 
     return answer.stream(rows(), f"{options.id}.csv")

@@ -185,18 +185,18 @@ ROUTES = [get_report_trend, get_report_changes]
 
 
 def _told(changed: Changed, after: StoreTotals) -> StoreChanges:
-    down = np.asarray(after.down[-1])[changed.place]
-    columns = (changed.place, changed.was, changed.is_, down)
+    down = np.asarray(after.down[-1])[changed.index]
+    columns = (changed.index, changed.was, changed.is_, down)
     return StoreChanges(
         stores=changed.stores,
         items=[
             StoreChange(
-                store_id=after.store_id(place).decode(),
+                store_id=after.store_id(index).decode(),
                 was=was,
                 now=now,
                 downtime=exact_seconds(downtime),
             )
-            for place, was, now, downtime in zip(
+            for index, was, now, downtime in zip(
                 *(column.tolist() for column in columns), strict=True
             )
         ],

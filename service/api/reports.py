@@ -1,4 +1,4 @@
-"""Reports over HTTP: ask for one, list them, tell how far one is, cancel it, delete it."""
+"""Reports over HTTP: ask for one, list them, follow its progress, cancel it, delete it."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,8 +13,9 @@ from litestar.params import HeaderParameter, Parameter
 from litestar.response import Response
 from msgspec import Meta
 
+from compute.feed_rows import NUL_IN_STORE_ID
 from compute.uptime import Interpolation
-from service.api.feeds import StoreId
+from service.api.feeds import GivenStoreId
 from service.api.report_details import (
     ReportDetails,
     ReportId,
@@ -24,7 +25,8 @@ from service.api.report_details import (
     no_such_report,
 )
 from service.reports.files import ReportFiles
-from service.reports.options import ReportOptions, parse_max_gap
+from service.reports.max_gap import DEFAULT_MAX_GAP, MAX_GAP_BOUNDS, parse_max_gap
+from service.reports.options import ReportOptions
 from service.reports.queue import (
     KEY_LASTS,
     IdempotencyKey,
@@ -57,15 +59,20 @@ from service.web.pages import (
 from service.web.problems import Problem, ProblemError, documented, refused
 from service.web.strict import check_body
 
-#: Stores that one report may be asked for by id.
+#: How many stores a report may be limited to.
 MOST_STORES = 10_000
 
 _TAGS = ["reports"]
 #: Characters of an idempotency key.
 _LONGEST_KEY = 255
+#: Stands for the API key of a request that needed none.
 _NO_KEY = 0
+#: `Retry-After` of a new report: its instance writes progress to the database once a second.
 _ASK_AGAIN_SECONDS = 1
+#: `Retry-After` when the queue is full: a place in it becomes free when a report begins to run,
+#: which on a busy service takes some seconds.
 _QUEUE_SECONDS = 5
+#: How many unknown stores are listed.
 _SHOWN = 20
 
 
@@ -79,45 +86,48 @@ LegacyStatus = Literal["Started", "Completed", "Failed", "Not Found"]
 
 
 class LegacyReport(msgspec.Struct, frozen=True):
-    """Where a report is, in the words of the first version."""
+    """The state of a report, in the words of the first version."""
 
     report_id: Annotated[str, Meta(description="The id that was asked for.")]
-    status: Annotated[LegacyStatus, Meta(description="Where it is.")]
+    status: Annotated[LegacyStatus, Meta(description="Its state.")]
 
 
 class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to report; all of it may be left out."""
+    """What to report; every member may be left out."""
 
     as_of: Annotated[
         Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None,
-        Meta(description="End of every window; without an offset it is UTC. Default: newest poll."),
+        Meta(description="End of every window; UTC if it has no offset. Default: the newest poll."),
     ] = None
     interpolation: Annotated[
         Interpolation,
-        Meta(description="The status between two observations: of the nearest, or the previous."),
+        Meta(
+            description="The status between two observations: that of the nearest, or of the "
+            "previous one."
+        ),
     ] = "nearest"
     max_gap: Annotated[
         str,
         Meta(
-            description="For how long an observation speaks to either side, 1m to 31d.",
+            description=f"For how long an observation speaks to either side, {MAX_GAP_BOUNDS}.",
             pattern=SPAN_PATTERN,
             min_length=2,
             max_length=20,
         ),
-    ] = "24h"
+    ] = DEFAULT_MAX_GAP
     include_unknown: Annotated[
         bool, Meta(description="Whether three columns of unknown time follow.")
     ] = False
     escape_formulas: Annotated[
         bool,
         Meta(
-            description="Whether a store id that begins with = + - @ TAB or CR gets an apostrophe "
-            "before it, so that a spreadsheet shows it and does not compute it."
+            description="Whether store ids that begin with = + - @ TAB or CR get an apostrophe in "
+            "front, so that a spreadsheet shows them instead of computing them as formulas."
         ),
     ] = False
     stores: Annotated[
-        Annotated[list[StoreId], Meta(min_length=1, max_length=MOST_STORES)] | None,
-        Meta(description="Ids of the stores to report on. Default: all."),
+        Annotated[list[GivenStoreId], Meta(min_length=1, max_length=MOST_STORES)] | None,
+        Meta(description="Ids of the stores to report on. Default: all stores."),
     ] = None
 
 
@@ -126,7 +136,7 @@ class ReportPage(msgspec.Struct, frozen=True):
 
     items: Annotated[list[ReportDetails], Meta(description="The reports of this page.")]
     next_cursor: Annotated[
-        str | None, Meta(description="`cursor` of the next page; null on the last.")
+        str | None, Meta(description="`cursor` of the next page; null on the last page.")
     ]
 
 
@@ -162,7 +172,7 @@ async def trigger_report(
 @get(
     "/get_report/{report_id:str}",
     operation_id="getReportStatus",
-    summary="Where a report is",
+    summary="The state of a report",
     tags=_TAGS,
     deprecated=True,
     responses=documented(but=(422,)),
@@ -172,10 +182,10 @@ async def get_report_status(
     pool: asyncpg.Pool,
     report_id: Annotated[str, Parameter(description="The id that `/trigger_report` answered.")],
 ) -> Response[LegacyReport]:
-    """Tell where a report is, always with HTTP 200.
+    """Give the state of a report, always with HTTP 200.
 
-    One that there is not, or whose file is no longer kept, is `Not Found`; one that was cancelled
-    is `Failed`. New clients use [GET /reports/{report_id}](#/reports/getReport).
+    It is `Not Found` if there is no such report or its file is no longer kept, and `Failed` also if
+    the report was cancelled. New clients use [GET /reports/{report_id}](#/reports/getReport).
     """
     try:
         report = await read_report(pool, UUID(report_id))
@@ -202,7 +212,7 @@ async def get_report_status(
         ResponseHeader(
             name="Retry-After",
             documentation_only=True,
-            description="Seconds to wait before asking there how far it is.",
+            description="Seconds to wait before asking for its progress.",
         ),
     ],
 )
@@ -217,13 +227,13 @@ async def post_report(
         HeaderParameter(
             name="Idempotency-Key",
             schema_extra={"min_length": 1, "max_length": _LONGEST_KEY},
-            description="A text that is new for each report, such as a UUID, quoted or not. A "
-            "request that is sent again with it, within 24 hours and with the same API key, gets "
-            "the first report, not another.",
+            description="A text that is unique to each report, such as a UUID, quoted or not. If "
+            "the request is sent again with the same text, within 24 hours and with the same API "
+            "key, the answer is the first report instead of another.",
         ),
     ] = None,
 ) -> Response[ReportDetails]:
-    """Ask for a report; it is made in the background. Follow it at `Location`."""
+    """Ask for a report, which is made in the background. Follow its progress at `Location`."""
     await check_body(request, ReportRequest)
     options = await _options(pool, data or ReportRequest())
     once = None
@@ -253,21 +263,22 @@ async def get_reports(
     cursor: Cursor = None,
     status: Annotated[
         list[State] | None,
-        Parameter(description="Only reports in this state; may be repeated, for any of several."),
+        Parameter(description="Only reports in this state; repeat it for any of several states."),
     ] = None,
     created_from: Annotated[
         str | None,
         Parameter(
             schema_extra={"format": "date-time"},
-            description="Only reports that were asked for then or later; without an offset it is "
-            "UTC.",
+            description="Only reports that were asked for at this instant or later; UTC if it has "
+            "no offset.",
         ),
     ] = None,
     created_to: Annotated[
         str | None,
         Parameter(
             schema_extra={"format": "date-time"},
-            description="Only reports that were asked for earlier; without an offset it is UTC.",
+            description="Only reports that were asked for before this instant; UTC if it has no "
+            "offset.",
         ),
     ] = None,
 ) -> Response[ReportPage]:
@@ -275,7 +286,7 @@ async def get_reports(
     found = await list_reports(
         pool,
         limit + 1,
-        _place(cursor, request),
+        _position(cursor, request),
         states=status or (),
         created_from=to_utc(created_from, "created_from"),
         created_to=to_utc(created_to, "created_to"),
@@ -293,12 +304,12 @@ async def get_reports(
 @get(
     "/reports/{report_id:uuid}",
     operation_id="getReport",
-    summary="How far a report is",
+    summary="The state and the progress of a report",
     tags=_TAGS,
     responses=documented(404),
 )
 async def get_report(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
-    """Tell all that is known of a report: its state, how far it is, when it will be ready."""
+    """Give all that is known of a report: its state, its progress, when it should be ready."""
     return await full_details(pool, await known_report(pool, report_id))
 
 
@@ -312,15 +323,15 @@ async def get_report(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
     responses=documented(404, 409),
 )
 async def post_cancel(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
-    """End a report that waits or runs, and tell how it is then.
+    """Cancel a report that is queued or running, and return it.
 
-    One that is cancelled already stays so; one that has ended in another way cannot be cancelled.
+    Cancelling it twice changes nothing. A report that has ended otherwise cannot be cancelled.
     """
     report = await cancel_report(pool, report_id) or await known_report(pool, report_id)
     if report.state != "cancelled":
         raise Problem(
             409,
-            f"The report is {report.state}: only one that waits or runs can be cancelled.",
+            f"The report is {report.state}: only a queued or running report can be cancelled.",
             slug="report-ended",
         )
     return await full_details(pool, report)
@@ -335,17 +346,17 @@ async def post_cancel(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
     responses=documented(404, 409),
 )
 async def delete_report_(pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId) -> None:
-    """Delete a report that has ended, with its file.
+    """Delete a report that has ended, and its file.
 
-    Sent again, this is answered in the same way for a day. One that waits or runs is not deleted:
-    it has to be cancelled first.
+    If the request is sent again within a day, the answer is the same. A report that is queued or
+    running must be cancelled first.
     """
     try:
         deleted = await delete_report(pool, files, report_id)
     except NotEnded as error:
         raise Problem(
             409,
-            f"The report is {error.state}: cancel it first, by POST /reports/{report_id}/cancel.",
+            f"The report is {error.state}: cancel it first, with POST /reports/{report_id}/cancel.",
             slug="report-not-ended",
         ) from None
     if not deleted:
@@ -380,7 +391,7 @@ async def _create(
     except QueueFull:
         raise Problem(
             429,
-            f"{settings.queued_reports} reports wait already. Ask again when some are done.",
+            f"{settings.queued_reports} reports are waiting already. Try again when some are done.",
             slug="queue-full",
             headers={"Retry-After": str(_QUEUE_SECONDS)},
         ) from None
@@ -388,7 +399,7 @@ async def _create(
         raise Problem(
             422,
             "This Idempotency-Key was used for a report with other options, less than "
-            f"{KEY_LASTS // timedelta(hours=1)} hours ago: take a new one.",
+            f"{KEY_LASTS // timedelta(hours=1)} hours ago: use a new one.",
             slug="idempotency-key-reused",
         ) from None
     runner.wake()
@@ -406,7 +417,7 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
     else:
         stores = tuple(sorted(set(asked.stores)))
         if any("\0" in store_id for store_id in stores):
-            raise refused("stores", "no store id holds a NUL character", source="body")
+            raise refused("stores", NUL_IN_STORE_ID, source="body")
         if unknown := await unknown_stores(pool, stores):
             problem = "no feed has named this store"
             raise Problem(
@@ -430,7 +441,7 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
 
 
 def _unquoted(key: str) -> str:
-    """An idempotency key: a string of RFC 9651, in quotes, or the same text without.
+    """The text of an idempotency key: a quoted string (RFC 9651), or the text without quotes.
 
     Raises:
         Problem: it is empty or too long
@@ -438,17 +449,17 @@ def _unquoted(key: str) -> str:
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = re.sub(r'\\(["\\])', r"\1", key[1:-1])
     if not 1 <= len(key) <= _LONGEST_KEY:
-        problem = f"has 1 to {_LONGEST_KEY} characters"
+        problem = f"must have 1 to {_LONGEST_KEY} characters"
         raise refused("Idempotency-Key", problem, source="header")
     return key
 
 
-def _place(cursor: str | None, request: Request[Any, Any, Any]) -> tuple[datetime, UUID] | None:
-    place = from_cursor(cursor, request)
-    if place is None:
+def _position(cursor: str | None, request: Request[Any, Any, Any]) -> tuple[datetime, UUID] | None:
+    position = from_cursor(cursor, request)
+    if position is None:
         return None
     try:
-        created_at, _, report_id = place.partition(" ")
+        created_at, _, report_id = position.partition(" ")
         instant = datetime.fromisoformat(created_at)
         if instant.tzinfo is None:
             raise ValueError

@@ -1,6 +1,6 @@
-"""Stores over HTTP: what is known of each, and what is set for one.
+"""Stores over HTTP: what is known of each, and setting the hours and the time zone of one.
 
-A store's id is any text, so in a path it is percent-encoded as a whole, slashes too (`%2F`).
+A store's id is any text, so in a path the whole id is percent-encoded, slashes too (`%2F`).
 """
 
 from collections.abc import Callable
@@ -18,12 +18,14 @@ from msgspec import Meta
 from compute.business_hours import unpack_hours
 from compute.feed_rows import (
     LONGEST_STORE_ID,
+    NUL_IN_STORE_ID,
     FeedRefused,
     parse_columns,
     store_id_problem,
+    zone_problem,
 )
 from compute.instants import instant_of
-from compute.zones import DEFAULT_TIMEZONE, zone_names
+from compute.zones import DEFAULT_TIMEZONE
 from service.api.feeds import EndTime, PollStatus, StartTime
 from service.feeds.ingest import set_of_store
 from service.stores.known import KnownStore, list_stores, read_store
@@ -41,15 +43,16 @@ from service.web.pages import NEXT_LINK, PAGE_SIZE, Cursor, Limit, from_cursor, 
 from service.web.problems import Problem, ProblemError, documented, refused
 from service.web.strict import check_body
 
-#: Rows of one store's week.
+#: How many rows of business hours one PUT may have. Feeds may give a store more.
 MOST_HOURS = 1000
 Shown = TypeVar("Shown")
 StoreId: TypeAlias = Annotated[str, Meta(description="The id that feeds give the store.")]
 Timezone: TypeAlias = Annotated[
-    str | None, Meta(description="IANA name of its time zone; null: none was given.")
+    str | None, Meta(description="IANA name of its own time zone; null: it has none.")
 ]
 EffectiveTimezone: TypeAlias = Annotated[
-    str, Meta(description=f"The zone that it is computed in: its own, else {DEFAULT_TIMEZONE}.")
+    str,
+    Meta(description=f"The time zone it is computed in: its own, otherwise {DEFAULT_TIMEZONE}."),
 ]
 
 
@@ -66,7 +69,7 @@ class StorePage(msgspec.Struct, frozen=True):
 
     items: Annotated[list[StoreSummary], Meta(description="The stores of this page.")]
     next_cursor: Annotated[
-        str | None, Meta(description="`cursor` of the next page; null on the last.")
+        str | None, Meta(description="`cursor` of the next page; null on the last page.")
     ]
 
 
@@ -95,18 +98,20 @@ class StoreDetails(msgspec.Struct, frozen=True):
     timezone: Timezone
     effective_timezone: EffectiveTimezone
     business_hours: Annotated[
-        list[HoursRow], Meta(description="Its week; without a row it is always open.")
+        list[HoursRow], Meta(description="Its week; if it has no rows, it is always open.")
     ]
-    newest_poll: Annotated[Poll | None, Meta(description="Null: it was never polled.")]
+    newest_poll: Annotated[
+        Poll | None, Meta(description="Its newest poll; null: it was never polled.")
+    ]
 
 
 class StoreTimezone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time zone of a store's own."""
+    """The time zone of a store."""
 
     timezone: Annotated[
         str | None,
         Meta(
-            description="IANA name; null: none was given, and the default counts.",
+            description=f"IANA name; null: it has none, and is in {DEFAULT_TIMEZONE}.",
             examples=["America/New_York"],
         ),
     ]
@@ -115,8 +120,8 @@ class StoreTimezone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 EncodedId: TypeAlias = Annotated[
     str,
     Parameter(
-        description="The store's id, percent-encoded as a whole: a slash in it is `%2F`.",
-        # Of the id itself; what handlers get is longer.
+        description="The store's id, all of it percent-encoded: a slash in it is `%2F`.",
+        # These are bounds of the id itself. The encoded text that handlers get may be longer.
         schema_extra={"min_length": 1, "max_length": LONGEST_STORE_ID},
     ),
 ]
@@ -137,21 +142,24 @@ async def get_stores(
     limit: Limit = PAGE_SIZE,
     cursor: Cursor = None,
     prefix: Annotated[
-        str, Parameter(max_length=255, description="Only stores whose id begins with this.")
+        str,
+        Parameter(
+            max_length=LONGEST_STORE_ID, description="Only stores whose id begins with this."
+        ),
     ] = "",
     timezone: Annotated[
         str | None,
         Parameter(
-            description="Only stores that are computed in this time zone (IANA name); those "
-            f"without one of their own are in {DEFAULT_TIMEZONE}."
+            description="Only stores that are computed in this time zone (IANA name); stores "
+            f"without a time zone are in {DEFAULT_TIMEZONE}."
         ),
     ] = None,
 ) -> Response[StorePage]:
     """List stores, in byte order of their ids."""
     if "\0" in prefix:
-        raise refused("prefix", "no store id holds a NUL character")
-    if timezone is not None and timezone not in zone_names():
-        raise refused("timezone", "is not a name of the tz database, such as America/Chicago")
+        raise refused("prefix", NUL_IN_STORE_ID)
+    if timezone is not None and (problem := zone_problem(timezone)):
+        raise refused("timezone", problem)
     after = from_cursor(cursor, request) or ""
     found = await list_stores(pool, limit + 1, after, prefix, timezone)
     page = [
@@ -174,7 +182,7 @@ async def get_stores(
 async def get_store(
     pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
 ) -> Response[StoreDetails]:
-    """Tell a store's time zone, its week of business hours and its newest poll."""
+    """Give a store's time zone, its week of business hours and its newest poll."""
     return _tagged(_details(await known_store(pool, decoded_id(store_id))), if_none_match)
 
 
@@ -190,7 +198,7 @@ async def get_store(
 async def get_business_hours(
     pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
 ) -> Response[list[HoursRow]]:
-    """Tell a store's week of business hours, as `PUT` takes it; without a row it is always open."""
+    """Give a store's week of business hours, as `PUT` takes it; without rows it is always open."""
     store = await known_store(pool, decoded_id(store_id))
     return _tagged(_details(store).business_hours, if_none_match)
 
@@ -207,7 +215,7 @@ async def get_business_hours(
 async def get_timezone(
     pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
 ) -> Response[StoreTimezone]:
-    """Tell a store's own time zone, as `PUT` takes it."""
+    """Give a store's own time zone, as `PUT` takes it."""
     store = await known_store(pool, decoded_id(store_id))
     return _tagged(StoreTimezone(store.timezone), if_none_match)
 
@@ -231,10 +239,10 @@ async def put_business_hours(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response[StoreDetails]:
-    """Give a store its week of business hours, instead of the one that it had.
+    """Replace a store's week of business hours.
 
-    An empty list takes its hours away: it is always open then. A store that there is not yet is
-    made. Sent with `If-Match`, it undoes nobody else's change.
+    An empty list removes its hours: the store is then always open. A store that does not exist yet
+    is created. With `If-Match`, the request overwrites nobody else's change.
     """
     await check_body(request, list[HoursRow])
     known_id = _new_id(store_id)
@@ -272,9 +280,10 @@ async def put_timezone(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response[StoreDetails]:
-    """Give a store its time zone, instead of the one that it had; null takes it away.
+    """Replace a store's time zone; null removes it.
 
-    A store that there is not yet is made. Sent with `If-Match`, it undoes nobody else's change.
+    A store that does not exist yet is created. With `If-Match`, the request overwrites nobody
+    else's change.
     """
     await check_body(request, StoreTimezone)
     known_id = _new_id(store_id)
@@ -301,10 +310,10 @@ ROUTES = [
 
 
 def keep_ids_encoded(app: ASGIApp) -> ASGIApp:
-    """Around Litestar: paths of stores reach it as they were sent.
+    """A layer around Litestar: paths of stores reach it as they were sent.
 
-    Litestar finds the route by the decoded path, in which the slash of an id looks like one of the
-    path. Handlers decode the id themselves.
+    Litestar finds the route by the decoded path, in which a slash of an id looks like a separator.
+    With the path still encoded the route is found, and handlers decode the id themselves.
     """
 
     async def keep(scope: Scope, receive: Receive, send: Send) -> None:
@@ -317,18 +326,18 @@ def keep_ids_encoded(app: ASGIApp) -> ASGIApp:
 
 
 def decoded_id(encoded: str) -> str:
-    """The store's id in a path; there may be stores with an id that no new one can have."""
+    """The store's id in a path. It may be one that no new store can have: old stores may."""
     try:
         store_id = unquote(encoded, errors="strict")
     except UnicodeDecodeError:
         raise refused("store_id", "is not percent-encoded UTF-8", source="path") from None
     if "\0" in store_id:
-        raise refused("store_id", "no store id holds a NUL character", source="path")
+        raise refused("store_id", NUL_IN_STORE_ID, source="path")
     return store_id
 
 
 def _new_id(encoded: str) -> str:
-    """The id in a path of a store that there may not be yet."""
+    """The id in a path, if a new store can have it."""
     store_id = decoded_id(encoded)
     if problem := store_id_problem(store_id):
         raise refused("store_id", problem, source="path")
@@ -336,7 +345,11 @@ def _new_id(encoded: str) -> str:
 
 
 async def known_store(pool: asyncpg.Pool, store_id: str) -> KnownStore:
-    """The store; Problem 404 where there is none."""
+    """The store with an id.
+
+    Raises:
+        Problem: no feed has named it (404)
+    """
     store = await read_store(pool, store_id)
     if store is None:
         raise Problem(404, "No feed has named this store.", slug="store-not-found")
@@ -344,7 +357,7 @@ async def known_store(pool: asyncpg.Pool, store_id: str) -> KnownStore:
 
 
 def _tagged(shown: Shown, if_none_match: str | None) -> Response[Shown]:
-    """What is shown with its tag, or that it is known already."""
+    """What is shown, with its tag; or 304, if the client has it already."""
     tag = tag_of(shown)
     headers = {"ETag": f'"{tag}"'}
     if is_known(if_none_match, tag):
@@ -361,9 +374,10 @@ async def _change(
     if_match: str | None,
     if_none_match: str | None,
 ) -> Response[StoreDetails]:
-    """Set what a request says of one store, as a feed would; None takes away.
+    """Set the hours or the zone of one store, as a feed would; None as `columns` removes them.
 
-    `part` shows what of a store is set: its tag counts for the preconditions, or the whole store's.
+    `part` picks what is set out of all that is known of the store. `If-Match` may name its tag, or
+    that of the whole store.
     """
 
     def check(store: KnownStore | None) -> None:
@@ -422,6 +436,6 @@ def _clock(milliseconds: int) -> str:
     return f"{clock}.{fraction:03}" if fraction else clock
 
 
-def poll_of(word: int) -> Poll:
-    """A poll of `milliseconds since 1970-01-01 UTC << 1 | active`."""
-    return Poll(instant_of(word >> 1), "active" if word & 1 else "inactive")
+def poll_of(poll: int) -> Poll:
+    """A `poll` (see `compute.polls`) as the API shows it."""
+    return Poll(instant_of(poll >> 1), "active" if poll & 1 else "inactive")

@@ -1,1 +1,1 @@
-"""PostgreSQL: the way to it, its tables, and a private one for who has no other."""
+"""PostgreSQL: the way to it, its tables, and a private one for whoever has no other."""

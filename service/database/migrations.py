@@ -11,10 +11,14 @@ import asyncpg
 from service.database import locks
 from service.database.embedded import DatabaseUnavailable
 
-# Beside this package both in a checkout and in an installation. `importlib.resources` would merge
-# every `migrations` folder on the path into one, the current folder's included.
 logger = logging.getLogger("storewatch.database")
 
+#: How often a process tries to take the lock while another applies migrations, which mostly takes
+#: less than this, seconds.
+_LOCK_SECONDS = 0.1
+
+# The folder is beside this package both in a checkout and in an installation. `importlib.resources`
+# would merge every `migrations` folder on the path into one, the current folder's included.
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
 
@@ -22,13 +26,13 @@ async def migrate(connection: asyncpg.Connection) -> None:
     """Apply the files of `migrations/` that this database has not had, in order, each once.
 
     Any number of processes may do so at the same time. Raises DatabaseUnavailable if the database
-    had a migration that is not, or is different, in this build.
+    has had a migration that this build does not have, or has in another form.
     """
-    # Tried again and again: a session that blocks on a lock holds a snapshot all the while, and
-    # `create index concurrently`, wherever it runs, waits for every snapshot to end.
+    # Try again and again instead of waiting for the lock: a session that waits for one holds a
+    # snapshot, and `create index concurrently` in any session waits for every snapshot to end.
     take_lock = "select pg_try_advisory_lock($1)"
     while not await connection.fetchval(take_lock, locks.MIGRATIONS):  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_LOCK_SECONDS)
     try:
         await _apply(connection, _read_migrations())
     finally:
@@ -40,7 +44,7 @@ def _read_migrations() -> dict[int, tuple[str, str]]:
     migrations = {}
     for file in sorted(MIGRATIONS.glob("*.sql")):
         if not re.fullmatch(r"\d{4}_\w+\.sql", file.name) or int(file.name[:4]) in migrations:
-            raise ValueError(f"{file}: named not NNNN_words.sql, or with another file's number")
+            raise ValueError(f"{file}: not named NNNN_words.sql, or the number is taken")
         migrations[int(file.name[:4])] = (file.stem, file.read_text(encoding="utf-8"))
     return migrations
 
@@ -63,8 +67,8 @@ async def _apply(connection: asyncpg.Connection, migrations: dict[int, tuple[str
     for version, row in applied.items():
         if version not in migrations:
             raise DatabaseUnavailable(
-                f"The database is newer than this storewatch: it had migration {row['name']}, "
-                f"and this build ends at {max(migrations):04}. Run the newer storewatch, or give "
+                f"The database is newer than this storewatch: it has had migration {row['name']}, "
+                f"but this build ends at {max(migrations):04}. Run the newer storewatch, or give "
                 "this one another database."
             )
     for version, (name, sql) in migrations.items():
@@ -79,7 +83,7 @@ async def _apply(connection: asyncpg.Connection, migrations: dict[int, tuple[str
             logger.info("Applied migration %s.", name)
         elif applied[version]["checksum"] != checksum:
             raise DatabaseUnavailable(
-                f"Migration {name} was changed after this database had it, on "
-                f"{applied[version]['applied_at']:%Y-%m-%d}. Put the file back as it was, "
-                "and write the change as a new migration."
+                f"Migration {name} was changed after it was applied to this database, on "
+                f"{applied[version]['applied_at']:%Y-%m-%d}. Restore the file, and write the "
+                "change as a new migration."
             )

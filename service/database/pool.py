@@ -38,28 +38,32 @@ logger = logging.getLogger("storewatch.database")
 OLDEST_POSTGRESQL = 15
 
 _SESSION = {"application_name": "storewatch", "timezone": "UTC", "jit": "off"}
-# A pool that closes waits so long for its connections to be given back, then drops them.
+# A pool that is closed waits this long for connections that are in use, then drops them.
 _CLOSE_SECONDS = 1.0
 _CONNECT_SECONDS = 5.0
-# What passes when a server is only starting, or is on its way into the network.
+# Between attempts to connect to a server that may still be starting.
+_CONNECT_PAUSE = 0.5
+# Failures that pass by themselves while a server starts or its network comes up.
 _MAY_PASS = (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
-#: How a statement fails when the server stops, restarts or is cut off; what it asked may be fine.
+#: How a statement fails when the server stops, restarts or is cut off: the statement is not at
+#: fault, and may succeed later.
 DATABASE_AWAY = (
     ConnectionError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection that just ended: `cannot switch to state 15`
+    asyncpg.InternalClientError,  # a connection that has just ended: `cannot switch to state 15`
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
-    asyncpg.ObjectNotInPrerequisiteStateError,  # it was told to take no connections
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database was told to allow no connections
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,  # by `statement_timeout`
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
-#: However a statement fails, or the way to the database.
+#: Every way in which a statement, or the connection to the database, fails. This is what "the
+#: database failed" means everywhere.
 DATABASE_FAILED = (
     OSError,
     asyncpg.PostgresError,
@@ -67,7 +71,7 @@ DATABASE_FAILED = (
     asyncpg.InternalClientError,
 )
 _UNREADABLE = (
-    "DATABASE_URL cannot be read. It is written postgresql://user:password@host:5432/database, "
+    "DATABASE_URL cannot be read. Its form is postgresql://user:password@host:5432/database, "
     "with %40 for @, %2F for /, %3A for : and %23 for # in the password."
 )
 
@@ -77,12 +81,12 @@ class Waits:
     """How long to wait for the database, seconds; 0: as long as it takes.
 
     Attributes:
-        connection: for a connection of the pool
-        answer: for the answer to one statement; then the connection is dropped
-        lock: for a lock, by the server
-        statement: for one statement, by the server: a client that is cut off does not end it
-        idle: for the next statement of a transaction, by the server: an instance that is frozen in
-            the middle keeps its locks no longer
+        connection: for a free connection of the pool
+        answer: for the answer to a statement; after that the connection is dropped
+        lock: how long the server waits for a lock
+        statement: how long the server works on a statement; it would go on without its client
+        idle: how long the server waits for the next statement of a transaction; after that it
+            frees the locks of an instance that is frozen
         turn: for the turn to store a feed
     """
 
@@ -112,11 +116,11 @@ COMMAND = replace(WORK, connection=30, lock=60, turn=0)
 
 
 class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
-    """A pool in which no wait for a connection is without end.
+    """A pool in which every wait for a connection ends.
 
     Attributes:
         waits: how long to wait for what
-        line: those of this process who want to store a feed, one after the other
+        line: held by whatever in this process stores a feed or is next to do so
     """
 
     def __init__(self, url: str, waits: Waits, size: int) -> None:
@@ -137,7 +141,7 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
         self.waits, self.line = waits, asyncio.Lock()
 
     def acquire(self, *, timeout: float | None = None) -> Any:
-        """A connection; TimeoutError when none is free in time. Giving it back takes no longer."""
+        """A connection; TimeoutError if none is free in time. Releasing it has the same bound."""
         return super().acquire(timeout=self.waits.connection if timeout is None else timeout)
 
 
@@ -148,16 +152,16 @@ async def pool_of(url: str, waits: Waits, size: int) -> AsyncIterator[asyncpg.Po
     try:
         yield pool
     finally:
-        with suppress(TimeoutError):  # whom we wait for in vain is dropped
+        with suppress(TimeoutError):  # connections that are not given back are dropped
             await asyncio.wait_for(pool.close(), _CLOSE_SECONDS)
 
 
 @asynccontextmanager
 async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[asyncpg.Connection]:
-    """A connection in a transaction, committed when the block ends well.
+    """A connection in a transaction, committed if the block ends without an exception.
 
-    asyncpg's own rolls back when it does not, and so waits once more for a server that does not
-    answer. Here the connection is dropped instead, unless it was the server that refused something.
+    asyncpg's own transactions roll back otherwise, and so wait again for a server that does not
+    answer. Here the connection is dropped instead, unless the exception came from the server.
 
     Args:
         pool: of connections
@@ -186,14 +190,14 @@ async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[async
 async def prepared_database(
     database_url: str | None, home: Path, *, own: bool, connections: int, patience: float = 30
 ) -> AsyncIterator[str]:
-    """The database, migrated, and with room for so many connections; yields where it is.
+    """The database, migrated and with room for our connections; yields its URL.
 
     Args:
         database_url: of a PostgreSQL; None for the private one with its data in `home`
         home: the service's folder
         own: as in `embedded_postgres`: True for the service, False for a command
-        connections: how many this process opens at the most
-        patience: seconds to try again while nobody answers at `database_url`
+        connections: how many this process opens at most
+        patience: seconds for which to try again while nothing answers at `database_url`
 
     Raises:
         DatabaseUnavailable: it cannot be reached or used
@@ -235,15 +239,15 @@ async def _prepare(url: str, connections: int, patience: float) -> None:
         await migrate(connection)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseUnavailable(
-            f"{address}: {error}. The user of DATABASE_URL makes its own tables: "
-            "let it own the database (alter database ... owner to ...)."
+            f"{address}: {error}. The user of DATABASE_URL has to create tables: "
+            "make it the owner of the database (alter database ... owner to ...)."
         ) from error
     finally:
         await connection.close(timeout=_CLOSE_SECONDS)
 
 
 async def _check_room(connection: asyncpg.Connection, address: str, connections: int) -> None:
-    """Refuse a server that never has so many connections: reports would wait for each other."""
+    """Refuse a server that allows too few connections: reports would wait for each other."""
     room = await connection.fetchval(
         """
         select current_setting('max_connections')::integer
@@ -252,8 +256,8 @@ async def _check_room(connection: asyncpg.Connection, address: str, connections:
     )
     if connections > room:
         raise DatabaseUnavailable(
-            f"{address} takes {room} connections, and this instance may need {connections}: give "
-            "it more (max_connections), or set STOREWATCH_CONCURRENT_REPORTS to fewer."
+            f"{address} allows {room} connections, but this instance may need {connections}: raise "
+            "max_connections, or lower STOREWATCH_CONCURRENT_REPORTS."
         )
 
 
@@ -268,32 +272,33 @@ async def _connect(url: str, address: str, patience: float) -> asyncpg.Connectio
             if asyncio.get_running_loop().time() > deadline:
                 raise DatabaseUnavailable(
                     f"Cannot reach {address}: {reason}. "
-                    "Is DATABASE_URL right, and does PostgreSQL run there?"
+                    "Is DATABASE_URL right, and is PostgreSQL running there?"
                 ) from error
             if not said:
                 logger.warning("Cannot reach %s yet (%s): trying again.", address, reason)
                 said = True
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_CONNECT_PAUSE)
         except asyncpg.PostgresError as error:  # user, password or database; names no password
             raise DatabaseUnavailable(f"{address} refuses DATABASE_URL: {error}.") from error
         except asyncpg.ClientConfigurationError as error:
             raise DatabaseUnavailable(f"DATABASE_URL cannot be used: {error}.") from error
         except (ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-            raise DatabaseUnavailable(_UNREADABLE) from None  # it may quote the password
+            raise DatabaseUnavailable(_UNREADABLE) from None  # the error may quote the password
 
 
 def _address(url: str) -> str:
-    """Name the server of a URL, for messages. Raises DatabaseUnavailable on what is no such URL."""
+    """Name the server of a URL, for messages. Raises DatabaseUnavailable if the URL is not one."""
     try:
         parts = urlsplit(url)
     except ValueError:
         raise DatabaseUnavailable(_UNREADABLE) from None
-    # An @ too many is a password's, which would be taken for hosts or the database and be shown.
-    at_too_many = parts.netloc.count("@") > 1 or "@" in parts.path + parts.fragment
-    if parts.scheme not in ("postgresql", "postgres") or at_too_many:
+    # A URL has one @, before the host. A second one belongs to a password with an unescaped @ or /,
+    # and part of that password would be taken for the host or the database, and shown in messages.
+    unescaped_password = parts.netloc.count("@") > 1 or "@" in parts.path + parts.fragment
+    if parts.scheme not in ("postgresql", "postgres") or unescaped_password:
         raise DatabaseUnavailable(_UNREADABLE)
     return f"PostgreSQL at {parts.netloc.rpartition('@')[2] or 'its local socket'}"
 
 
-#: Whatever takes a statement.
+#: Whatever executes statements.
 Database: TypeAlias = "asyncpg.Connection | asyncpg.Pool"

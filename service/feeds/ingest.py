@@ -1,7 +1,7 @@
-"""A feed of polls, business hours or time zones, as CSV text → checked → merged into the store.
+"""A feed of polls, business hours or time zones, as CSV text → checked → merged into the database.
 
 First the whole feed is read, checked and set aside; then, if all of it is good, it is written in
-one transaction. So a bad feed leaves the store as it was, and memory does not grow with the feed.
+one transaction. So a bad feed changes nothing, and memory does not grow with the feed.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from service.stores.known import KnownStore, read_store
 from service.workers.pool import Workers
 from service.workers.stream import stream
 
-#: Rows that a store may have in a feed of hours or zones: they are looked at together.
+#: Rows that a store may have in a feed of hours or zones: all of them are in memory at once.
 _MOST_ROWS_OF_STORE = 100_000
 
 
@@ -44,7 +44,7 @@ class FeedFile(NamedTuple):
     """A file of a feed.
 
     Attributes:
-        name: for the reader of faults; empty: there is only one
+        name: for messages about faults; empty: there is only one file
         pieces: CSV, plain, gzip or zstd, in pieces of any size
     """
 
@@ -67,7 +67,7 @@ class FeedText(NamedTuple):
 def latest_poll() -> int:
     """The latest instant that a poll may have now: a day after the clock, ms since 1970 UTC.
 
-    One that is later would be the `as_of` of every report that is given none, for good.
+    A later one would become the `as_of` of every report that is given none.
     """
     return time.time_ns() // 1_000_000 + DAY_MS
 
@@ -89,7 +89,7 @@ async def ingest(
         workers: parse the text
         feed: what the files are about
         files: together the feed, in this order; each has a header of its own
-        most_bytes: of each file, packed and unpacked; None: any number
+        most_bytes: how many each file may have, packed and unpacked; None: any number
         aside: where its rows are kept until all of it is known to be good
         sender: who sent it
 
@@ -222,8 +222,8 @@ class _Checked(NamedTuple):
 
     Attributes:
         feed: which
-        store_ids: of its stores; the spool has their places
-        names: of time zones; the spool has their places
+        store_ids: of its stores; the spool has their numbers
+        names: of time zones; the spool has their numbers
         spool: the rows
     """
 
@@ -234,7 +234,7 @@ class _Checked(NamedTuple):
 
 
 def _checked(feed: Feed, rows: FeedRows) -> _Checked:
-    """Rows that are in memory, and stay there."""
+    """Rows that are in memory and stay there."""
     with _counted(feed):
         if rows.fault_count:
             raise FeedRefused(rows.faults, rows.fault_count)
@@ -285,16 +285,16 @@ async def set_of_store(
     rows: FeedRows | None,
     check: Callable[[KnownStore | None], None],
 ) -> KnownStore:
-    """Set what feeds say of one store's hours or zone, if what is known of it allows.
+    """Set one store's hours or zone as a feed would, if a check of what is known of it passes.
 
-    What is checked, written and returned is of one transaction: nobody writes between.
+    The check, the write and the result are of one transaction: nothing else writes in between.
 
     Args:
         pool: the database
         feed: what is set
         store_id: the store; a new one is made
-        rows: of this store alone; None: what feeds said is taken away
-        check: gets what is known of the store, None: nothing; what it raises goes on
+        rows: of this store alone; None: remove what feeds said
+        check: gets what is known of the store, or None; what it raises is passed on
 
     Returns:
         what is known of the store then
@@ -314,12 +314,12 @@ async def set_of_store(
     return written
 
 
-class _Places(dict[str, int]):
-    """Numbers each text that is asked for, from 0, in order of appearance."""
+class _Numbers(dict[str, int]):
+    """A number for each text, from 0, in order of appearance."""
 
     def __missing__(self, text: str) -> int:
-        place = self[text] = len(self)
-        return place
+        number = self[text] = len(self)
+        return number
 
     def of(self, texts: list[str]) -> Ints:
         """The numbers of some texts."""
@@ -330,7 +330,7 @@ async def _set_aside(
     workers: Workers, feed: Feed, texts: Sequence[FeedText], spool: Spool
 ) -> _Checked:
     """Check the whole feed; its rows go to the spool."""
-    stores, names = _Places(), _Places()
+    stores, names = _Numbers(), _Numbers()
     faults: list[Fault] = []
     fault_count = 0
     latest = latest_poll()
@@ -357,7 +357,7 @@ async def _set_aside(
     if fault_count:
         raise FeedRefused(faults, fault_count)
     if feed != "polls" and spool.most_rows > _MOST_ROWS_OF_STORE:
-        problem = f"a store has {spool.most_rows} rows; {_MOST_ROWS_OF_STORE} are the most"
+        problem = f"a store has {spool.most_rows} rows; at most {_MOST_ROWS_OF_STORE} are allowed"
         raise FeedRefused([Fault(1, "", "", problem)], 1)
     return _Checked(feed, list(stores), list(names), spool)
 
@@ -366,7 +366,7 @@ _Part: TypeAlias = tuple[Header, Block]
 
 
 async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part | FeedRows]:
-    """The files in blocks; of one that cannot be read to its end, at last why."""
+    """The files in blocks; for a file that cannot be read to its end, finally the reason."""
     for name, text in texts:
         header = None
         try:

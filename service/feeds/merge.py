@@ -1,4 +1,4 @@
-"""Rows of a feed that are known to be good → merged with what the database keeps."""
+"""Rows of a feed that are known to be good → merged with what the database has."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +24,7 @@ from service.stores.polls import poll_days
 async def forget(
     connection: asyncpg.Connection, feed: Literal["business_hours", "timezones"], store_id: str
 ) -> None:
-    """Take away what feeds said of a store\'s hours or zone."""
+    """Remove what feeds said of a store's hours or zone."""
     forgetting = {
         "business_hours": "update store set business_hours = null where id = $1",
         "timezones": "update store set timezone = null where id = $1",
@@ -36,7 +36,15 @@ async def forget(
 async def merge(
     connection: asyncpg.Connection, feed: Feed, stores: list[str], names: list[str], spool: Spool
 ) -> Ingested:
-    """Merge the set-aside rows into the store, a part at a time, stores in the order of reports."""
+    """Merge the rows that were set aside into the database, part by part, in the order of reports.
+
+    Args:
+        connection: in the transaction whose turn it is
+        feed: what the rows are about
+        stores: ids; the number of a store in the spool is its index here
+        names: of time zones; a zone's value in the spool is its index here; else empty
+        spool: the rows
+    """
     in_order, rank = await asyncio.to_thread(_in_order, stores)
     writers: dict[Feed, Callable[..., Awaitable[tuple[int, int, int]]]] = {
         "polls": _write_polls,
@@ -54,10 +62,10 @@ async def merge(
 
 
 def _in_order(stores: list[str]) -> tuple[list[str], Ints]:
-    """Ids in the order of reports, and the place of each there."""
+    """Ids in the order of reports, and the rank of each id as given: int64[stores]."""
     in_order = sorted(stores)  # code points and UTF-8 bytes have the same order
-    place = {store_id: rank for rank, store_id in enumerate(in_order)}
-    return in_order, np.fromiter(map(place.__getitem__, stores), np.int64, count=len(stores))
+    rank_of = {store_id: rank for rank, store_id in enumerate(in_order)}
+    return in_order, np.fromiter(map(rank_of.__getitem__, stores), np.int64, count=len(stores))
 
 
 async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
@@ -66,16 +74,16 @@ async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -
         # In order of their ids, so that the polls of neighbours in a report are neighbours on disk.
         """
         insert into store (store_id)
-        select store_id from unnest($1::text[]) with ordinality as named (store_id, place)
+        select store_id from unnest($1::text[]) with ordinality as named (store_id, ordinal)
         where not exists (select from store where store.store_id = named.store_id)
-        order by place
+        order by ordinal
         """,
         store_ids,
     )
     numbers = await connection.fetchval(
         """
-        select array_send(array_agg(store.id order by place))
-        from unnest($1::text[]) with ordinality as named (store_id, place)
+        select array_send(array_agg(store.id order by ordinal))
+        from unnest($1::text[]) with ordinality as named (store_id, ordinal)
         join store on store.store_id = named.store_id
         """,
         store_ids,
@@ -84,10 +92,10 @@ async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -
 
 
 async def _write_polls(
-    connection: asyncpg.Connection, store_ids: list[str], place: Ints, poll: Ints
+    connection: asyncpg.Connection, store_ids: list[str], store: Ints, poll: Ints
 ) -> tuple[int, int, int]:
     number = await _store_numbers(connection, store_ids)
-    arrived = await asyncio.to_thread(pack_polls, number[place], poll)
+    arrived = await asyncio.to_thread(pack_polls, number[store], poll)
     stored = await connection.fetchrow(
         """
         select string_agg(polls, '') as polls,
@@ -106,7 +114,7 @@ async def _write_polls(
         columns=["store", "day", "polls"],
     )
     await connection.execute(
-        # As an update, which would be a join, it takes a plan that depends on old statistics.
+        # An `update` would be a join, for which outdated statistics may lead to a bad plan.
         """
         insert into poll_day (store, day, polls)
         select * from unnest($1::integer[], $2::integer[], $3::bytea[])
@@ -126,10 +134,10 @@ async def _write_polls(
 
 
 async def _write_hours(
-    connection: asyncpg.Connection, store_ids: list[str], place: Ints, hours: Ints
+    connection: asyncpg.Connection, store_ids: list[str], store: Ints, hours: Ints
 ) -> tuple[int, int, int]:
-    """Each store that the feed names gets the feed's whole week instead of the one it had."""
-    _, weeks = await asyncio.to_thread(pack_weeks, place, hours)  # every store has a row
+    """The week in the feed replaces the whole week of each store that the feed names."""
+    _, weeks = await asyncio.to_thread(pack_weeks, store, hours)  # every store has a row
     return await _set(connection, "business_hours", "bytea", store_ids, weeks)
 
 
@@ -137,11 +145,11 @@ async def _write_zones(
     names: list[str],
     connection: asyncpg.Connection,
     store_ids: list[str],
-    place: Ints,
+    store: Ints,
     zone: Ints,
 ) -> tuple[int, int, int]:
-    """Each store that the feed names gets the zone of its last row."""
-    _, last = np.unique(place[::-1], return_index=True)  # every store has a row
+    """The last row of each store that the feed names replaces the store's zone."""
+    _, last = np.unique(store[::-1], return_index=True)  # every store has a row
     given = [names[number] for number in zone[::-1][last].tolist()]
     await connection.execute(
         """
@@ -162,16 +170,17 @@ async def _set(
     store_ids: list[str],
     values: Sequence[bytes] | Sequence[int],
 ) -> tuple[int, int, int]:
-    """Give each store its value; a new store comes with it: an update takes as long again."""
+    """Set a column of each store; new stores are inserted with it, which saves half of the time."""
     counts: tuple[int, int, int] = await connection.fetchrow(
         f"""
         with given as (
             select named.*, store.id, store.{column} as known
-            from unnest($1::text[], $2::{kind}[]) with ordinality as named (store_id, value, place)
+            from unnest($1::text[], $2::{kind}[])
+                with ordinality as named (store_id, value, ordinal)
             left join store on store.store_id = named.store_id
         ), added as (
             insert into store (store_id, {column})
-            select store_id, value from given where id is null order by place
+            select store_id, value from given where id is null order by ordinal
         ), written as (
             update store set {column} = given.value from given
             where store.id = given.id and given.known is distinct from given.value

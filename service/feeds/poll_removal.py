@@ -1,7 +1,7 @@
-"""Take the polls of a stretch of time away, of all stores: the way back from a poller's bad clock.
+"""Delete the polls of all stores in a stretch of time, to recover from a poller's wrong clock.
 
-Polls dated in the future move `as_of` of every default report there. Deleting them, and finding the
-newest of those that remain, puts it right.
+Polls dated in the future move `as_of` of every default report into the future. Deleting them, and
+finding the newest of those that remain, puts it right.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from msgspec import Meta
 
 from compute.axis import DAY_MS
 from compute.instants import instant_of
-from compute.polls import PollDays, polls_outside
+from compute.polls import WORD, PollDays, polls_outside
 from service.database.pool import transaction
 from service.feeds.turn import turn
 from service.stores.polls import newest_poll
 
-#: Rows of a day that is deleted in part that are looked at together: some tens of megabytes.
+#: Rows that are read together where a day is deleted in part: some tens of megabytes.
 _PAGE = 20_000
 
 
@@ -31,29 +31,34 @@ class RemovedPolls(msgspec.Struct, frozen=True):
     newest_poll: Annotated[
         datetime | None,
         Meta(
-            description="The instant of the newest that remains, over all stores; null: none does."
+            description="The instant of the newest poll that remains, over all stores; null: none "
+            "remain."
         ),
     ]
 
 
 async def count_polls(pool: asyncpg.Pool, first: int, end: int) -> int:
-    """How many polls `delete_polls` would delete, as far as whole days tell: at the most so many.
+    """An upper bound of how many polls `delete_polls` would delete: those of all days it touches.
 
     Args:
         pool: the database
         first: milliseconds since 1970-01-01 UTC
         end: the same, not included
     """
-    count = "select coalesce(sum(length(polls) / 4), 0) from poll_day where day between $1 and $2"
+    count = """
+        select coalesce(sum(length(polls) / $3::integer), 0)
+        from poll_day where day between $1 and $2
+    """
+    days = first // DAY_MS, (end - 1) // DAY_MS
     # A connection that died without a word would be waited for as long as for a feed's storing.
     async with asyncio.timeout(pool.waits.turn or None), transaction(pool) as connection:
-        return int(await connection.fetchval(count, first // DAY_MS, (end - 1) // DAY_MS))
+        return int(await connection.fetchval(count, *days, WORD.itemsize))
 
 
 async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls:
-    """Delete all polls from one instant to before another, all or none of them.
+    """Delete all polls from one instant up to another, not included, in one transaction.
 
-    Doing it twice deletes nothing more. Reports that are completed stay as they are.
+    Doing it twice deletes nothing more. Completed reports do not change.
 
     Args:
         pool: the database
@@ -69,12 +74,13 @@ async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls
                 """
                 with gone as (
                     delete from poll_day where day >= $1 and day < $2
-                    returning length(polls) / 4 as polls
+                    returning length(polls) / $3::integer as polls
                 )
                 select coalesce(sum(polls), 0) from gone
                 """,
                 whole_from,
                 whole_to,
+                WORD.itemsize,
             )
         )
         for day in in_part:
@@ -119,11 +125,11 @@ async def _delete_from_day(connection: asyncpg.Connection, day: int, first: int,
             """,
             *kept.rows(shorter),
         )
-        removed += (len(stored.packed) - len(kept.packed)) // 4
+        removed += (len(stored.packed) - len(kept.packed)) // WORD.itemsize
 
 
 async def _find_newest(connection: asyncpg.Connection, first: int, end: int) -> None:
-    """Look for the newest poll again, if it was one of those."""
+    """Find the newest poll again, if the one that was the newest is deleted."""
     known = await newest_poll(connection)
     if known is None or not first <= known < end:
         return
@@ -132,8 +138,10 @@ async def _find_newest(connection: asyncpg.Connection, first: int, end: int) -> 
         """
         insert into newest_poll (instant)
         select timestamptz '1970-01-01 00:00:00+00' + day * interval '24 hours'
-            + (max(packed_int4(polls, length(polls) / 4 - 1)) >> 1) * interval '1 millisecond'
+            + (max(packed_int4(polls, length(polls) / $1::integer - 1)) >> 1)
+                * interval '1 millisecond'
         from poll_day where day = (select max(day) from poll_day)
         group by day
-        """
+        """,
+        WORD.itemsize,
     )

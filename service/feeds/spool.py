@@ -1,8 +1,10 @@
 """Rows of a feed, set aside on disk until the whole feed is known to be good.
 
 Memory stays the same whatever the feed's size: rows go to an unnamed temporary file, of which a
-crash leaves nothing, and come back in parts, each with all rows of some stores, so that no store's
-data is written twice, unless one store has more rows than parts may have.
+crash leaves nothing, and come back in parts. Each part has all rows of some stores, so that no
+store's data is written twice, unless one store has more rows than a part may have.
+
+A row is a store's number and a value, which `feed_rows` describes.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,9 +23,9 @@ Rows: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
 
 _ROW = np.dtype([("store", "<i4"), ("value", "<i8")])
 _CHUNK_ROWS = 1 << 14
-#: Of so many rows one is looked at to find where to cut.
+#: One row of this many is sampled to find where to cut.
 _SAMPLED = 100
-#: A store takes as much memory as some rows, for its id: so feeds of many stores have more parts.
+#: For its id, a store takes as much memory as some rows. So feeds of many stores have more parts.
 _ROWS_LIKE_A_STORE = 7
 
 
@@ -83,9 +85,9 @@ class Spool:
         """The rows, in parts of neighbouring ranks; once.
 
         Args:
-            rank: int64[stores], the place of each store's number in the wanted order
-            apart: rows of a store whose values, divided by this, differ may be in different parts,
-                where there are very many; None: all rows of a store are in one part
+            rank: int64[stores], where each store comes in the wanted order
+            apart: if there are very many rows, those of a store may be in different parts where
+                their values, divided by this, differ; None: all rows of a store are in one part
 
         Yields:
             first rank, last rank + 1, rank of each row, value of each row, in order of arrival
@@ -112,7 +114,7 @@ class Spool:
                     yield int(first[part]), int(last[part]), rank[some["store"]], some["value"]
 
     def _by_value(self, file: IO[bytes], count: int, apart: int | None) -> list[IO[bytes]]:
-        """A part of so many rows as it is or, where they are too many, in pieces by value."""
+        """A part as it is or, if it has too many rows, cut into pieces by value."""
         pieces = -(-count // self._part_rows)
         if apart is None or pieces <= 2:
             return [file]
@@ -165,7 +167,7 @@ class Spool:
     def close(self) -> None:
         """Give the disk space back."""
         for file in self._files:
-            with suppress(OSError):  # a full disk does not take what was still to be written
+            with suppress(OSError):  # a full disk fails to take what is still buffered
                 file.close()
 
 

@@ -1,7 +1,7 @@
-"""The text of a feed: bytes as they come, plain or packed → blocks of whole rows.
+"""The text of a feed: bytes as they come, plain or packed (gzip, zstd) → blocks of whole rows.
 
-Blocks end between rows also where quoted fields hold line ends, and every byte is looked at once,
-however small the pieces are and however few rows are in them. What takes a while runs in a thread.
+Blocks end between rows even if quoted fields contain line ends. Every byte is looked at once,
+however small the pieces are and however few rows they have. Work that takes long runs in a thread.
 """
 
 import asyncio
@@ -26,47 +26,53 @@ Result = TypeVar("Result")
 
 #: Bytes of text that one worker parses at a time.
 BLOCK = 4 << 20
-#: Empty lines that may follow on each other. Without a bound, a small body that unpacks to nothing
-#: else would keep the workers busy for minutes; no program writes as many by accident.
+#: Empty lines that may follow in a row. Without a bound, a small body that unpacks to nothing else
+#: would keep the workers busy for minutes; no program writes as many by accident.
 MOST_EMPTY_LINES = 1_000_000
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-#: Packed bytes that are unpacked at a time: so much text at the most is lost before a fault.
+#: Packed bytes that are unpacked at a time: before a fault, at most what they unpack to is lost.
 _PACKED = 16 << 10
-#: Work on fewer bytes than these takes less than the way to a thread.
+#: Work on fewer bytes takes less time than handing it to a thread.
 _WORTH_A_THREAD = 64 << 10
-#: Text goes back to no further than this in a zstd frame (RFC 9659 has it for HTTP): a frame may
-#: ask for gigabytes, and would get them.
+#: The largest window of a zstd frame, which RFC 9659 sets for HTTP. Without it a frame could ask
+#: for gigabytes of memory, and would get them.
 _ZSTD_WINDOW_LOG = 23
 
 _GZIP = re.compile(rb"\x1f\x8b")
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
-#: What is no text in UTF-8, by its first bytes, and what to do about it.
+#: Files that are not text in UTF-8, by their first bytes, and what to do about them.
 _NO_TEXT = (
-    (_GZIP, "it is packed twice: unpack it once"),
-    (_ZSTD, "it is packed twice: unpack it once"),
+    (_GZIP, "it is compressed twice: decompress it once"),
+    (_ZSTD, "it is compressed twice: decompress it once"),
     (
         re.compile(rb"PK(\x03\x04|\x05\x06|\x07\x08)"),
-        "it is a zip archive or an Excel workbook: unpack it, or save the sheet as CSV in UTF-8",
+        "it is a zip archive or an Excel workbook: unzip it, or save the sheet as CSV in UTF-8",
     ),
     (re.compile(rb"\xd0\xcf\x11\xe0"), "it is an old Excel workbook: save the sheet as CSV"),
     (
         re.compile(rb"\xff\xfe|\xfe\xff|\0|[^\0]\0"),
         "it is text in UTF-16 or UTF-32: save it in UTF-8",
     ),
-    (re.compile(rb"BZh[1-9]"), "it is packed with bzip2: unpack it, or pack it with gzip or zstd"),
-    (re.compile(rb"\xfd7zXZ\0"), "it is packed with xz: unpack it, or pack it with gzip or zstd"),
-    (re.compile(rb"PAR1"), "it is a Parquet file: write it as CSV in UTF-8"),
+    (
+        re.compile(rb"BZh[1-9]"),
+        "it is compressed with bzip2: decompress it, or use gzip or zstd instead",
+    ),
+    (
+        re.compile(rb"\xfd7zXZ\0"),
+        "it is compressed with xz: decompress it, or use gzip or zstd instead",
+    ),
+    (re.compile(rb"PAR1"), "it is a Parquet file: convert it to CSV in UTF-8"),
 )
 _LONGEST_MAGIC = 6
 
 
 class TooLarge(Exception):  # noqa: N818
-    """There are more bytes than are taken."""
+    """There are more bytes than are allowed."""
 
 
 class Unreadable(Exception):  # noqa: N818
-    """Bytes that are no text, or cannot be unpacked; the message tells what and what to do."""
+    """Bytes that are not text, or cannot be unpacked; the message says why, and what to do."""
 
 
 class Block(NamedTuple):
@@ -89,11 +95,11 @@ async def blocks(
     Args:
         source: the file, as faults name it
         pieces: its bytes, plain, gzip or zstd
-        most: how many bytes are taken, packed and unpacked; None: any number
+        most: how many bytes are allowed, packed and unpacked; None: any number
 
     Raises:
         FeedRefused: it is not the text of a feed, or cannot be read any further
-        TooLarge: there are more bytes than are taken
+        TooLarge: there are more bytes than are allowed
     """
     rows = _Rows()
     try:
@@ -113,7 +119,7 @@ async def blocks(
 
 
 async def _away(size: int, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """Do some work on so many bytes without holding up everybody else."""
+    """Do some work on so many bytes without blocking the event loop for long."""
     if size < _WORTH_A_THREAD:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
@@ -133,10 +139,10 @@ class _NoRows(Exception):  # noqa: N818
 
 
 class _Rows:
-    """Text that comes in pieces, on the way to become blocks.
+    """Text that comes in pieces and leaves in blocks.
 
     Attributes:
-        lost: whether no more rows can be told apart, so that reading on is of no use
+        lost: whether it is unclear where rows end from here on, so that reading on is useless
     """
 
     def __init__(self) -> None:
@@ -188,8 +194,8 @@ class _Rows:
             return self._cut(self._header_end)
         if self._end:
             return self._cut(self._end)
-        # A quote out of place makes line ends look quoted, all to the end. The text up to one of
-        # them shows to whoever reads its rows where that was.
+        # After a misplaced quote all line ends look quoted, up to the end. A block that ends at one
+        # of them is enough for whatever parses its rows to find where the quote is.
         self.lost = True
         end = self._held.rfind(b"\n") + 1
         if not end:
@@ -205,13 +211,13 @@ class _Rows:
         del self._held[:end]
         self._end = max(self._end - end, 0)
         line = self._line
-        # Six times as fast as `bytes.count`, which looks for one after the other.
+        # Six times as fast as `bytes.count`, which finds one after the other.
         self._line += int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")))
         self._look_for_rows(line, text)
         return Block(line, text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text)
 
     def _look_for_rows(self, line: int, text: bytes) -> None:
-        """See to it that not too many line ends follow on each other."""
+        """Check that not too many empty lines follow in a row."""
         lines = self._line - line
         if self._line_ends + lines <= MOST_EMPTY_LINES + 1:  # the first ends a row
             row_end = len(text.rstrip(b"\r\n"))
@@ -225,7 +231,7 @@ class _Rows:
         together = np.diff(ends)
         longest = int(together.argmax())
         if together[longest] > MOST_EMPTY_LINES + 1:
-            problem = f"more than {MOST_EMPTY_LINES} empty lines follow on each other from here"
+            problem = f"more than {MOST_EMPTY_LINES} empty lines follow in a row from here"
             raise _NoRows(line + int(ends[longest]) + 1, problem)
         self._line_ends = int(together[-1])
 
@@ -240,7 +246,7 @@ def _last_row(text: bytes, quoted: bool) -> tuple[int, bool]:
     if b'"' not in text:
         return (0 if quoted else text.rfind(b"\n") + 1), quoted
     sign = np.frombuffer(text, dtype=np.uint8)
-    # The sum may run over: whether it is even does not suffer.
+    # The sum may overflow, which does not change whether it is even.
     inside = (np.cumsum(sign == ord('"'), dtype=np.uint8) & 1).astype(bool) ^ quoted
     ends = (sign == ord("\n")) & ~inside
     end = len(text) - int(ends[::-1].argmax()) if ends.any() else 0
@@ -248,15 +254,15 @@ def _last_row(text: bytes, quoted: bool) -> tuple[int, bool]:
 
 
 async def unpacked(pieces: AsyncIterator[bytes], most: int | None = None) -> AsyncIterator[bytes]:
-    """The text without gzip or zstd, which are told by their first bytes.
+    """The text, unpacked if its first bytes are those of gzip or zstd.
 
     Args:
         pieces: plain or packed
-        most: how many bytes are taken, packed and unpacked; None: any number
+        most: how many bytes are allowed, packed and unpacked; None: any number
 
     Raises:
-        TooLarge: there are more bytes than are taken
-        Unreadable: it is packed in another way, or is no text, or cannot be unpacked
+        TooLarge: there are more bytes than are allowed
+        Unreadable: it is packed in another way, is not text, or cannot be unpacked
     """
     begin, pieces = await _begin(_up_to(most, pieces))
     packed = {"gzip": (_GZIP, _Gunzip), "zstd": (_ZSTD, _unzstd)}
@@ -359,10 +365,10 @@ class _Unpacker:
         self._broken: Unreadable | None = None
 
     def unpack(self, packed: bytes = b"") -> bytes:
-        """Text of all that was given so far, a part of it at a time; empty: that was all.
+        """More text out of all bytes given so far, part by part; empty: there is no more.
 
         Raises:
-            Unreadable: no text follows any more
+            Unreadable: no more text can follow
         """
         self._packed += (packed[at : at + _PACKED] for at in range(0, len(packed), _PACKED))
         text: list[bytes] = []
@@ -388,15 +394,15 @@ class _Unpacker:
         return b"".join(text)
 
     def end(self) -> None:
-        """Nothing is given any more.
+        """Check that the bytes end where they should: there are no more.
 
         Raises:
-            Unreadable: there should be
+            Unreadable: they end early
         """
         if not self._member.eof:
             raise self._unreadable("it ends early")
 
     def _unreadable(self, problem: str) -> Unreadable:
         if "too much memory" in problem:
-            problem = "its window is larger than 8 MiB: pack it without --long and --ultra"
+            problem = "its window is larger than 8 MiB: compress it without --long and --ultra"
         return Unreadable(f"the {self._name} data cannot be read beyond this line: {problem}")

@@ -10,29 +10,28 @@ import asyncpg
 from service.database import locks
 from service.database.pool import WORK, transaction
 
-#: A twentieth of what two cores store that do something else, too.
+#: Storing may be as slow as this before it is cut off: a twentieth of what two busy cores achieve.
 _FEWEST_ROWS_A_SECOND = 10_000
-
-
-# After so long a waiter looks whether the one whose turn it is still lives.
+#: After this long, a waiter checks whether the session whose turn it is is frozen.
 _LOOK_SECONDS = 30
 
 
 @contextlib.asynccontextmanager
 async def turn(pool: asyncpg.Pool, rows: int = 1) -> AsyncIterator[asyncpg.Connection]:
-    """A transaction that no other ingest writes beside; first come, first served.
+    """A transaction during which no other feed is stored; first come, first served.
 
-    Where the pool's patience for a turn is bounded, so is the time to store that many rows: a
-    database that is gone without a word holds up nobody for longer.
+    The order matters: a request that came earlier must not be stored later, or it could replace a
+    newer poll of the same instant that is already acknowledged.
 
-    TimeoutError: it was not our turn in time, or it took too long.
+    If the pool's wait for a turn is bounded, so is the time to store that many rows. So a database
+    that vanishes without closing its connections does not hold up everybody else.
 
-    If turns were drawn by lot, an older request could replace a newer poll of the same instant
-    that was acknowledged already.
+    Raises:
+        TimeoutError: it was not our turn in time, or storing took too long
     """
     async with (
         asyncio.timeout(pool.waits.turn or None) as patience,
-        pool.line,  # who waits for the lock itself keeps a connection from others
+        pool.line,  # waiting in the database instead would take up a connection
         transaction(pool) as connection,
     ):
         while not await _lock_within(connection, _LOOK_SECONDS):
@@ -54,9 +53,9 @@ async def _lock_within(connection: asyncpg.Connection, seconds: int) -> bool:
 
 
 async def _end_frozen(connection: asyncpg.Connection) -> None:
-    """End the session whose turn it is, if it has said nothing for so long that it must be frozen.
+    """End the session whose turn it is, if it has been silent for so long that it must be frozen.
 
-    `idle_in_transaction_session_timeout` does not see who is frozen in the middle of a COPY.
+    `idle_in_transaction_session_timeout` does not apply to a session that is in a COPY.
     """
     await connection.execute(
         """

@@ -1,1 +1,1 @@
-"""Reports: asked for, queued, run, written, kept, summed up."""
+"""Reports: how they are asked for, queued, run, written, kept and summed up."""

@@ -1,8 +1,8 @@
-"""What changes about reports, heard from the database by every instance.
+"""Changes of reports, which the database announces to every instance.
 
-A trigger of the table `report` notifies the channel. A notification only wakes who waits for that
-report: the row is read anew, once for all of them, so that nothing is lost between two of them,
-when many come at once, or while the connection is away. (Litestar's channels lose events and
+A trigger of the table `report` notifies a channel. A notification only wakes those that wait for
+that report. The row is then read, once for all of them, so that nothing is lost when several
+notifications come at once or while the connection is away. (Litestar's channels lose events and
 subscribers with asyncpg: its issues 4110, 4871, 4894 and 5011.)
 """
 
@@ -21,8 +21,11 @@ from service.reports.queue import Report, read_report
 log = logging.getLogger("storewatch.reports")
 
 _CHANNEL = "storewatch_report"
+#: How often the connection that listens is checked: one that is cut off without a word would stay
+#: silent for ever. Also how long the check may take.
 _CHECK_SECONDS = 15.0
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between tries to connect
+#: Seconds between attempts to connect: the first, and then twice as long each time up to the last.
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 
 
 def _heard(task: "asyncio.Task[Report | None]") -> None:
@@ -36,9 +39,9 @@ class ReportEvents:
 
     Args:
         pool: the database; one of its connections is kept while this runs
-        on_queued: called when a report may wait in the queue
-        on_cancelled: called with a report that was cancelled
-        most: that may wait at once before `full`: each is a client's connection for a long time
+        on_queued: called when a report may be waiting in the queue
+        on_cancelled: called with the id of a report that was cancelled
+        most: how many may wait at once: each takes up a client's connection for a long time
     """
 
     def __init__(
@@ -57,12 +60,12 @@ class ReportEvents:
 
     @property
     def full(self) -> bool:
-        """Whether as many wait as may."""
+        """Whether as many wait as are allowed to."""
         return self._open >= self._most
 
     @contextlib.contextmanager
     def changes(self, report_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the report may have changed, or the service ends."""
+        """An event that is set whenever the report may have changed, and when the service ends."""
         event = asyncio.Event()
         self._waiting.setdefault(report_id, set()).add(event)
         self._open += 1
@@ -76,7 +79,7 @@ class ReportEvents:
                 self._reads.pop(report_id, None)
 
     async def read(self, report_id: UUID) -> Report | None:
-        """The report as it is since its last change: read once for all who wait for its changes."""
+        """The report since its last change, read once for all that wait for its changes."""
         task = self._reads.get(report_id)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._reads[report_id] = asyncio.create_task(read_report(self._pool, report_id))
@@ -116,17 +119,17 @@ class ReportEvents:
                     wait = _SHORTEST_WAIT
                     await self._listen_on(connection)
             except DATABASE_FAILED as error:
-                log.warning("cannot hear of reports, will try again: %s", error)
+                log.warning("cannot listen for changes of reports, will try again: %s", error)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
     async def _listen_on(self, connection: asyncpg.Connection) -> None:
-        """Listen until the connection ends, which may show only when something is asked on it."""
+        """Listen until the connection ends, which may only show when it is used."""
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
             await connection.add_listener(_CHANNEL, self._heard)
-            # Whatever was said while nobody listened.
+            # Catch up on what was announced while nothing listened.
             self._wake_all()
             self._on_queued()
             while not lost.is_set():
@@ -134,7 +137,7 @@ class ReportEvents:
                     await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
                 await connection.execute("select 1", timeout=_CHECK_SECONDS)
         finally:
-            # One that hears is of no other use; to end it in order could take as long as it likes.
+            # Nothing else can use a connection that listens, and closing it could take for ever.
             connection.terminate()
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:

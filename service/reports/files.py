@@ -1,8 +1,8 @@
 """Where the CSV files of reports are kept: a folder, or an object store that all instances reach.
 
-A file is written beside, hashed on the way, and appears under its name complete or not at all. Each
-run of a report has a name of its own, so no file is ever replaced by another; which of them is the
-report's, its row tells.
+A file is written under another name, hashed on the way, and then appears complete or not at all.
+Each run of a report has its own file name, so no file ever replaces another. The row of the report
+says which of them is the report's.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _CHUNK = 256 << 10  # bytes
-#: Reports are not for every account of the machine; a group's members may be let in.
+#: Other accounts of the machine must not read reports, unless they are in the group.
 _FILE_MODE = 0o640
 #: That of the CSV has no kind.
 _UNFINISHED = re.compile(r"\.([0-9a-f-]{36})\.([0-9]+)(?:\.[a-z]+)?", re.ASCII)
 
-# An object store has this long, seconds, to take a file, and to begin an answer to anything else.
-# Each request has shorter limits, which are obstore's: 5 s to connect, 30 s in all, and again for
-# 3 minutes; on a slow line AWS_TIMEOUT makes it longer.
+# An object store has this long, in seconds, to take a file, and to begin its answer to any other
+# request. obstore has shorter limits for each attempt: 5 s to connect and 30 s in all, with retries
+# for 3 minutes; AWS_TIMEOUT raises them for slow networks.
 _UPLOAD_SECONDS = 900
 _ANSWER_SECONDS = 15
 
@@ -40,7 +40,7 @@ class NoSuchFile(Exception):  # noqa: N818
 
 @runtime_checkable  # Litestar checks what it hands to a handler
 class ReportFiles(Protocol):
-    """A place of finished files.
+    """Where finished files are kept.
 
     Attributes:
         unfinished: where files are that are being written, of this instance and maybe of others
@@ -49,10 +49,10 @@ class ReportFiles(Protocol):
     unfinished: Folder
 
     async def publish(self, written: Path, name: str) -> None:
-        """Have a written file appear under a name that no other has, complete or not at all.
+        """Make a written file appear under a name that no other has, complete or not at all.
 
         Raises:
-            StorageFailed: the place does not take it
+            StorageFailed: the storage does not take it
         """
 
     def read(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
@@ -60,35 +60,35 @@ class ReportFiles(Protocol):
 
         Raises:
             NoSuchFile: with the first piece; later, if the file ends before `end`
-            StorageFailed: the place does not give it
+            StorageFailed: the storage does not give it
         """
 
     async def delete(self, names: Sequence[str]) -> None:
-        """Remove the files, those that are there.
+        """Remove those of the files that exist.
 
         Raises:
             StorageFailed: maybe some of them are still there
         """
 
 
-def open_report_files(place: str, home: Path) -> ReportFiles:
-    """The place that the settings name.
+def open_report_files(location: str, home: Path) -> ReportFiles:
+    """The storage that the settings name.
 
     Args:
-        place: a folder, or the URL of a place in an object store; credentials and endpoint of the
-            latter come from the environment that its own tools use, such as AWS_ACCESS_KEY_ID
+        location: a folder, or a URL in an object store, whose credentials and endpoint come from
+            the environment variables that its own tools use, such as AWS_ACCESS_KEY_ID
         home: the service's folder
 
     Raises:
         StorageFailed: its folder cannot be created
     """
-    return ObjectStoreFiles(place, home) if "://" in place else FolderFiles(Path(place))
+    return ObjectStoreFiles(location, home) if "://" in location else FolderFiles(Path(location))
 
 
 async def storage_problem(files: ReportFiles) -> str | None:
-    """Why no report can be written now, in words without a path; None: one can.
+    """Why no report can be written now, in words without paths; None: it can.
 
-    Tries it, with an unnamed file of a few bytes. An object store is not asked.
+    It tries with an unnamed file of a few bytes. An object store is not asked.
     """
 
     def write() -> None:
@@ -112,7 +112,7 @@ class FolderFiles:
         self._folder.make()
 
     async def publish(self, written: Path, name: str) -> None:
-        """Rename it, and have the disk know."""
+        """Rename it, and make sure that both are on disk."""
         await asyncio.to_thread(self._publish, written, name)
 
     def _publish(self, written: Path, name: str) -> None:
@@ -136,7 +136,7 @@ class FolderFiles:
         try:
             return (self._folder.path / name).open("rb")
         except FileNotFoundError:
-            self._folder.path.stat()  # a folder that is away says nothing of its files
+            self._folder.path.stat()  # if the folder is missing, its files may not be
             raise NoSuchFile from None
 
     async def delete(self, names: Sequence[str]) -> None:
@@ -145,7 +145,7 @@ class FolderFiles:
 
     def _delete(self, names: Sequence[str]) -> None:
         with self._folder.failing_in_words():
-            self._folder.path.stat()  # or they would be back when a folder that is away comes back
+            self._folder.path.stat()  # fails if the folder is missing: its files may come back
             for name in names:
                 (self._folder.path / name).unlink(missing_ok=True)
 
@@ -162,7 +162,7 @@ class ObjectStoreFiles:
         self.unfinished.make()
 
     async def publish(self, written: Path, name: str) -> None:
-        """Upload it, in parts where it is large; an object appears when the last part is there."""
+        """Upload it, in parts if it is large; the object appears when all parts are there."""
         import obstore
 
         with self._failing_in_words():
@@ -198,7 +198,7 @@ class ObjectStoreFiles:
     async def _delete(self, name: str) -> None:
         import obstore
 
-        with suppress(FileNotFoundError):  # some say so, others do not mind
+        with suppress(FileNotFoundError):  # some object stores raise this, others do not
             await obstore.delete_async(self._store, name)
 
     @contextmanager
@@ -209,9 +209,9 @@ class ObjectStoreFiles:
             yield
         except TimeoutError as error:
             told = "the object store does not answer in time"
-            raise StorageFailed(told, self._url, "nothing came") from error
+            raise StorageFailed(told, self._url, "no answer") from error
         except (OSError, BaseError) as error:
-            cause = str(error).partition("\n")[0]  # what follows is a dump of its state
+            cause = str(error).partition("\n")[0]  # the other lines are a dump of its state
             raise StorageFailed("the object store does not work", self._url, cause) from error
 
 
@@ -252,7 +252,7 @@ class UnfinishedFile:
         return self._sha256.digest()
 
     def flush(self) -> None:
-        """Give the system all that was written.
+        """Hand everything that was written to the operating system.
 
         Raises:
             StorageFailed: its folder does not take it
@@ -287,14 +287,14 @@ def unfinished_file(
     try:
         yield UnfinishedFile(folder, path, file)
     finally:
-        with suppress(OSError):  # what a full disk still says at the end is not why the block ended
+        with suppress(OSError):  # an error of a full disk here must not hide why the block ended
             file.close()
-        with suppress(OSError):  # tidying finds it
+        with suppress(OSError):  # if this fails, tidying up will remove it
             path.unlink()
 
 
 def unfinished_files(files: ReportFiles) -> list[tuple[Path, UUID, int]]:
-    """Files that are being written, or that instances which died left: report and run of each.
+    """Files that are being written, or that dead instances left: path, report and run of each.
 
     Raises:
         StorageFailed: their folder cannot be read

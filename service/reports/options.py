@@ -1,9 +1,9 @@
-"""What a report asks, with its bounds and defaults."""
+"""What a report asks, with its defaults."""
 
 import msgspec
 
 from compute.uptime import Interpolation
-from service.spans import parse_span
+from service.reports.max_gap import DEFAULT_MAX_GAP, parse_max_gap
 
 
 class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,22 +20,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     as_of: int | None = None
     interpolation: Interpolation = "nearest"
-    max_gap: int = 24 * 3_600_000
+    max_gap: int = parse_max_gap(DEFAULT_MAX_GAP)
     include_unknown: bool = False
     escape_formulas: bool = False
     stores: tuple[str, ...] | None = None
-
-
-SHORTEST_MAX_GAP, LONGEST_MAX_GAP = 60_000, 31 * 86_400_000
-
-
-def parse_max_gap(text: str) -> int:
-    """Milliseconds of a span such as `24h`, `90m` or `1d12h`.
-
-    Raises:
-        ValueError: it is no span, or shorter than a minute or longer than 31 days
-    """
-    span = parse_span(text)
-    if not SHORTEST_MAX_GAP <= span <= LONGEST_MAX_GAP:
-        raise ValueError("is not between 1m and 31d")
-    return span

@@ -1,4 +1,4 @@
-"""One report, from the store to the CSV: read → compute → write, with progress."""
+"""One report, from the database to the CSV: read → compute → write, with progress."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -9,15 +9,17 @@ import msgspec
 import numpy as np
 
 from compute.batch import Question, StoreBatch
+from compute.business_hours import HOURS
 from compute.csv_rows import header
 from compute.packed_totals import VERSION
+from compute.polls import WORD
 from compute.report_rows import ReportRows, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.zones import ZoneUnknown, zone_names
 from service import metrics
 from service.reports.options import ReportOptions
-from service.stores.packed import places_of
-from service.stores.snapshot import Snapshot, StorePage, snapshot
+from service.stores.packed import indexes_of
+from service.stores.snapshot import Snapshot, StoreColumns, snapshot
 from service.workers.pool import Workers
 from service.workers.stream import stream
 
@@ -34,9 +36,9 @@ class Progress(msgspec.Struct, frozen=True):
 
     Attributes:
         stores_done: stores written
-        stores_total: of how many
-        as_of: the instant that it ends at, milliseconds since 1970-01-01 UTC
-        roll_up: the stores written, together
+        stores_total: stores of the report
+        as_of: the end of every window, milliseconds since 1970-01-01 UTC
+        roll_up: of the stores written
     """
 
     stores_done: int
@@ -60,7 +62,7 @@ async def write_report(
     on_progress: Callable[[Progress], None],
     totals: Writable | None = None,
 ) -> Progress:
-    """Compute a report over the store as it is now, and write its CSV.
+    """Compute a report over the stores as they are now, and write its CSV.
 
     Args:
         pool: the database
@@ -76,11 +78,11 @@ async def write_report(
 
     Raises:
         NoPolls: `as_of` was left out, and there is no poll
-        WorkerDied: a batch killed its worker, also alone
+        WorkerDied: a batch killed its worker, even when it ran alone
         ZoneUnknown: the tz database lacks the zone of one of the stores
     """
-    async with snapshot(pool) as store:
-        as_of = options.as_of if options.as_of is not None else await store.newest_poll()
+    async with snapshot(pool) as stored:
+        as_of = options.as_of if options.as_of is not None else await stored.newest_poll()
         if as_of is None:
             raise NoPolls
         question = Question(
@@ -90,18 +92,18 @@ async def write_report(
             options.include_unknown,
             escape_formulas=options.escape_formulas,
         )
-        total = await store.count_stores(options.stores)
+        total = await stored.count_stores(options.stores)
         progress = Progress(0, total, as_of, no_stores())
         on_progress(progress)
-        zones = await store.zone_names()
+        zones = await stored.zone_names()
         lacking = [number for number, name in zones.items() if name not in zone_names()]
-        if lacking and (lost := await store.stores_in(lacking, options.stores)):
+        if lacking and (lost := await stored.stores_in(lacking, options.stores)):
             raise ZoneUnknown(lost)
 
-        async def compute(page: StorePage) -> ReportRows:
+        async def compute(page: StoreColumns) -> ReportRows:
             with metrics.BATCH_SECONDS.labels("read").time():
-                batch = await read_batch(store, page, zones, question)
-            metrics.POLLS.inc(len(batch.polls) // 4)
+                batch = await read_batch(stored, page, zones, question)
+            metrics.POLLS.inc(len(batch.polls) // WORD.itemsize)
             with metrics.BATCH_SECONDS.labels("compute").time():
                 return await workers.run(report_rows, batch, question)
 
@@ -123,17 +125,17 @@ async def write_report(
         file.write(header(options.include_unknown))
         if totals is not None:
             totals.write(VERSION)
-        await stream(workers, store.pages(options.stores), compute, write)
+        await stream(workers, stored.pages(options.stores), compute, write)
         return progress
 
 
 async def read_batch(
-    store: Snapshot, page: StorePage, zones: Mapping[int, str], question: Question
+    stored: Snapshot, page: StoreColumns, zones: Mapping[int, str], question: Question
 ) -> StoreBatch:
     """A page of stores with their polls, as the kernel takes it.
 
     Args:
-        store: where to read
+        stored: where to read
         page: the stores
         zones: names by number; only those of the page's stores go on
         question: whose days' polls matter
@@ -141,16 +143,16 @@ async def read_batch(
     used, zone = np.unique(page.timezone, return_inverse=True)
     if used[0] == 0:  # none given
         used, zone = used[1:], zone - 1
-    polls = await store.polls(page.id, *question.days)
+    polls = await stored.polls(page.id, *question.days)
     return StoreBatch(
         store_ids=page.store_ids,
         id_size=page.id_size,
         hours=page.hours,
-        hours_rows=page.hours_size // 8,
+        hours_rows=page.hours_size // HOURS.itemsize,
         zone=zone,
         zone_names=tuple(zones[number] for number in used.tolist()),
         polls=polls.packed,
-        poll_store=places_of(page.id, polls.store),
+        poll_store=indexes_of(page.id, polls.store),
         poll_day=polls.day,
         poll_size=polls.size,
     )

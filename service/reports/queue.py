@@ -1,10 +1,10 @@
-"""The life of a report, each a row of the table `report`: queued, running, then completed, failed
-or cancelled; a completed one whose file was kept long enough is expired. At last it is forgotten.
+"""The life of a report, a row of the table `report`: queued, running, then completed, failed or
+cancelled. A completed report expires once its file was kept long enough. Finally a row is removed.
 
-The table is also the queue that all instances on one database share. Who runs a report holds a
-lease on it and renews it; a lease that has passed is the mark of an instance that died, and the
-next to look takes the report over. A queue library (pgqueuer) would keep its own jobs beside these
-rows, with tables and migrations of its own, and the two would have to agree about each state.
+The table is also the queue that all instances on one database share. The instance that runs a
+report has a lease on it, which it renews. If a lease runs out, the instance must have died, and the
+next one that looks takes the report over. A queue library (pgqueuer) would keep jobs of its own
+beside these rows, with its own tables and migrations, and both would have to agree on every state.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
-from compute.instants import EPOCH
+from compute.instants import instant_of, milliseconds_of
 from compute.uptime import Interpolation
 from compute.zones import TZ_VERSION
 from service.database import locks
@@ -26,7 +26,8 @@ from service.reports.pipeline import Progress
 from service.reports.summary import to_kept
 
 State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
-#: States that a report never leaves while it computes nothing more.
+#: States in which nothing computes the report any more. The only step from one of them to another
+#: is from completed to expired.
 FINAL: frozenset[State] = frozenset(("completed", "failed", "cancelled", "expired"))
 
 LEASE = timedelta(seconds=10)
@@ -46,18 +47,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         id: its id
         state: where it is in its life
         as_of: the end of every window; None: not asked for, and not known until it runs
-        asked_as_of: that which was asked for
+        asked_as_of: the one that was asked for
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side
         include_unknown: whether the CSV has the columns of unknown time
         escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
-        named_stores: how many stores it names, the only ones that it is about; None: all
+        named_stores: how many stores it is limited to; None: it is about all
         stores_done: stores written
-        stores_total: of so many; None until it runs
+        stores_total: stores of the report; None until it runs
         error: why it failed
-        run: counts the times that anybody took it
-        attempts: the same, but for the times that it was handed back
-        version: counts what was told about it
+        run: how often an instance took it
+        attempts: how often an instance took it and did not hand it back
+        version: counts the changes of this row that clients are told about
         created_at: when it was asked for
         started_at: when it was last taken
         finished_at: when it ended
@@ -99,7 +100,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def options(self, stores: Sequence[str] | None) -> ReportOptions:
         """What it asks; `stores`: the ids that it names, as `read_stores` tells them."""
         return ReportOptions(
-            as_of=None if self.as_of is None else (self.as_of - EPOCH) // _MILLISECOND,
+            as_of=None if self.as_of is None else milliseconds_of(self.as_of),
             interpolation=self.interpolation,
             max_gap=self.max_gap // _MILLISECOND,
             include_unknown=self.include_unknown,
@@ -146,11 +147,11 @@ _COLUMNS = ", ".join(Report.__struct_fields__[:-1]) + ", clock_timestamp() as re
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
-    """What tells a request that is sent again from another one.
+    """What shows that a request is sent again, and is not another one.
 
     Attributes:
         caller: id of the API key that it came with; 0: none was needed
-        text: new for each report
+        text: unique to each report
     """
 
     caller: int
@@ -158,7 +159,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 
 
 class QueueFull(Exception):  # noqa: N818
-    """As many reports wait as may wait."""
+    """As many reports are queued as the limit allows."""
 
 
 class KeyReused(Exception):  # noqa: N818
@@ -178,8 +179,8 @@ async def create_report(
         pool: the database
         options: what it asks
         most_queued: how many reports may wait, this one included
-        idempotency_key: a report that was asked for with the same key, at most `KEY_LASTS` ago, is
-            returned again
+        idempotency_key: if a report was asked for with the same key at most `KEY_LASTS` ago, that
+            report is returned
 
     Raises:
         KeyReused: that report has other options
@@ -220,7 +221,7 @@ async def create_report(
             returning {_COLUMNS}
             """,
             uuid4(),
-            None if options.as_of is None else EPOCH + options.as_of * _MILLISECOND,
+            None if options.as_of is None else instant_of(options.as_of),
             options.interpolation,
             options.max_gap * _MILLISECOND,
             options.include_unknown,
@@ -237,7 +238,7 @@ async def create_report(
 
 
 async def read_report(connection: Database, report_id: UUID) -> Report | None:
-    """A report; None: there is no such."""
+    """A report; None: there is none with this id."""
     row = await connection.fetchrow(f"select {_COLUMNS} from report where id = $1", report_id)
     return None if row is None else _report(row)
 
@@ -266,13 +267,13 @@ async def list_reports(
     Args:
         connection: where to ask
         size: how many at most
-        after: only those older than the one that was asked for then and has this id
+        after: only those that come after the one with this `created_at` and id
         states: only those in one of these; empty: in any
         created_from: only those that were asked for then or later
         created_to: only those that were asked for earlier
     """
-    # Each state by itself comes out of the index in order, so that no more than a page of each is
-    # read, however rare a state is.
+    # The index has the reports of each state in order. So at most one page per state is read,
+    # however rare a state is.
     rows = await connection.fetch(
         f"""
         select page.* from unnest($2::text[]) as wanted (in_state) cross join lateral (
@@ -298,7 +299,7 @@ async def list_reports(
 
 
 async def cancel_report(connection: Database, report_id: UUID) -> Report | None:
-    """End a report that waits or runs; None: it does neither. Who runs it is told at once."""
+    """Cancel a queued or running report; None: it is neither. Its instance is notified at once."""
     row = await connection.fetchrow(
         f"""
         update report set state = 'cancelled', finished_at = now(), leased_until = null
@@ -310,7 +311,7 @@ async def cancel_report(connection: Database, report_id: UUID) -> Report | None:
 
 
 async def claim_report(connection: Database) -> Report | None:
-    """Take the oldest report that waits, or whose instance died; None: there is none."""
+    """Take the oldest report that is queued or whose instance died; None: there is none."""
     row = await connection.fetchrow(
         f"""
         update report set state = 'running', run = run + 1, attempts = attempts + 1,
@@ -328,11 +329,11 @@ async def claim_report(connection: Database) -> Report | None:
     return None if row is None else _report(row)
 
 
-# What follows is said by who runs a report; `run` makes sure that nobody else took it since.
+# What follows is for the instance that runs a report; `run` ensures that no other has taken it.
 
 
 async def renew_lease(connection: Database, report: Report, progress: Progress | None) -> bool:
-    """Keep a report, and tell how far it is; false: it is another's now, or cancelled."""
+    """Renew the lease and write the progress; false: it was taken over, or cancelled."""
     kept: bool | None = await connection.fetchval(
         """
         update report set leased_until = now() + $3::interval, stores_done = $4,
@@ -344,7 +345,7 @@ async def renew_lease(connection: Database, report: Report, progress: Progress |
         LEASE,
         progress.stores_done if progress else 0,
         progress.stores_total if progress else None,
-        EPOCH + progress.as_of * _MILLISECOND if progress else report.as_of,
+        instant_of(progress.as_of) if progress else report.as_of,
     )
     return bool(kept)
 
@@ -369,7 +370,7 @@ async def complete_report(
         totals_size: bytes of the file with each store's totals
 
     Returns:
-        false: it is another's now, or cancelled
+        false: it was taken over, or cancelled
     """
     completed: bool | None = await connection.fetchval(
         """
@@ -382,7 +383,7 @@ async def complete_report(
         report.run,
         progress.stores_done,
         progress.stores_total,
-        EPOCH + progress.as_of * _MILLISECOND,
+        instant_of(progress.as_of),
         size,
         sha256,
         to_kept(progress.roll_up),
@@ -394,7 +395,7 @@ async def complete_report(
 
 
 async def names_file(connection: Database, report: Report) -> bool:
-    """Whether the report has the file of this run, which may have lost the word that it does."""
+    """Whether this run's file is the report's: a run may have completed it without learning so."""
     named: bool | None = await connection.fetchval(
         "select true from report where id = $1 and file_name = $2", report.id, report.run_file
     )
@@ -402,7 +403,7 @@ async def names_file(connection: Database, report: Report) -> bool:
 
 
 async def fail_report(connection: Database, report: Report, error: str) -> None:
-    """It cannot be made, for a reason."""
+    """Note that a report cannot be made, and why."""
     await connection.execute(
         """
         update report set state = 'failed', error = $3, finished_at = now(), leased_until = null
@@ -415,7 +416,7 @@ async def fail_report(connection: Database, report: Report, error: str) -> None:
 
 
 async def hand_back_report(connection: Database, report: Report) -> bool:
-    """To the queue again, as if it had not been taken; false: it is another's now, or cancelled."""
+    """Put a report back into the queue, as if never taken; false: taken over, or cancelled."""
     handed_back: bool | None = await connection.fetchval(
         """
         update report set state = 'queued', attempts = attempts - 1, leased_until = null,
@@ -429,10 +430,10 @@ async def hand_back_report(connection: Database, report: Report) -> bool:
 
 
 async def is_running(connection: Database, report_id: UUID, run: int) -> bool:
-    """Whether somebody may still work at this run of a report.
+    """Whether an instance may still be working on this run of a report.
 
-    A lease that has passed does not tell: who was only slow may renew it yet. Whoever takes the
-    report over begins another run.
+    A lease that has run out does not mean that none is: an instance that was only slow may still
+    renew it. An instance that takes the report over begins another run.
     """
     running: bool | None = await connection.fetchval(
         "select true from report where id = $1 and run = $2 and state = 'running'",
@@ -470,14 +471,14 @@ async def outdated_reports(connection: Database, kept_for: timedelta) -> list[UU
 
 
 async def expire_report(connection: Database, report_id: UUID) -> None:
-    """Its file is gone; what it was stays known."""
+    """Note that the file is gone; the row is kept."""
     await connection.execute(
         "update report set state = 'expired' where id = $1 and state = 'completed'", report_id
     )
 
 
-async def delete_report(connection: Database, report_id: UUID) -> None:
-    """Remove a report; for a day its id is still known as that of a deleted one."""
+async def delete_row(connection: Database, report_id: UUID) -> None:
+    """Remove a report's row; for a day its id is still known as that of a deleted report."""
     await connection.execute(
         """
         with gone as (delete from report where id = $1 returning id)
@@ -488,7 +489,7 @@ async def delete_report(connection: Database, report_id: UUID) -> None:
 
 
 async def was_deleted(connection: Database, report_id: UUID) -> bool:
-    """Whether somebody deleted a report with this id, a day ago or later."""
+    """Whether a report with this id was deleted within the last day."""
     deleted: bool | None = await connection.fetchval(
         "select true from deleted_report where id = $1", report_id
     )
@@ -496,7 +497,7 @@ async def was_deleted(connection: Database, report_id: UUID) -> bool:
 
 
 async def forget_deleted(connection: Database) -> None:
-    """Forget ids of reports that were deleted long enough ago, some at a time."""
+    """Forget the ids of some reports that were deleted long enough ago."""
     await connection.execute(
         """
         delete from deleted_report where id in (
@@ -510,7 +511,7 @@ async def forget_deleted(connection: Database) -> None:
 
 
 async def forget_reports(connection: Database, kept_for: timedelta) -> int:
-    """Remove reports without a file that ended long enough ago, some at a time; how many."""
+    """Remove some reports without a file that ended long enough ago; return how many."""
     rows = await connection.fetch(
         """
         delete from report where id in (

@@ -1,4 +1,4 @@
-"""Runs the reports of the queue, several at a time, and keeps their files for as long as wanted."""
+"""Runs the reports of the queue, several at a time, and removes their files when they expire."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ import asyncpg
 
 from compute.zones import ZoneUnknown
 from service.database.pool import DATABASE_AWAY, DATABASE_FAILED, transaction
+from service.failures import first_failure
 from service.logs import about_report
 from service.reports import queue as reports
 from service.reports.files import ReportFiles, unfinished_file, unfinished_files
@@ -21,24 +22,26 @@ from service.workers.pool import WorkerDied, Workers
 
 log = logging.getLogger("storewatch.reports")
 
+#: How often a lease is renewed and progress written. A lease lasts ten times as long.
 _RENEW_SECONDS = 1.0
+#: How often the queue is checked for a report whose instance died; of a new one the database tells.
 _LOOK_SECONDS = 1.0
 _TIDY_SECONDS = 5.0
-#: What nobody serves is removed within so long, or left for later: a report must not wait for that.
+#: Removing files that nobody serves may take this long, or is left for later: reports come first.
 _REMOVE_SECONDS = 2.0
 #: A report that was running each time that its service died is not run again.
 _MOST_ATTEMPTS = 3
 _DIED_EACH_TIME = "the service died, or lost its database, each time it ran this report"
-#: So often a report is handed back, as if it had not been tried, when the database was lost.
+#: Up to so many runs, a report is handed back without counting an attempt if the database was lost.
 _MOST_RUNS = 20
-#: An instance that ends waits so long for the database to take a report back.
+#: An instance that ends waits this long for the database to take a report back.
 _LET_GO_SECONDS = 1.0
-#: What is asked of the database about a report that runs is answered within so long, or it is lost.
+#: While a report runs, the database has this long to answer; after that it counts as lost.
 _ANSWER_SECONDS = 5.0
 
 
 class LeaseLost(Exception):  # noqa: N818
-    """The report is another instance's now, or was cancelled."""
+    """The report was taken over by another instance, or was cancelled."""
 
 
 class ReportRunner:
@@ -119,7 +122,7 @@ class ReportRunner:
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
-            # This instance ends: what it takes just now would wait for its lease to pass.
+            # This instance ends: a report that it just took would wait until the lease runs out.
             with contextlib.suppress(*DATABASE_FAILED):
                 async with asyncio.timeout(_LET_GO_SECONDS):
                     if report := await claim:
@@ -140,9 +143,10 @@ class ReportRunner:
             await self._hand_back_when_possible(report)
 
     async def _hand_back_when_possible(self, report: Report) -> None:
-        """This instance lives: the report need not wait until its lease has passed.
+        """Hand a report back, so that it need not wait until its lease runs out.
 
-        It counts as a try once it was handed back often: maybe it is what ends the database.
+        A report that has been handed back too often is not, so that its attempts count: it may be
+        the report itself that crashes the database.
         """
         for _ in range(round(reports.LEASE.total_seconds() / _LOOK_SECONDS)):
             if report.run >= _MOST_RUNS:
@@ -173,7 +177,7 @@ class ReportRunner:
         except LeaseLost:
             log.warning("report was taken over by another instance, or cancelled")
         except DATABASE_AWAY:
-            raise  # the fault is not the report's: it is run again
+            raise  # the report is not at fault: it is run again
         except Exception as error:
             known = isinstance(error, (NoPolls, ZoneUnknown, StorageFailed, *DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
@@ -188,7 +192,7 @@ class ReportRunner:
             await self._let_go(report)
 
     async def _let_go(self, report: Report) -> None:
-        """This instance ends, or the report was cancelled: then there is nothing to hand back."""
+        """Hand the report back because this instance ends, unless the report was cancelled."""
         if await reports.hand_back_report(self._pool, report):
             log.info("report handed back to the queue")
         else:
@@ -231,7 +235,7 @@ class ReportRunner:
                         await self._files.publish(written.path, name)
                     renewing.cancel()
             except BaseExceptionGroup as failures:
-                raise failures.exceptions[0] from None
+                raise first_failure(failures) from None
         if not await reports.complete_report(
             self._pool,
             report,
@@ -244,7 +248,7 @@ class ReportRunner:
         return progress
 
     async def _tidy(self) -> None:
-        """Remove what is kept long enough, and what instances that died left."""
+        """Remove what was kept long enough, and what instances that died left behind."""
         while True:
             try:
                 await self._remove_unfinished()
@@ -263,14 +267,14 @@ class ReportRunner:
     async def _expire(self, report_id: UUID) -> None:
         report = await reports.read_report(self._pool, report_id)
         if report is not None and report.state == "completed":
-            # Its files first: who dies in between begins again, and who asks meanwhile is told
-            # that it is gone.
+            # The files go first: an instance that dies in between will begin again, and clients
+            # that ask in between are told that the file is gone.
             await self._files.delete(report.files)
             await reports.expire_report(self._pool, report_id)
             log.info("report %s expired", report_id)
 
     async def _remove_left(self, report: Report) -> None:
-        """Remove what earlier runs of a report left: nobody will name it."""
+        """Remove what earlier runs of a report left: no row will refer to it."""
         try:
             await self._remove_unfinished(report.id)
         except StorageFailed as failed:
@@ -278,15 +282,15 @@ class ReportRunner:
         await self._remove_files(report.files)
 
     async def _remove_unnamed(self, report: Report) -> None:
-        """Remove the files of a run that ended without them, if it wrote any.
+        """Remove the files of a run that did not complete, if it wrote any.
 
-        A run that was cut short when it had just completed the report has its file named.
+        If a run was cut short just after it completed the report, the file is kept.
         """
         if not await reports.names_file(self._pool, report):
             await self._remove_files([report.run_file, report.run_totals])
 
     async def _remove_files(self, names: Sequence[str]) -> None:
-        """Remove files that nobody serves; those that stay now go when the report is deleted."""
+        """Remove files that nobody serves; any that remain are removed with the report."""
         try:
             async with asyncio.timeout(_REMOVE_SECONDS):
                 await self._files.delete(names)
@@ -294,7 +298,7 @@ class ReportRunner:
             log.warning("cannot remove %s: %s", ", ".join(names), failed or "no answer in time")
 
     async def _remove_unfinished(self, only: UUID | None = None) -> None:
-        """Remove files that nobody writes any more, of all reports or of one."""
+        """Remove unfinished files that no instance writes any more, of all reports or of one."""
         for path, report_id, run in unfinished_files(self._files):
             if only in (None, report_id) and not await reports.is_running(
                 self._pool, report_id, run
@@ -303,7 +307,7 @@ class ReportRunner:
 
 
 class NotEnded(Exception):  # noqa: N818
-    """The report waits or runs.
+    """The report is queued or running.
 
     Attributes:
         state: which of the two
@@ -315,10 +319,13 @@ class NotEnded(Exception):  # noqa: N818
 
 
 async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID) -> bool:
-    """Delete a report that has ended, with its file, unless that was done; false: there is none.
+    """Delete a report that has ended, and its file; true also if it was already deleted.
+
+    Returns:
+        false: there never was such a report, or it was forgotten
 
     Raises:
-        NotEnded: it waits or runs
+        NotEnded: it is queued or running
     """
     async with transaction(pool) as connection:
         report = await reports.read_report(connection, report_id)
@@ -328,16 +335,16 @@ async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID)
             raise NotEnded(report.state)
         if await reports.take_finished(connection, report_id):
             await files.delete(report.files)
-            await reports.delete_report(connection, report_id)
+            await reports.delete_row(connection, report_id)
         return True
 
 
 def _told(error: Exception) -> str:
-    """A reason that may be shown to whoever asks: no path, no SQL."""
+    """The reason for clients: without paths or SQL."""
     if isinstance(error, NoPolls | WorkerDied | ZoneUnknown):
         return str(error)
     if isinstance(error, StorageFailed):
         return error.told
     if isinstance(error, asyncpg.DiskFullError):
         return "the disk of the database is full"
-    return f"the service could not make it ({type(error).__name__}); its log tells more"
+    return f"the service could not make it ({type(error).__name__}); its log says more"

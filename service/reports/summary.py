@@ -5,7 +5,7 @@ Every version reads what older ones kept, and leaves aside what newer ones keep 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from compute.axis import PER_MS
 from compute.conditions import CONDITIONS, Condition
+from compute.csv_rows import WINDOW_NAMES, WindowName
 from compute.down_by_hour import HOURS
 from compute.roll_up import RANGES, RollUp
 
@@ -21,16 +22,12 @@ Seconds = Annotated[float, Meta(ge=0, description="Exact seconds.")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Availability = Annotated[
     Fraction | None,
-    Meta(description="uptime / (uptime + downtime); null where both are 0."),
+    Meta(description="uptime / (uptime + downtime); null if both are 0."),
 ]
-
-WindowName = Literal["hour", "day", "week"]
-#: Those of a report, in its order.
-WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 
 
 class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What all stores of a report have together in one window.
+    """Totals over all stores of a report in one window.
 
     `uptime` + `downtime` + `unknown` = `business_time`.
     """
@@ -66,7 +63,7 @@ class StoreDowntime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report says of all its stores together: seconds added first, divided once."""
+    """Totals over all stores of a report; shares are computed from total seconds."""
 
     as_of: Annotated[datetime, Meta(description="The end of every window.")]
     stores: Annotated[int, Meta(ge=0, description="Stores in the report.")]
@@ -77,16 +74,16 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
         list[Annotated[int, Meta(ge=0)]],
         Meta(
             description=f"Stores by availability in the last week: {RANGES} ranges of "
-            f"{100 // RANGES} %, each with its begin and without its end, and last the stores of "
-            "exactly 100 %."
+            f"{100 // RANGES} %, each including its start but not its end, and finally the stores "
+            "at exactly 100 %."
         ),
     ]
     stores_without_availability: Annotated[
-        int, Meta(ge=0, description="Stores of whose last week nothing is known.")
+        int, Meta(ge=0, description="Stores for which nothing is known of the last week.")
     ]
     most_downtime: Annotated[
         list[StoreDowntime],
-        Meta(description="The stores with the most downtime in the last week, the most first."),
+        Meta(description="The stores with the most downtime in the last week, worst first."),
     ]
     conditions: Annotated[
         list[ConditionSummary] | None,
@@ -145,7 +142,7 @@ async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | N
 def summary_of(as_of: datetime, summary: str) -> ReportSummary:
     """What the column `summary` of a report says; `as_of`: its end."""
     kept = msgspec.json.decode(summary, type=_Kept)
-    stores_down: Sequence[int | None] = kept.down or [None] * len(WINDOWS)
+    stores_down: Sequence[int | None] = kept.down or [None] * len(WINDOW_NAMES)
     return ReportSummary(
         as_of=as_of,
         stores=kept.stores,
@@ -160,7 +157,7 @@ def summary_of(as_of: datetime, summary: str) -> ReportSummary:
                 stores_down=with_downtime,
             )
             for name, (up, down, unknown), with_downtime in zip(
-                WINDOWS, kept.sums, stores_down, strict=True
+                WINDOW_NAMES, kept.sums, stores_down, strict=True
             )
         ],
         stores_by_availability=kept.by_availability,

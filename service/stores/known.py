@@ -7,10 +7,12 @@ import numpy as np
 
 from compute.axis import DAY_MS
 from compute.batch import Question, StoreBatch
+from compute.business_hours import HOURS
 from compute.feed_rows import LONGEST_STORE_ID
+from compute.polls import WORD
 from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
 from service.database.pool import Database
-from service.stores.packed import places_of
+from service.stores.packed import indexes_of
 from service.stores.polls import read_polls
 
 
@@ -22,7 +24,7 @@ class KnownStore(msgspec.Struct, frozen=True):
         store_id: its id
         timezone: IANA name; None: none given
         business_hours: packed; empty: no row at all
-        newest_poll: milliseconds since 1970-01-01 UTC << 1 | active; None: no poll
+        newest_poll: a `poll` (see `compute.polls`); None: there is none
     """
 
     number: int
@@ -48,15 +50,16 @@ async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[Kn
                coalesce(business_hours, '') as business_hours,
                newest.day,
                newest.word
-        from unnest($1::text[]) with ordinality as named (wanted, place)
+        from unnest($1::text[]) with ordinality as named (wanted, ordinal)
         join store on store_id = wanted
         left join lateral (
-            select day, packed_int4(polls, length(polls) / 4 - 1) as word
+            select day, packed_int4(polls, length(polls) / $2::integer - 1) as word
             from poll_day where poll_day.store = store.id order by day desc limit 1
         ) as newest on true
-        order by place
+        order by ordinal
         """,
         store_ids,
+        WORD.itemsize,
     )
     return [
         KnownStore(
@@ -70,7 +73,7 @@ async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[Kn
     ]
 
 
-async def read_batch(connection: Database, store: KnownStore, question: Question) -> StoreBatch:
+async def batch_of_store(connection: Database, store: KnownStore, question: Question) -> StoreBatch:
     """One store as the kernel takes it, with the polls that matter to a question.
 
     Raises:
@@ -99,14 +102,14 @@ async def batch_of(
         store_ids=b"".join(ids),
         id_size=np.array([len(store_id) for store_id in ids], dtype=np.int64),
         hours=b"".join(hours),
-        hours_rows=np.array([len(packed) // 8 for packed in hours], dtype=np.int64),
+        hours_rows=np.array([len(packed) // HOURS.itemsize for packed in hours], dtype=np.int64),
         zone=np.array(
             [-1 if store.timezone is None else names.index(store.timezone) for store in stores],
             dtype=np.int64,
         ),
         zone_names=names,
         polls=polls.packed,
-        poll_store=places_of(number, polls.store),
+        poll_store=indexes_of(number, polls.store),
         poll_day=polls.day,
         poll_size=polls.size,
     )
@@ -129,16 +132,16 @@ async def unknown_stores(connection: Database, store_ids: Sequence[str]) -> list
     rows = await connection.fetch(
         """
         select named.store_id
-        from unnest($1::text[]) with ordinality as named (store_id, place)
+        from unnest($1::text[]) with ordinality as named (store_id, ordinal)
         where not exists (select from store where store.store_id = named.store_id)
-        order by place
+        order by ordinal
         """,
         store_ids,
     )
     return [row["store_id"] for row in rows]
 
 
-#: Above every store id, in code points.
+#: The last code point: no store id is greater than enough of them.
 _LAST = "\U0010ffff"
 
 
@@ -152,9 +155,9 @@ async def list_stores(
         size: how many at most
         after: only those whose ids come after it
         prefix: only those whose ids begin with it
-        timezone: only those in it, without a zone of their own included where it is the default
+        timezone: only those in it, which for the default one includes stores that have none
     """
-    places = (after, prefix, _end_of_prefix(prefix), size)
+    bounds = (after, prefix, _end_of_prefix(prefix), size)
     if timezone is None:
         rows = await connection.fetch(
             """
@@ -162,11 +165,12 @@ async def list_stores(
             from store where store_id > $1 and store_id >= $2 and store_id < $3
             order by store_id limit $4
             """,
-            *places,
+            *bounds,
         )
     else:
         rows = await connection.fetch(
-            # `timezone is null` alone does not tell the planner that the index is in order.
+            # `timezone is null` does not tell the planner that the index then is in the order of
+            # ids, so the second part orders by the time zone too.
             """
             (
                 select store_id, $5::text as timezone from store
@@ -180,7 +184,7 @@ async def list_stores(
                 order by timezone, store_id limit $4
             ) order by store_id limit $4
             """,
-            *places,
+            *bounds,
             timezone,
             timezone == DEFAULT_TIMEZONE,
         )

@@ -1,4 +1,4 @@
-"""Integer arrays as PostgreSQL sends them: a batch's numbers in one long value, not row by row."""
+"""Integer arrays as PostgreSQL sends them: all numbers of a batch in one long value."""
 
 import numpy as np
 
@@ -20,8 +20,8 @@ def from_array_send(sent: bytes | None, element: str = ">i4") -> Ints:
     return rows["value"].astype(np.int64)
 
 
-def places_of(stores: Ints, wanted: Ints) -> Ints:
+def indexes_of(stores: Ints, wanted: Ints) -> Ints:
     """Where each wanted number stands among some, each of which there is once."""
     order = np.argsort(stores)
-    places: Ints = order[np.searchsorted(stores, wanted, sorter=order)]
-    return places
+    indexes: Ints = order[np.searchsorted(stores, wanted, sorter=order)]
+    return indexes

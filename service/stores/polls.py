@@ -1,11 +1,9 @@
-"""Polls as the database keeps them, gathered by it into a few long values per batch."""
-
-from datetime import timedelta
+"""Polls as the database keeps them. It gathers those of a batch into a few long values itself."""
 
 import asyncpg
 import numpy as np
 
-from compute.instants import EPOCH
+from compute.instants import milliseconds_of
 from compute.polls import PollDays
 from service.database.pool import Database
 from service.stores.packed import from_array_send
@@ -26,13 +24,13 @@ def poll_days(record: asyncpg.Record) -> PollDays:
 async def newest_poll(connection: Database) -> int | None:
     """The newest poll's instant over all stores, milliseconds since 1970-01-01 UTC."""
     instant = await connection.fetchval("select instant from newest_poll")
-    return None if instant is None else (instant - EPOCH) // timedelta(milliseconds=1)
+    return None if instant is None else milliseconds_of(instant)
 
 
 async def read_polls(
     connection: Database, stores: list[int], first_day: int, last_day: int
 ) -> PollDays:
-    """Polls of some stores on some days; rows in no certain order.
+    """Polls of some stores on some days; the rows are in no particular order.
 
     Args:
         connection: where to ask

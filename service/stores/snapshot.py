@@ -1,7 +1,7 @@
 """All stores as they were at one moment, in pages of columns for the kernel: what a report reads.
 
-Rows are gathered by the database itself into a few long values per page: arrays as `array_send`
-writes them, and packed polls joined by `string_agg`. Nothing here runs once per row.
+The database itself gathers the rows of a page into a few long values: arrays as `array_send` writes
+them, and packed polls joined by `string_agg`. No Python code runs once per row.
 """
 
 import asyncio
@@ -13,32 +13,26 @@ import asyncpg
 import msgspec
 
 from compute.axis import Ints
-from compute.polls import PollDays
+from compute.polls import WORD, PollDays
 from compute.zones import StoresInZone
 from service.database.pool import transaction
 from service.stores.packed import from_array_send
 from service.stores.polls import newest_poll, read_polls
 
-# A batch is large enough that per-batch costs do not count, and small enough for the cache.
+#: Batches of about this size make costs per batch negligible, and fit into the cache of a core.
 _POLLS_PER_BATCH = 100_000
-
-
+#: Stores of the first batch, before it is known how many polls a store has, and of any batch.
 _FIRST_BATCH, _LARGEST_BATCH = 256, 4096
-
-
 #: Connections that read the polls of one report.
 _READERS = 2
-
-
-#: What a report reads.
+#: The tables that a report reads.
 _TABLES = "store, timezone, poll_day, newest_poll"
+#: Pause before the tables are locked again, while something else needs one of them for itself.
+_RETRY_SECONDS = 0.05
 
 
-_TURN_SECONDS = 0.05
-
-
-class StorePage(msgspec.Struct, frozen=True):
-    """Some stores, in byte order of their ids.
+class StoreColumns(msgspec.Struct, frozen=True):
+    """A page of stores, column by column, in byte order of their ids.
 
     Attributes:
         id: int64[stores], their numbers in the database
@@ -57,13 +51,13 @@ class StorePage(msgspec.Struct, frozen=True):
     timezone: Ints
 
 
-Connections: TypeAlias = "asyncio.Queue[asyncpg.Connection]"
+Readers: TypeAlias = "asyncio.Queue[asyncpg.Connection]"
 
 
 class Snapshot:
-    """The store as it was at one moment, on several connections."""
+    """All stores as they were at one moment, on several connections."""
 
-    def __init__(self, lead: asyncpg.Connection, readers: Connections) -> None:
+    def __init__(self, lead: asyncpg.Connection, readers: Readers) -> None:
         self._lead = lead
         self._readers = readers
         self._polls_per_store = _POLLS_PER_BATCH / _FIRST_BATCH
@@ -73,20 +67,20 @@ class Snapshot:
         return await newest_poll(self._lead)
 
     async def count_stores(self, named: Sequence[str] | None = None) -> int:
-        """How many stores there are, all or of those with these ids."""
+        """How many stores there are in all, or how many of these ids."""
         if named is None:
             return int(await self._lead.fetchval("select count(*) from store"))
         count = "select count(*) from store where store_id = any ($1::text[])"
         return int(await self._lead.fetchval(count, named))
 
     async def zone_names(self) -> dict[int, str]:
-        """The zones' IANA names by their number in the database, also of zones without a store."""
+        """IANA names by their number in the database, including zones that no store is in."""
         return dict(await self._lead.fetch("select id, name from timezone"))
 
     async def stores_in(
         self, zones: Sequence[int], named: Sequence[str] | None = None
     ) -> list[StoresInZone]:
-        """Those of some zones that have stores, in the order of their names.
+        """Those zones, out of the given ones, that have stores, in the order of their names.
 
         Args:
             zones: their numbers in the database
@@ -105,11 +99,11 @@ class Snapshot:
         )
         return [StoresInZone(*row) for row in rows]
 
-    async def pages(self, named: Sequence[str] | None = None) -> AsyncIterator[StorePage]:
-        """Stores in byte order of their ids, in pages of about as many polls each.
+    async def pages(self, named: Sequence[str] | None = None) -> AsyncIterator[StoreColumns]:
+        """Stores in byte order of their ids, in pages with about the same number of polls.
 
         Args:
-            named: ids of the stores to read; those that there are not are left out; None: all
+            named: ids of the stores to read; ids that no store has are left out; None: all stores
         """
         after = ""
         only, ids = ("", ()) if named is None else ("and store_id = any ($3::text[])", (named,))
@@ -137,7 +131,7 @@ class Snapshot:
             if page["id"] is None:
                 return
             after = page["last_store_id"]
-            yield StorePage(
+            yield StoreColumns(
                 id=from_array_send(page["id"]),
                 store_ids=page["store_ids"],
                 id_size=from_array_send(page["id_size"]),
@@ -147,7 +141,7 @@ class Snapshot:
             )
 
     async def polls(self, stores: Ints, first_day: int, last_day: int) -> PollDays:
-        """Polls of some stores on some days; rows in no certain order.
+        """Polls of some stores on some days; the rows are in no particular order.
 
         Args:
             stores: int64[n], their numbers in the database
@@ -159,36 +153,40 @@ class Snapshot:
             days = await read_polls(reader, stores.tolist(), first_day, last_day)
         finally:
             self._readers.put_nowait(reader)
-        polls_per_store = len(days.packed) / 4 / len(stores)
+        polls_per_store = len(days.packed) / WORD.itemsize / len(stores)
         self._polls_per_store = max(1, (self._polls_per_store + polls_per_store) / 2)
         return days
 
 
 @asynccontextmanager
 async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[Snapshot]:
-    """The store as it is now, whatever is loaded meanwhile."""
+    """All stores as they are now, whatever is loaded meanwhile."""
     while True:
         async with AsyncExitStack() as stack:
-            store = await _opened(pool, stack)
-            if store is not None:
-                yield store
+            opened = await _opened(pool, stack)
+            if opened is not None:
+                yield opened
                 return
-        await asyncio.sleep(_TURN_SECONDS)
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _opened(pool: asyncpg.Pool, stack: AsyncExitStack) -> Snapshot | None:
-    """None: somebody else waits for a table to himself, and must have it first.
+    """A snapshot; None: another session waits to lock a table exclusively, and must get it first.
 
-    All connections lock the tables before any reads. A connection that came later would wait for
-    whoever waits for one that came before, as that does for the end of the report, for ever.
+    All connections of the report lock the tables before any of them reads. Otherwise a deadlock
+    would be possible that PostgreSQL cannot see: a session that wants a table for itself, for a
+    migration for example, waits until our first connection ends; a connection of ours that locks
+    the table only then queues behind that session; and our first connection does not end before the
+    report does, which needs the other one. So the readers lock without waiting, and if one of them
+    cannot, all connections let go and the report tries again a little later.
     """
     lead = await stack.enter_async_context(_reading(pool))
     await lead.execute(f"lock table {_TABLES} in access share mode")
     exported = await lead.fetchval("select pg_export_snapshot()")
-    readers: Connections = asyncio.Queue()
+    readers: Readers = asyncio.Queue()
     for _ in range(_READERS):
         reader = await stack.enter_async_context(_reading(pool))
-        # The statement takes no parameter; the name is the server's own.
+        # This statement takes no parameters. The name comes from the server.
         await reader.execute(f"set transaction snapshot '{exported}'")
         try:
             await reader.execute(f"lock table {_TABLES} in access share mode nowait")
@@ -201,6 +199,6 @@ async def _opened(pool: asyncpg.Pool, stack: AsyncExitStack) -> Snapshot | None:
 @asynccontextmanager
 async def _reading(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
     async with transaction(pool, isolation="repeatable_read", readonly=True) as connection:
-        # Between two pages a report may wait for its workers, and they for those of other reports.
+        # Between two pages a report may wait for workers that are busy with other reports.
         await connection.execute("set local idle_in_transaction_session_timeout = '10min'")
         yield connection

@@ -48,7 +48,7 @@ class Access:
     Attributes:
         keys: those that were made
         local: whether the service listens on a loopback address only
-        insecure: whether it was told to serve anybody as long as there is no key
+        insecure: whether it serves everybody until an API key is made
         origins: of web pages of other sites that may ask too; `*` is not one
         hosts: names that the service is reached by, besides those of this machine itself
     """
@@ -62,7 +62,7 @@ class Access:
     async def check(
         self, needed: Needed, client: str | None, headers: Mapping[str, str]
     ) -> Key | None:
-        """Let a request pass, or raise the Problem that tells why not.
+        """Let a request pass, or raise the Problem that says why not.
 
         Returns:
             the key that it came with; None: it needs none
@@ -70,7 +70,7 @@ class Access:
         if needed == "none":
             return None
         given = _given_keys(headers)
-        # Looked for first: a first key may have been made just now, before anybody knows of any.
+        # Looked up first: the very first key may have been made a moment ago.
         key = await self.keys.find(next(iter(given))) if len(given) == 1 else None
         if key is None and not await self.keys.any_made():
             self._check_keyless(client, headers)
@@ -78,20 +78,20 @@ class Access:
         if not given:
             raise Problem(
                 401,
-                "A key is needed: send it as Authorization: Bearer … or as X-API-Key. "
+                "An API key is needed: send it as Authorization: Bearer … or as X-API-Key. "
                 "`storewatch keys create` makes one.",
                 headers={"WWW-Authenticate": _REALM},
             )
         if key is None:
             raise key_not_valid(
-                "Authorization and X-API-Key hold different keys: send one of them."
+                "Authorization and X-API-Key have different keys: send only one of them."
                 if len(given) > 1
-                else "This key is not valid: it was revoked, or there never was one like it."
+                else "This key is not valid: it was revoked or never existed."
             )
         if needed == "write" and key.scope != "write":
             raise Problem(
                 403,
-                f"The key {key.prefix}… may only read. This needs a key of scope write.",
+                f"The key {key.prefix}… may only read. This needs a key with scope write.",
                 slug="scope-too-small",
                 headers={
                     "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="write"'
@@ -103,8 +103,8 @@ class Access:
         """Without a key only this machine's own programs may ask, and no web page through them.
 
         A page in a browser that reaches the service could ask too: under its own host's name, once
-        it has made that name resolve to the service's address (DNS rebinding, told by `Host`), or
-        by a plain cross-site request (told by `Origin` and `Sec-Fetch-Site`). So it is with
+        it has made that name resolve to the service's address (DNS rebinding, seen from `Host`), or
+        by a plain cross-site request (seen from `Origin` and `Sec-Fetch-Site`). The same holds for
         `insecure`, which lets other machines ask, but no web page.
         """
         host = headers.get("host", "")
@@ -114,7 +114,7 @@ class Access:
         if not (here or self.insecure):
             reason = "only this machine itself is served"
         elif not self.insecure and any(header in headers for header in _OF_PROXIES):
-            reason = "nothing that comes through a proxy is served"
+            reason = "no request that comes through a proxy is served"
         elif not (is_loopback(name) or name in self.hosts or (self.insecure and _is_address(name))):
             reason = (
                 "only a Host such as localhost or 127.0.0.1 is served, or one that "
@@ -124,18 +124,18 @@ class Access:
             headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
             or (origin is not None and origin.partition("://")[2] != host)
         ):
-            reason = "no request of another site's page is served"
+            reason = "no request from a page of another site is served"
         else:
             return
         raise Problem(
             403,
-            f"As long as no key is made, {reason}. `storewatch keys create` makes one.",
+            f"Until an API key is made, {reason}. `storewatch keys create` makes one.",
             slug="key-needed",
         )
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard of all routes: answers 401 or 403, or lets pass."""
+    """Litestar's guard of all routes: lets a request pass, or answers 401 or 403."""
     access: Access = connection.app.state.access
     connection.scope["state"][_CALLER] = await access.check(
         needed_scope(handler.opt, str(connection.scope.get("method"))),
@@ -162,7 +162,7 @@ def caller_of(request: ASGIConnection[Any, Any, Any, Any]) -> Key | None:
 
 def needed_scope(opt: Mapping[str, Any], method: str) -> Needed:
     """What a key must allow, for a route with this `opt` and this method."""
-    if method == "OPTIONS":  # it tells the methods, as the OpenAPI document does to everybody
+    if method == "OPTIONS":  # it lists the methods, which the OpenAPI document shows to everybody
         return "none"
     needed: Needed = opt.get("scope", "read" if method in ("GET", "HEAD") else "write")
     return needed
@@ -195,7 +195,7 @@ def _is_address(host: str) -> bool:
 
 
 def _given_keys(headers: Mapping[str, str]) -> set[str]:
-    """What is given as a key: whatever is sent must be right, so it is not only looked for."""
+    """Everything that was sent as a key. Each must be valid: a wrong one is not just ignored."""
     given = set()
     if "authorization" in headers:
         kind, _, key = headers["authorization"].partition(" ")

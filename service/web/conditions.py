@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110 §13): entity tags, and what a request makes depend on them."""
+"""Conditional requests (RFC 9110 §13): entity tags and the conditions that requests put on them."""
 
 from hashlib import sha256
 from typing import Annotated, Any, TypeAlias
@@ -16,8 +16,8 @@ IfMatch: TypeAlias = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        description="Write only if what is to be replaced has one of these ETags; `*`: if there is "
-        "such a store. Else 412.",
+        description="Write only if what would be replaced has one of these ETags, or, with `*`, if "
+        "the store exists. Otherwise 412.",
     ),
 ]
 #: `If-None-Match` of a request that writes; the parameter's default is None.
@@ -25,58 +25,63 @@ IfNoneMatch: TypeAlias = Annotated[
     str | None,
     HeaderParameter(
         name="If-None-Match",
-        description="Write only if there is no such store yet: `*`. Else 412.",
+        description="`*`: write only if the store does not exist yet. Otherwise 412.",
     ),
 ]
 #: `If-None-Match` of a request that reads; the parameter's default is None.
 IfChanged: TypeAlias = Annotated[
     str | None,
-    HeaderParameter(name="If-None-Match", description="ETags of what is known already: 304."),
+    HeaderParameter(
+        name="If-None-Match",
+        description="ETags of the versions that the client has already: for one of them, 304.",
+    ),
 ]
 #: What OpenAPI says of the header that goes with a tag.
 ETAG = ResponseHeader(
     name="ETag",
     documentation_only=True,
-    description="Of this version: for `If-None-Match`, and for `If-Match` of a PUT.",
+    description="Tag of this version, for `If-None-Match`, and for `If-Match` of a PUT.",
 )
-#: What OpenAPI says of the answer to who knows it already.
-NOT_MODIFIED = {304: ResponseSpec(None, description="`If-None-Match` names it: it is known.")}
+#: What OpenAPI says of the answer to a client that has this version already.
+NOT_MODIFIED = {
+    304: ResponseSpec(None, description="`If-None-Match` names the present version: no body.")
+}
 
 
 def tag_of(shown: Any) -> str:
-    """The strong tag of what is shown, which changes with every byte of it; without its quotes."""
+    """A strong tag, without its quotes: it changes with every byte of what is shown."""
     return sha256(msgspec.json.encode(shown)).hexdigest()[:32]
 
 
 def is_known(if_none_match: str | None, tag: str) -> bool:
-    """Whether a client that reads says that it has what has this tag, given without its quotes."""
+    """Whether a client that reads says that it has the version with this tag, given unquoted."""
     return parse_etags(if_none_match).contains_weak(tag)
 
 
 def check_preconditions(
     if_match: str | None, if_none_match: str | None, tag: str | None, also: str | None = None
 ) -> None:
-    """Let a request write, or not.
+    """Let a request write if its conditions hold.
 
     Args:
         if_match: the header, if it was sent
         if_none_match: the header, if it was sent
         tag: of what would be replaced, without its quotes; None: there is nothing
-        also: the tag of a whole that it is a part of, which If-Match may name as well
+        also: the tag of the whole resource that it is a part of, which If-Match may name as well
 
     Raises:
-        Problem: what it makes the write depend on does not hold (412)
+        Problem: a condition does not hold (412)
     """
     headers = {} if tag is None else {"ETag": f'"{tag}"'}
     problem = None
     if if_match is not None:
         wanted = parse_etags(if_match)  # `contains` leaves weak tags out, as it has to here
         if tag is None:
-            problem = "If-Match: there is no such store, so nothing to match"
+            problem = "If-Match: the store does not exist, so there is nothing to match"
         elif not (wanted.contains(tag) or (also is not None and wanted.contains(also))):
-            problem = "If-Match: it is another version now, whose ETag comes with this answer"
+            problem = "If-Match: it has changed; this answer has the ETag of the present version"
     if tag is not None and is_known(if_none_match, tag):
-        problem = "If-None-Match: there is such a store already"
+        problem = "If-None-Match: the store exists already"
     if problem is not None:
         text = f"{problem}. Nothing was written."
         raise Problem(412, text, slug="precondition-failed", headers=headers)

@@ -1,9 +1,9 @@
 """Clients' connections: how many there may be, and how long each may keep the service waiting.
 
-uvicorn bounds how large a request's head is and how long a connection is idle after a response.
-What else one client can do to the others by its connections alone is bounded here; by bodies of
-requests, in `request_bodies`. There is no limit for each address: behind a proxy all clients have
-the proxy's, and the proxy is the one that can tell them apart.
+uvicorn bounds how large the head of a request is, and how long a connection is idle after a
+response. Whatever else a client can do to others with its connections alone is bounded here; what
+it can do with request bodies, in `request_bodies`. There is no limit per address: behind a proxy
+all clients have the address of the proxy, which is the one that can tell them apart.
 """
 
 import asyncio
@@ -20,32 +20,36 @@ from service.web.problems import Problem, wire_bytes
 
 #: Most connections, where nothing else bounds them: each takes about 20 kB when it is idle.
 _MOST = 10_000
-#: Connections that are accepted in one turn of the event loop, before any of them is counted; a
-#: few turns pass until what is too much is closed. asyncio logs as many errors when files run out.
+#: Connections that are accepted in one turn of the event loop, before any of them is counted. It
+#: takes a few turns until those beyond the limit are closed. When open files run out, asyncio logs
+#: as many errors.
 ACCEPTED_AT_ONCE = 32
-#: Files besides connections: accepted and not yet counted, the database's connections, reports,
-#: uploads set aside; and those of each worker process.
+#: Open files besides counted connections: connections accepted and not yet counted, those to the
+#: database, reports, feeds set aside; and so many for each worker process.
 _OTHER_FILES, _FILES_OF_WORKER = 256, 3
-#: A client that is turned away gets this long to send its request, seconds: if the connection was
-#: closed before it is read, the client's system might drop the answer.
+#: A client that is turned away has this long to send its request, in seconds: if the connection
+#: were closed before the request is read, the client's system might drop the answer.
 _LINGER = 0.5
+#: `Retry-After` when all connections are busy: by then those of slow clients are closed
+#: (`Patience.crowded_seconds`).
+_FULL_RETRY_SECONDS = 5
 
 _FULL = Problem(
     503,
-    "As many connections are busy as the service takes. Try again soon.",
+    "All connections that the service allows are busy. Try again soon.",
     slug="too-many-connections",
-    headers={"Retry-After": "5", "Connection": "close"},
+    headers={"Retry-After": str(_FULL_RETRY_SECONDS), "Connection": "close"},
 )
 _HEAD_TOO_SLOW = Problem(
-    408, "The head of the request did not end in time.", headers={"Connection": "close"}
+    408, "The head of the request did not arrive in time.", headers={"Connection": "close"}
 )
 
 
 def most_connections(wanted: int | None, workers: int) -> int:
-    """How many connections the process can have; its limit of open files is raised if it may be.
+    """How many connections the process can have; raises its limit of open files where allowed.
 
     Args:
-        wanted: None for as many as are sensible
+        wanted: None: as many as is sensible
         workers: most worker processes
     """
     others = _OTHER_FILES + _FILES_OF_WORKER * workers
@@ -62,9 +66,9 @@ class Connections:
     """The open connections of a server.
 
     Args:
-        most: one more takes the place of the one that has waited longest for a request, if any
+        most: one more replaces the one that has waited longest for a request, if any
         patience: with slow clients
-        crowd: is told of those that find no place, or are cut off
+        crowd: is told of those that find no room, or are cut off
     """
 
     def __init__(self, most: int, patience: Patience, crowd: Crowd) -> None:
@@ -83,7 +87,7 @@ class Connections:
         if len(self._open) >= self._most:
             oldest = self._longest_waiting()
             if oldest is None:
-                self._crowd.no_place()
+                self._crowd.no_room()
                 self._crowd.note("connections turned away: all were busy")
                 return False
             self._crowd.note("connections without a request closed for newer ones")
@@ -95,7 +99,7 @@ class Connections:
 
     def turn_away(self, transport: asyncio.Transport, answer: bytes) -> None:
         """Answer a connection that is not taken, and close it."""
-        transport.set_protocol(asyncio.Protocol())  # which hears and says nothing
+        transport.set_protocol(asyncio.Protocol())  # which ignores whatever comes
         if self._turned_away >= ACCEPTED_AT_ONCE:
             transport.abort()
             return
@@ -119,19 +123,19 @@ class Connections:
         self._waiting.pop(connection, None)
 
     def look(self) -> None:
-        """Cut off who is too slow; to be called every second."""
+        """Cut off clients that are too slow; to be called every second."""
         now = asyncio.get_running_loop().time()
         last = now - self._patience.head_seconds
         while (oldest := self._longest_waiting()) and self._waiting[oldest] <= last:
             del self._waiting[oldest]
             if oldest.give_up_request():
-                self._crowd.note("connections closed whose request did not come in time")
+                self._crowd.note("connections closed because no request came in time")
         seconds = (
             self._patience.crowded_seconds if self._crowd.crowded else self._patience.write_seconds
         )
         for connection in list(self._open):
             if connection.is_stuck(now - seconds, now, self._patience.step_bytes):
-                self._crowd.note("connections closed whose client does not read")
+                self._crowd.note("connections closed because the client does not read")
                 connection.transport.abort()
 
     def invalid(self) -> None:
@@ -151,9 +155,9 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """A connection that can be told when it takes too long.
+    """A connection that can be closed when it takes too long.
 
-    h11 it is, also where httptools is installed, which sets no bound to a request's head.
+    It uses h11 even where httptools is installed, which does not bound the head of a request.
     """
 
     def __init__(self, connections: Connections, **given: Any) -> None:
@@ -167,7 +171,7 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless there are too many."""
+        """Begin, unless there are too many connections."""
         if self._all.takes(self):
             super().connection_made(transport)
         else:
@@ -179,12 +183,12 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; of a pipeline, it may be there."""
+        """Wait for the next request, which a client that pipelines may have sent already."""
         self._all.waits(self)
         super().on_response_complete()
 
     def resume_writing(self) -> None:
-        """Go on: what was in the way has gone out."""
+        """Go on: what filled the buffer has been sent."""
         self._unsent = 0
         super().resume_writing()
 
@@ -213,21 +217,21 @@ class Connection(H11Protocol):
         return unsent > 0 and self._unsent_since <= since
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, in place of uvicorn's plain text."""
+        """Answer bytes that are not HTTP, by a problem instead of uvicorn's plain text."""
         self._all.invalid()
         error = sys.exception()
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         self._end_with(
             Problem(
                 status,
-                f"This is not a request of HTTP/1.1 that can be taken: {error or msg}.",
+                f"This is not an HTTP/1.1 request that the service accepts: {error or msg}.",
                 headers={"Connection": "close"},
             )
         )
 
     def _end_with(self, problem: Problem) -> None:
         if self.has_request:
-            self.cycle.disconnected = True  # what the application still says comes too late
+            self.cycle.disconnected = True  # whatever the application still sends is too late
             self.cycle.message_event.set()
         if not (self.has_request and self.cycle.response_started):
             self.transport.write(wire_bytes(problem, self.server_state.default_headers))

@@ -1,8 +1,9 @@
 """Cross-origin requests: which web pages a browser lets read the answers (CORS).
 
-Litestar 2.25 has this too, but there `Vary: Origin` takes the place of `Vary: Accept-Encoding`, and
-is missing from answers to requests without `Origin`, which caches hand to others; every OPTIONS
-with an `Origin` counts as a preflight; and what is answered around it has no headers.
+Litestar 2.25 has CORS too, but there `Vary: Origin` replaces `Vary: Accept-Encoding`, and is
+missing from answers to requests without `Origin`, although caches pass these on to other origins;
+every OPTIONS request with an `Origin` counts as a preflight; and answers of the layers around
+Litestar have no CORS headers.
 """
 
 from litestar.enums import ScopeType
@@ -51,7 +52,7 @@ class Cors:
     """ASGI application around another: tells browsers who may read each answer, errors too.
 
     Args:
-        app: gets the requests, but for preflights of allowed origins
+        app: gets all requests except preflights of allowed origins
         origins: those that are allowed
     """
 

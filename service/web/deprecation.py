@@ -1,4 +1,4 @@
-"""What the answers of a deprecated operation say of it (RFC 9745)."""
+"""How the answers of a deprecated operation say that it is deprecated (RFC 9745)."""
 
 from datetime import UTC, datetime
 
@@ -13,19 +13,21 @@ DEPRECATION_HEADERS = [
     ResponseHeader(
         name="Deprecation",
         documentation_only=True,
-        description="Since when it is deprecated: `@` and seconds since 1970 (RFC 9745).",
+        description="Since when the operation is deprecated: `@` and seconds since 1970 "
+        "(RFC 9745).",
     ),
     ResponseHeader(
         name="Link",
         documentation_only=True,
-        description='Where that is explained, `rel="deprecation"`, and what takes its place, '
+        description='Where the deprecation is explained, `rel="deprecation"`, and what replaces '
+        "the operation, "
         '`rel="successor-version"` (RFC 8288).',
     ),
 ]
 
 
 def deprecation(tag: str, operation_id: str) -> dict[str, str]:
-    """The headers of an answer of an operation, which /reports takes the place of."""
+    """The headers of an answer of an operation that /reports replaces."""
     explained = f'<{link(f"/schema#/{tag}/{operation_id}")}>; rel="deprecation"; type="text/html"'
     return {
         "Deprecation": f"@{int(_SINCE.timestamp())}",

@@ -1,4 +1,4 @@
-"""HEAD wherever GET is: what GET would answer, without its body."""
+"""HEAD for every GET: what GET would answer, without its body."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """ASGI application around another: answers HEAD by GET, and tells of it in `Allow`.
+    """ASGI application around another: answers HEAD by means of GET, and lists it in `Allow`.
 
     Args:
         app: gets the requests
@@ -32,17 +32,17 @@ class HeadAsGet:
         elif scope["method"] != "HEAD" or any(own.fullmatch(scope["path"]) for own in self._own):
             await self._app(scope, receive, _allowing_head(send))
         else:
-            # The server looks at its own scope to know that no body follows.
+            # The server sees from its own scope, which still says HEAD, that no body follows.
             asked: Scope = {**scope, "method": "GET"}
             try:
                 await self._app(asked, receive, _allowing_head(_without_body(send)))
             finally:
-                if "path_template" in asked:  # by which the request is measured
+                if "path_template" in asked:  # the request log measures by it
                     scope["path_template"] = asked["path_template"]
 
 
 def _without_body(send: Send) -> Send:
-    """Ends the response with its headers: a stream then finds that its client went away."""
+    """Ends the response after its headers; to a stream it looks as if the client went away."""
 
     async def send_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Instants of requests, as the kernel and the database count them."""
+"""Instants in requests → milliseconds for the kernel, datetimes for the database."""
 
 from datetime import datetime
 from typing import overload
@@ -12,11 +12,11 @@ def to_milliseconds(text: str, name: str, source: str = "query") -> int: ...
 @overload
 def to_milliseconds(text: str | None, name: str, source: str = "query") -> int | None: ...
 def to_milliseconds(text: str | None, name: str, source: str = "query") -> int | None:
-    """Milliseconds since 1970-01-01 UTC, cut; of all the forms that feeds may have.
+    """Milliseconds since 1970-01-01 UTC, cut, of an instant in any form that feeds may have.
 
     Args:
         text: as it was given; None stays None
-        name: of the value, for the reader
+        name: of the value, for messages
         source: the part of the request that it is in
 
     Raises:
@@ -31,6 +31,6 @@ def to_milliseconds(text: str | None, name: str, source: str = "query") -> int |
 
 
 def to_utc(text: str | None, name: str) -> datetime | None:
-    """The same of the query, as the database takes it."""
+    """An instant in the query as a datetime, which the database takes."""
     milliseconds = to_milliseconds(text, name)
     return None if milliseconds is None else instant_of(milliseconds)

@@ -1,7 +1,7 @@
-"""Links that the service writes, also where a proxy serves it below a path of its own.
+"""Links to the service's own paths, which also work where a proxy serves it below a path prefix.
 
-Such a proxy may take its prefix off the paths that it passes on, or leave it there. Either way the
-routes see paths without it, and what is written for clients carries it.
+The proxy may remove its prefix from the paths that it passes on, or leave it there. In both cases
+the routes see paths without it, and links in answers have it.
 """
 
 import ipaddress
@@ -22,14 +22,15 @@ def link(path: str) -> str:
 
 
 class PathPrefix:
-    """ASGI application around another: finds the prefix of each request, and takes it off its path.
+    """ASGI application around another: finds each request's prefix and removes it from the path.
 
-    A path that begins like one of the service's own is one: where the prefix is /stores, or
-    /stores/east, /stores/east/reports is not read as /reports, and the proxy has to take it off.
+    A path whose first segment is also one of the service's own is taken for the service's own. So
+    with the prefix /stores or /stores/east, /stores/east/reports is not read as /reports, and the
+    proxy must remove the prefix itself.
 
     Args:
         app: gets the requests
-        usual: the prefix of requests that tell none; may be empty
+        usual: the prefix of requests that name none; may be empty
         trusted: clients whose `X-Forwarded-Prefix` counts instead
         own: first segments of the service's own paths
     """
@@ -38,7 +39,7 @@ class PathPrefix:
         self._app, self._usual, self._trusted, self._own = app, usual, trusted, own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; what asks for the prefix alone is sent to the page below it."""
+        """Pass the request on; redirect one for the prefix alone to the page below it."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -63,7 +64,7 @@ class PathPrefix:
         if len(told) == 1 and self._is_trusted(scope):
             try:
                 return checked_prefix(told[0].decode("latin-1"))
-            except ValueError:  # nothing that could be put into a link
+            except ValueError:  # it could not be put into a link
                 pass
         return self._usual
 
@@ -76,8 +77,11 @@ class PathPrefix:
         return any(address in network for network in self._trusted)
 
 
-async def _redirect(place: bytes, scope: HTTPScope, send: Send) -> None:
+async def _redirect(location: bytes, scope: HTTPScope, send: Send) -> None:
     query = scope["query_string"]
-    headers = [(b"location", place + (b"?" + query if query else b"")), (b"content-length", b"0")]
+    headers = [
+        (b"location", location + (b"?" + query if query else b"")),
+        (b"content-length", b"0"),
+    ]
     await send({"type": "http.response.start", "status": 308, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

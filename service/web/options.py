@@ -1,7 +1,8 @@
 """What OPTIONS answers for paths that several handlers share.
 
-Litestar 2.25 answers it itself, but makes the answer when it meets a path's first handler, and
-keeps it when more handlers of the path come: `Allow` then lacks their methods. So ours come first.
+Litestar 2.25 answers OPTIONS itself, but makes the answer when it registers the first handler of a
+path, and keeps it when it registers more: `Allow` then lacks their methods. So our handlers of
+OPTIONS are registered first.
 """
 
 from collections import defaultdict

@@ -18,34 +18,34 @@ _DIGEST = 8  # bytes
 
 #: How many items a page has; the parameter's default is PAGE_SIZE.
 Limit: TypeAlias = Annotated[
-    int, Parameter(ge=1, le=LARGEST_PAGE, description="Most items on the page.")
+    int, Parameter(ge=1, le=LARGEST_PAGE, description="Maximum number of items on the page.")
 ]
 #: Where a page begins; the parameter's default is None.
 Cursor: TypeAlias = Annotated[
     str | None,
     Parameter(
         max_length=2000,
-        description="Where the page begins: `next_cursor` of the page before it, which was asked "
-        "for with the same other parameters; `limit` may change.",
+        description="Where the page begins: `next_cursor` of the previous page. All other "
+        "parameters except `limit` must be the same as for that page.",
     ),
 ]
 #: What OpenAPI says of the header that `next_link` makes.
 NEXT_LINK = ResponseHeader(
     name="Link",
     documentation_only=True,
-    description='The next page, where there is one: `<…>; rel="next"` (RFC 8288).',
+    description='The next page, if there is one: `<…>; rel="next"` (RFC 8288).',
 )
 
 
-def to_cursor(place: str, request: Request[Any, Any, Any]) -> str:
-    """The cursor of the page after a place in the order of the list that a request asks for."""
-    content = _filters(request) + place.encode()
+def to_cursor(position: str, request: Request[Any, Any, Any]) -> str:
+    """The cursor of the page after a position in the order of the list that a request asks for."""
+    content = _filters(request) + position.encode()
     cursor = sha256(content).digest()[:_DIGEST] + content
     return base64.urlsafe_b64encode(cursor).decode().rstrip("=")
 
 
 def from_cursor(cursor: str | None, request: Request[Any, Any, Any]) -> str | None:
-    """The place that a cursor stands for; None: the list's begin.
+    """The position that a cursor stands for; None: the start of the list.
 
     Raises:
         Problem: it is no cursor of ours, or one of another list or of other filters
@@ -56,29 +56,29 @@ def from_cursor(cursor: str | None, request: Request[Any, Any, Any]) -> str | No
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         read = base64.b64decode(padded, altchars=b"-_", validate=True)
         digest, content = read[:_DIGEST], read[_DIGEST:]
-        filters, place = content[:_DIGEST], content[_DIGEST:].decode()
-        if digest != sha256(content).digest()[:_DIGEST] or not place or "\0" in place:
+        filters, position = content[:_DIGEST], content[_DIGEST:].decode()
+        if digest != sha256(content).digest()[:_DIGEST] or not position or "\0" in position:
             raise ValueError
     except (binascii.Error, ValueError):
         raise not_ours() from None
     if filters != _filters(request):
         raise refused(
             "cursor",
-            "is one of another question: keep all other parameters but `limit` as they were on the "
-            "page that gave it, or begin without it",
+            "belongs to another list or other filters: keep all parameters except `limit` as they "
+            "were for the page that gave it, or begin without a cursor",
         )
-    return place
+    return position
 
 
 def not_ours() -> Problem:
-    """What to say of a cursor that stands for no place in the list."""
+    """What to say of a cursor that stands for no position in the list."""
     return refused(
-        "cursor", "is not one that a page of this version of the service gave: begin without it"
+        "cursor", "was not given by a page of this version of the service: begin without a cursor"
     )
 
 
 def _filters(request: Request[Any, Any, Any]) -> bytes:
-    """Tells one question from others: what is asked for, but for the place and size of the page."""
+    """A digest of what is asked for, apart from where the page begins and how long it is."""
     given = request.query_params.multi_items()
     filters = sorted(
         (name, value) for name, value in given if value and name not in ("limit", "cursor")
@@ -87,7 +87,7 @@ def _filters(request: Request[Any, Any, Any]) -> bytes:
 
 
 def next_link(request: Request[Any, Any, Any], cursor: str | None) -> dict[str, str]:
-    """The header that names the next page, the same question with another cursor."""
+    """The header that names the next page: the same request with another cursor."""
     if cursor is None:
         return {}
     given = request.query_params.multi_items()

@@ -1,6 +1,6 @@
 """A page for each kind of problem, at `/problems/{slug}`: what it means, and what to do.
 
-`type` of a problem document leads there. For people it is HTML, made of nothing from elsewhere.
+`type` of a problem document is its path. For people it is HTML that loads nothing else.
 """
 
 from html import escape
@@ -13,7 +13,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from service.web.links import link
-from service.web.problem_types import TYPES, ProblemType, place_of
+from service.web.problem_types import TYPES, ProblemType, path_of
 from service.web.problems import MEDIA_TYPE, Problem
 
 _HEADERS = {
@@ -30,7 +30,7 @@ _HEADERS = {
 async def get_problems(request: Request[Any, Any, Any]) -> Response[bytes]:
     """All kinds."""
     rows = "".join(
-        f'<li><a href="{escape(place_of(slug))}">{escape(kind.title)}</a> ({kind.status})'
+        f'<li><a href="{escape(path_of(slug))}">{escape(kind.title)}</a> ({kind.status})'
         for slug, kind in TYPES.items()
     )
     items = [_members(slug, kind) for slug, kind in TYPES.items()]
@@ -41,7 +41,7 @@ async def get_problems(request: Request[Any, Any, Any]) -> Response[bytes]:
 async def get_problem(request: Request[Any, Any, Any], slug: str) -> Response[bytes]:
     """One kind."""
     if slug not in TYPES:
-        raise Problem(404, "There is no problem type of this name: /problems lists all.")
+        raise Problem(404, "There is no problem type with this name: /problems lists them all.")
     kind = TYPES[slug]
     body = (
         f"<p>HTTP {kind.status} {HTTPStatus(kind.status).phrase}"
@@ -57,7 +57,7 @@ ROUTES = [get_problems, get_problem]
 
 
 def _members(slug: str, kind: ProblemType) -> dict[str, Any]:
-    return {"type": place_of(slug), **msgspec.structs.asdict(kind)}
+    return {"type": path_of(slug), **msgspec.structs.asdict(kind)}
 
 
 def _with_code(text: str) -> str:

@@ -1,8 +1,8 @@
-"""What went wrong, as `application/problem+json` (RFC 9457): the one way in which errors are told.
+"""What went wrong, as `application/problem+json` (RFC 9457), the one form in which errors go.
 
-A handler raises `Problem`; it, Litestar's own exceptions, those of the domain and whatever nobody
-expected become a response in `answer`. What a reader could not act on, or should not see, goes to
-the log alone.
+A handler raises `Problem`. `answer` turns it, Litestar's own exceptions, those of the domain and
+any unexpected one into a response. What a client cannot act on, or should not see, goes only to the
+log.
 """
 
 import logging
@@ -27,22 +27,22 @@ from compute.zones import ZoneUnknown
 from service.database.pool import DATABASE_AWAY
 from service.logs import request_id
 from service.storage import StorageFailed
-from service.web.problem_types import OF_STATUS, TYPES, place_of
+from service.web.problem_types import OF_STATUS, TYPES, path_of
 
 log = logging.getLogger("storewatch.api")
 
 MEDIA_TYPE = "application/problem+json"
 
-#: A database that does not answer is asked for again after this many seconds.
+#: `Retry-After` when the database is away: about as long as a restart of PostgreSQL takes.
 _DATABASE_RETRY_SECONDS = 2
-#: A disk comes back when somebody has seen to it.
+#: `Retry-After` when storage fails: it takes a person to repair it, so soon is too soon.
 _STORAGE_RETRY_SECONDS = 30
-#: Values are quoted up to this length.
+#: Longer values are cut to so many characters where they are quoted.
 _LONGEST_VALUE = 100
 
 
 class ProblemError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that is wrong: with a feed, by line and column; with a request, by its part."""
+    """One thing that is wrong: in a feed, by line and column; in a request, by its part."""
 
     problem: Annotated[str, Meta(description="What is wrong with it.")]
     source: Annotated[
@@ -50,10 +50,10 @@ class ProblemError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     ] = UNSET
     field: Annotated[str | UnsetType, Meta(description="Name within that part.")] = UNSET
     line: Annotated[
-        int | UnsetType, Meta(description="Line that the feed's row begins on, from 1.")
+        int | UnsetType, Meta(description="Line on which the row of the feed begins, from 1.")
     ] = UNSET
     column: Annotated[str | UnsetType, Meta(description="Column of the feed.")] = UNSET
-    value: Annotated[str | UnsetType, Meta(description="The value, as it was given.")] = UNSET
+    value: Annotated[str | UnsetType, Meta(description="The value that was given.")] = UNSET
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,9 +62,9 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     type: Annotated[
         str,
         Meta(
-            description="The kind of problem, to tell it from others by program: `/problems/` and "
-            "a short name, after the path prefix of the service where it has one. A page that "
-            "explains it is there."
+            description="The kind of problem, for programs to tell apart: `/problems/` and a short "
+            "name, after the path prefix of the service if it has one. It is also the path of a "
+            "page that explains it."
         ),
     ]
     title: Annotated[str, Meta(description="The kind of problem, for people.")]
@@ -73,13 +73,13 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     instance: Annotated[
         str | UnsetType,
         Meta(
-            description="This one time: `urn:storewatch:request:` and the percent-encoded "
-            "`X-Request-ID`, under which the log tells of it."
+            description="This occurrence of it: `urn:storewatch:request:` and the percent-encoded "
+            "`X-Request-ID`, under which the log says more."
         ),
     ] = UNSET
     errors: Annotated[
         list[ProblemError] | UnsetType,
-        Meta(description="What is wrong, one by one; of many, the first."),
+        Meta(description="What is wrong, one by one; only the first of many."),
     ] = UNSET
     count: Annotated[
         int | UnsetType, Meta(description="How many errors there are, shown or not.")
@@ -92,8 +92,8 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
     Attributes:
         status: HTTP status, 400 to 599
         detail: for the person who asked: what is wrong, what to do
-        slug: the kind of problem, one of TYPES of its status; some statuses have a default
-        headers: go with the response
+        slug: the kind of problem, one of TYPES with its status; some statuses have a default
+        headers: of the response
         extra: further members, of any type that msgspec encodes
     """
 
@@ -115,9 +115,9 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
         self.extra = extra
 
     def response(self) -> Response[bytes]:
-        """The response that tells it."""
+        """The problem as a response."""
         members = {
-            "type": place_of(self.slug),
+            "type": path_of(self.slug),
             "title": TYPES[self.slug].title,
             "status": self.status,
             "detail": self.detail,
@@ -134,11 +134,11 @@ class Problem(Exception):  # noqa: N818 - it is the name that RFC 9457 gives it
 
 
 def refused(name: str, problem: str, source: str = "query") -> Problem:
-    """What a handler raises about one value of a request that no schema could refuse.
+    """What a handler raises about a wrong value in a request that a schema cannot refuse.
 
     Args:
-        name: of the value, within that part of the request
-        problem: what is wrong with it; reads on after the name
+        name: of the value, within its part of the request
+        problem: what is wrong with it; continues the sentence that the name begins
         source: body, path, query or header
     """
     return Problem(
@@ -151,23 +151,23 @@ def refused(name: str, problem: str, source: str = "query") -> Problem:
 
 _DESCRIPTIONS = {
     400: "The request cannot be read.",
-    401: "No key was given, or not one that is valid.",
-    403: "The key does not allow this, or keys are needed and none was made.",
-    404: "Nothing is known by this id, or at this path.",
-    408: "The body comes too slowly.",
+    401: "No key was given, or the key is not valid.",
+    403: "The key does not allow this, or keys are needed and none has been made.",
+    404: "There is nothing with this id, or at this path.",
+    408: "The body arrives too slowly.",
     409: "Not possible in the present state.",
-    410: "It was there, and is no more.",
+    410: "It was there, and is gone.",
     412: "`If-Match` or `If-None-Match` does not hold; nothing was written.",
     413: "The body is too large.",
-    415: "The body's type or encoding is not one that is taken here.",
-    416: "The range lies outside of the file.",
+    415: "The type or the encoding of the body is not accepted.",
+    416: "The range lies outside the file.",
     422: "The request can be read, but a value in it is not allowed; `errors` says which.",
-    429: "Too much at once; `Retry-After` tells when to ask again.",
-    500: "The fault is the service's; its log tells more.",
-    503: "The service cannot do this now; `Retry-After` tells when to ask again.",
-    507: "A disk of the service, or of its database, is full.",
+    429: "Too much at once; `Retry-After` says when to ask again.",
+    500: "The service is at fault; its log says more.",
+    503: "The service cannot do this now; `Retry-After` says when to ask again.",
+    507: "A disk of the service or of its database is full.",
 }
-#: What any operation may answer. 507 too: what PostgreSQL sorts to read may not fit its disk.
+#: What any operation may answer. Reading may answer 507 too: PostgreSQL sorts on its disk.
 _ALWAYS = (400, 401, 403, 422, 500, 503, 507)
 
 
@@ -194,7 +194,7 @@ def documented(
 
 
 async def send_problem(problem: Problem, send: Send) -> None:
-    """Answer with a problem where Litestar does not: around the application."""
+    """Answer with a problem outside Litestar: in an ASGI layer around the application."""
     start: HTTPResponseStartEvent = {
         "type": "http.response.start",
         "status": problem.status,
@@ -207,11 +207,11 @@ async def send_problem(problem: Problem, send: Send) -> None:
 
 
 def wire_bytes(problem: Problem, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A problem as the bytes of an HTTP response, for what cannot be read as a request.
+    """A problem as the bytes of an HTTP response, for bytes that could not be read as a request.
 
     Args:
-        problem: to tell
-        more: headers
+        problem: what to send
+        more: further headers
     """
     lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
     lines += [b"%b: %b" % header for header in more]
@@ -254,7 +254,7 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
     if isinstance(error, UnicodeDecodeError):  # Litestar lets it through from a body of JSON
         return Problem(400, "The body is not UTF-8.")
     if isinstance(error, RecursionError) and "deserializing" in str(error):  # of JSON, by msgspec
-        return Problem(400, "The body is not JSON that is taken here: it is nested too deeply.")
+        return Problem(400, "The JSON of the body is nested too deeply.")
     if isinstance(error, StorageFailed):
         return _of_storage(error.told, full=error.full)
     if isinstance(error, asyncpg.DiskFullError):
@@ -262,30 +262,30 @@ def _problem(request: Request[object, object, State], error: Exception) -> Probl
     if isinstance(error, DATABASE_AWAY):
         return Problem(
             503,
-            "The database does not answer now. Try again soon.",
+            "The database is not answering. Try again soon.",
             slug="database-unavailable",
             headers={"Retry-After": str(_DATABASE_RETRY_SECONDS)},
         )
-    return Problem(500, "The service failed. Its log tells more under the X-Request-ID.")
+    return Problem(500, _FAILED)
 
 
 def _of_storage(told: str, *, full: bool) -> Problem:
     sentence = f"{told[0].upper()}{told[1:]}."
     if full:
-        return Problem(507, f"{sentence} Ask again when there is room.", slug="storage-full")
+        return Problem(507, f"{sentence} Try again when there is room.", slug="storage-full")
     return Problem(
         503,
-        f"{sentence} Its operator finds more in the log of the service.",
+        f"{sentence} The log of the service says more to its operator.",
         slug="storage-unavailable",
         headers={"Retry-After": str(_STORAGE_RETRY_SECONDS)},
     )
 
 
 def _of_validation(request: Request[object, object, State], error: ValidationException) -> Problem:
-    """What Litestar says of values that do not fit the handler's signature; 400 by its default."""
+    """Values that do not fit the handler's signature, for which Litestar itself answers 400."""
     told = error.extra if isinstance(error.extra, list) else []
     errors = [_of_part(request, one) for one in told if isinstance(one, dict)]
-    if not errors:  # a parameter that is missing: Litestar tells it in the detail alone
+    if not errors:  # a parameter is missing, which Litestar says only in the detail
         text = re.sub(r" for (url|path) \S+$", "", error.detail)
         return Problem(422, text, slug="invalid-request")
     detail = "; ".join(
@@ -305,7 +305,7 @@ def _of_validation(request: Request[object, object, State], error: ValidationExc
 def _of_part(request: Request[object, object, State], told: Mapping[str, object]) -> ProblemError:
     source, field = told.get("source"), _name_in_request(request, told.get("key"))
     problem = str(told.get("message") or "it is not valid")
-    if source == "body" and problem == "'data'":  # so Litestar tells that there is none
+    if source == "body" and problem == "'data'":  # Litestar's way to say that there is no body
         problem = "a body is needed"
     for struct in _structs_of_body(request):
         problem = with_members(problem, struct)
@@ -317,7 +317,7 @@ def _of_part(request: Request[object, object, State], told: Mapping[str, object]
 
 
 def _structs_of_body(request: Request[object, object, State]) -> list[type[msgspec.Struct]]:
-    """The Struct of the handler's body, or of the rows in it; none where it has no such body."""
+    """The Struct of the handler's body, or of the rows in it; empty if the body is neither."""
     handler = request.scope.get("route_handler")
     data = handler.parsed_fn_signature.parameters.get("data") if handler else None
     types = [] if data is None else [data, *data.inner_types]
@@ -325,14 +325,14 @@ def _structs_of_body(request: Request[object, object, State]) -> list[type[msgsp
 
 
 def with_members(problem: str, struct: type[msgspec.Struct]) -> str:
-    """What msgspec says of a member that a Struct lacks, with the members that it has."""
+    """msgspec's message; one about a member that a Struct does not have lists those that it has."""
     if not problem.startswith("Object contains unknown field"):
         return problem
     return f"{problem}; it has {', '.join(struct.__struct_encode_fields__)}"
 
 
 def _name_in_request(request: Request[object, object, State], name: object) -> object:
-    """What the request calls a parameter: `from`, where the handler cannot call it so."""
+    """What the request calls a parameter, such as `from`, which Python does not take as a name."""
     handler = request.scope.get("route_handler")
     if handler is None or not isinstance(name, str):
         return name
@@ -343,19 +343,20 @@ def _name_in_request(request: Request[object, object, State], name: object) -> o
     return definition.query or definition.header or name
 
 
+_FAILED = "The service failed. Its log says more under the X-Request-ID."
 _OF_STATUS = {
     400: "The request cannot be read: its body is not what its Content-Type says, or a part of it "
     "is malformed.",
     404: "There is nothing at this path.",
-    405: "This path does not know the method; Allow lists those that it knows.",
-    413: "The body is larger than is taken here.",
+    405: "This path does not support the method; Allow lists those that it supports.",
+    413: "The body is larger than this operation accepts.",
 }
 
 
 def _of_litestar(error: HTTPException) -> Problem:
     """Raised by the framework around a handler: its texts quote internals, so ours replace them."""
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Problem(500, "The service failed. Its log tells more under the X-Request-ID.")
+        return Problem(500, _FAILED)
     detail = _OF_STATUS.get(error.status_code, error.detail)
     return Problem(error.status_code, detail, headers=error.headers)
 

@@ -1,7 +1,7 @@
-"""Bodies of requests: how much of them is held in memory at once, and how slow they may come.
+"""Bodies of requests: how much of them is in memory at once, and how slowly they may arrive.
 
-An ASGI layer around the application, so it holds for whatever reads a body: Litestar itself, or a
-handler that takes it piece by piece.
+This is an ASGI layer around the application, so it applies to whatever reads a body: Litestar
+itself, or a handler that takes it piece by piece.
 """
 
 import asyncio
@@ -15,11 +15,12 @@ from litestar.types.asgi_types import ReceiveMessage
 from service.web.patience import Crowd, Patience
 from service.web.problems import Problem, send_problem
 
-#: Most that one body holds: JSON is taken up to 10 MB, and of CSV two blocks of 4 MiB are kept.
+#: Most memory that one body takes: JSON may have up to 10 MB, and of CSV two blocks of 4 MiB are
+#: kept.
 MOST_HELD = 10_000_000
-#: The server reads as much of a body before anybody asks for it.
+#: The server reads as much of a body before anything asks for it.
 _HELD_ANYWAY = 64 << 10
-#: Each who waits in line is a connection whose first piece is in memory.
+#: Each request in line holds a connection and the first piece of its body in memory.
 _LONGEST_LINE = 100
 _GZIP = b"\x1f\x8b"
 
@@ -50,9 +51,9 @@ class RequestBodies:
             await self._app(scope, receive, send)
             return
         if coding is not None and (length is not None or scope["http_version"] == "1.0"):
-            # Whoever passed it on may have seen another end of the body, and so another request
-            # behind it (RFC 9112, section 6.1).
-            self._crowd.note("requests whose body has two ends, or none, refused")
+            # A proxy that passed the request on may have seen the body end elsewhere, and so read
+            # another request behind it: request smuggling (RFC 9112, section 6.1).
+            self._crowd.note("requests refused because it is unclear where the body ends")
             await send_problem(_UNCLEAR_END, send)
             return
         body = _Body(
@@ -70,8 +71,8 @@ class RequestBodies:
 
 _UNCLEAR_END = Problem(
     400,
-    "Where the body ends is not clear: send Content-Length or, in HTTP/1.1, Transfer-Encoding, "
-    "not both.",
+    "It is unclear where the body ends: send either Content-Length or, in HTTP/1.1, "
+    "Transfer-Encoding.",
     headers={"Connection": "close"},
 )
 
@@ -88,7 +89,7 @@ class _Body:
         self._come, self._waited = 0, 0.0
 
     async def receive(self) -> ReceiveMessage:
-        """The next message; before the first piece is handed on there is room for the body.
+        """The next message; the first piece is handed on only once there is room for the body.
 
         Raises:
             Problem: there was no room in time, or the client is too slow
@@ -109,7 +110,7 @@ class _Body:
 
     def _size(self, first: HTTPRequestEvent) -> int:
         piece = first["body"]
-        if piece.startswith(_GZIP[: len(piece)]):  # it may become a thousand times as much
+        if piece.startswith(_GZIP[: len(piece)]):  # it may decompress to a thousand times its size
             return MOST_HELD
         if not first["more_body"]:
             return len(piece)
@@ -134,11 +135,11 @@ class _Body:
             self._waited += loop.time() - begin
             crowded = self._waited >= patience.crowded_seconds and self._crowd.crowded
             if crowded or self._waited >= patience.body_seconds:
-                self._crowd.note("bodies that came too slowly refused")
+                self._crowd.note("bodies refused because they came too slowly")
                 raise Problem(
                     408,
-                    "The body comes too slowly"
-                    + (", and others wait for its place." if crowded else "."),
+                    "The body arrives too slowly"
+                    + (", and others are waiting for its room." if crowded else "."),
                     headers={"Connection": "close"},
                 )
             if message is not None:
@@ -162,22 +163,22 @@ class _Room:
         if not self._line and size <= self._free:
             self._free -= size
             return
-        self._crowd.no_place()
+        self._crowd.no_room()
         if len(self._line) >= _LONGEST_LINE:
             raise self._refusal()
         turn = asyncio.get_running_loop().create_future()
-        place = (turn, size)
-        self._line.append(place)
+        waiter = (turn, size)
+        self._line.append(waiter)
         try:
             async with asyncio.timeout(self._patience.line_seconds):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # it came in the same moment
+            if turn.done() and not turn.cancelled():  # the room was given at the same moment
                 self.give_back(size)
             else:
                 with suppress(ValueError):
-                    self._line.remove(place)
-                self.give_back(0)  # who stood behind may want less
+                    self._line.remove(waiter)
+                self.give_back(0)  # those behind may need less
             if isinstance(error, TimeoutError):
                 raise self._refusal() from None
             raise
@@ -187,7 +188,7 @@ class _Room:
         self._free += size
         while self._line:
             turn, wanted = self._line[0]
-            if not turn.done():  # who does not wait any more has not left the line yet
+            if not turn.done():  # done: it gave up waiting, and has not left the line yet
                 if wanted > self._free:
                     return
                 self._free -= wanted
@@ -195,10 +196,11 @@ class _Room:
             self._line.popleft()
 
     def _refusal(self) -> Problem:
-        self._crowd.note("bodies refused for which there was no room")
+        self._crowd.note("bodies refused because there was no room")
         return Problem(
             503,
-            "Too many bodies of requests come in at the same time. Send it again soon.",
+            "Too many request bodies are arriving at the same time. Send it again soon.",
             slug="no-room",
+            # Those in line now will have got their room, or given up, by then.
             headers={"Retry-After": str(round(self._patience.line_seconds) or 1)},
         )

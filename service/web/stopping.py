@@ -1,4 +1,4 @@
-"""While the service stops: a request that is cut short is told so."""
+"""While the service stops: a request that is cut short gets an answer that says so."""
 
 import asyncio
 
@@ -7,9 +7,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.web.problems import Problem, send_problem
 
+#: About as long as a restart takes; behind a proxy another instance answers sooner.
+_RETRY_SECONDS = 2
+
 
 class CutShort:
-    """ASGI application around another: answers 503 in place of what had no time to end."""
+    """ASGI application around another: answers 503 for a request that had no time to end."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -26,14 +29,14 @@ class CutShort:
         try:
             await self._app(scope, receive, send_and_note)
         except asyncio.CancelledError:  # the service stops, and the request has had its time to end
-            # Of one that has begun the server closes the connection, and says so in the log.
+            # If its response has begun, the server closes the connection, and logs that.
             if scope["type"] == ScopeType.HTTP and not begun:
                 await send_problem(
                     Problem(
                         503,
-                        "The service stops. Ask again soon.",
+                        "The service is stopping. Try again soon.",
                         slug="stopping",
-                        headers={"Retry-After": "2", "Connection": "close"},
+                        headers={"Retry-After": str(_RETRY_SECONDS), "Connection": "close"},
                     ),
                     send,
                 )

@@ -1,8 +1,8 @@
-"""Requests are what the document says of them: nothing in a query or a body is quietly left aside.
+"""Requests must be as the OpenAPI document says: nothing in a query or a body is quietly ignored.
 
-Litestar 2.25 ignores parameters of the query that no handler takes, and all but the last of one
-that is given twice. It reads bodies of JSON into the type of `data` laxly: 0 is false, "5" is 5,
-and null is nothing at all. So a guard and the handlers look again.
+Litestar 2.25 ignores query parameters that no handler takes, and all but the last value of one that
+is given twice. It reads JSON bodies into the type of `data` laxly: 0 becomes false, "5" becomes 5,
+and null counts as no body at all. So a guard checks the query again, and the handlers the body.
 """
 
 from functools import cache
@@ -15,20 +15,21 @@ from litestar.enums import ParamType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
+from service.decoding import problem_and_path
 from service.web.problems import Problem, ProblemError
 
-#: Faults that are told one by one, and characters of a name that are repeated.
+#: How many faults are listed, and how many characters of an unknown name are repeated.
 _MOST_TOLD, _LONGEST_NAME = 20, 100
 
 
 async def check_query(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Litestar's guard of all routes: refuses parameters that the operation does not document.
 
-    What is not in the document is let pass, and so are deprecated operations, which stay as they
-    are.
+    Operations that are not in the document may pass, and so may deprecated ones, which stay as they
+    always were.
 
     Raises:
-        Problem: a parameter is not known, or is given more than once and has one value
+        Problem: a parameter is unknown, or takes one value and is given more than once
     """
     handler = connection.scope["route_handler"]  # itself: a guard is given a copy, each time
     if not isinstance(handler, HTTPRouteHandler) or not connection.scope["query_string"]:
@@ -37,9 +38,13 @@ async def check_query(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRou
         return
     is_list = _query_of(connection.app, handler)
     names = [name for name, _ in connection.query_params.multi_items()]
-    given = sorted(set(names))  # Litestar tells them in any order
-    known = f"known are {', '.join(sorted(is_list))}" if is_list else "there are none here"
-    faults = [(name, f"is not a parameter; {known}") for name in given if name not in is_list]
+    given = sorted(set(names))  # Litestar gives them in any order
+    known = f"it takes {', '.join(sorted(is_list))}" if is_list else "it takes none"
+    faults = [
+        (name, f"is not a parameter of this operation; {known}")
+        for name in given
+        if name not in is_list
+    ]
     faults += [
         (name, "is given more than once")
         for name in given
@@ -75,7 +80,7 @@ def _query_of(app: Litestar, handler: HTTPRouteHandler) -> dict[str, bool]:
 
 
 async def check_body(request: Request[Any, Any, Any], wanted: Any) -> None:
-    """Let a body pass that is of the type `wanted`, or none.
+    """Check that a body, if there is one, is strictly of the type `wanted`.
 
     Raises:
         Problem: it is of another type
@@ -86,8 +91,7 @@ async def check_body(request: Request[Any, Any, Any], wanted: Any) -> None:
     try:
         msgspec.json.decode(body, type=wanted)
     except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$")
-        field = place.strip(".`")
+        problem, field = problem_and_path(error)
         raise Problem(
             422,
             f"body {field}: {problem}".replace(" :", ":"),

@@ -1,1 +1,1 @@
-"""Worker processes: how batches get to them, how many at a time, what replaces one that dies."""
+"""Worker processes: how batches reach them, how many run at a time, what happens when one dies."""

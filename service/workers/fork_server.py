@@ -1,7 +1,7 @@
-"""What the fork server of the workers does at its own end. Nobody else imports this.
+"""What the fork server of the workers does when it ends. Only the fork server imports this.
 
-`multiprocessing` makes a folder for the fork server's socket, and the process that made it removes
-it when it ends; one that is killed does not. The fork server ends then too, and can do it.
+`multiprocessing` makes a folder for the socket of the fork server. The process that made it removes
+it when it ends, but not if it is killed. The fork server ends then too, and can remove it.
 """
 
 import atexit
@@ -11,10 +11,10 @@ from multiprocessing import forkserver
 
 
 def _remove_folder(fork_server: int) -> None:
-    # A worker is forked from here, with all that is to be done at the end.
+    # Workers are forked from here and inherit what is registered to run at the end.
     address = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
     if os.getpid() == fork_server and address:
-        with suppress(OSError):  # the process that made them was there first
+        with suppress(OSError):  # the process that made them has removed them
             os.unlink(address)
             os.rmdir(os.path.dirname(address))
 

@@ -1,17 +1,19 @@
-"""How many batches to keep in flight, found by trying: a few more or less, and keep what is faster.
+"""How many batches to keep in flight, found by hill climbing on throughput, as thread pools do.
 
-Too few leave a core idle, too many cost memory and make processes wait for each other; where the
-best number lies depends on cores, on the database and on what else the machine does, so it is
-measured while work is done. This is hill climbing on throughput, as thread pools do it.
+With too few batches a core is idle; too many cost memory and make processes wait for each other.
+The best number depends on the cores, on the database and on what else the machine does, so it is
+measured while work is done: the limit is raised or lowered by a step, and a change that makes the
+work faster is kept.
 """
 
-#: By how much more work per second a larger limit must give to be kept.
+#: A higher limit is kept only if it raises the throughput by this factor: it costs memory.
 _GAIN = 1.03
-#: A measurement spans this many batches per batch in flight, and at least so many.
+#: A measurement lasts for this many batches per batch in flight, and for no fewer than `_FEWEST`.
 _ROUNDS, _FEWEST = 3, 12
-#: A try changes the limit by this part of it, then by a half of that, and so on down to one.
-_LARGEST_STEP = 4
-#: When no step helped either way, wait for twice as many measurements as before, up to this many.
+#: The first step is the limit divided by this. Each time that steps up and down both fail, the
+#: divisor is doubled, until a step is one batch.
+_FIRST_DIVISOR = 4
+#: When no step helps, the limit rests for twice as many measurements as last time, up to this many.
 _LONGEST_REST = 64
 
 
@@ -26,7 +28,7 @@ class InFlightLimit:
         self.limit = max(1, min(start, most))
         self._most = most
         self._settled, self._settled_rate = self.limit, 0.0
-        self._direction, self._part = 1, _LARGEST_STEP
+        self._direction, self._divisor = 1, _FIRST_DIVISOR
         self._rest, self._resting = 1, 0
         self._begin(now)
 
@@ -37,9 +39,10 @@ class InFlightLimit:
         """A batch is done.
 
         Args:
-            work: how much it was, in any unit that takes about as long each time
+            work: how much it was, in any unit of about constant cost, such as stores
             now: seconds, from a clock that never goes back
-            busy: whether more batches wait for a place; without, the limit is not what limits
+            busy: whether more batches wait for a slot; if none does, the limit holds nothing back,
+                and the throughput says nothing about it
         """
         if not busy:
             self._begin(now)
@@ -58,11 +61,11 @@ class InFlightLimit:
             if self._resting <= 0:
                 self._try_next()
             return
-        # One more must pay for its memory; one fewer must only not be slower.
+        # A higher limit must pay for its memory; a lower one only must not be slower.
         better = rate >= self._settled_rate * (_GAIN if self.limit > self._settled else 1.0)
         if better:
             self._settled, self._settled_rate = self.limit, rate
-            self._part, self._rest = _LARGEST_STEP, 1
+            self._divisor, self._rest = _FIRST_DIVISOR, 1
             self._try_next()
         else:
             self.limit = self._settled
@@ -70,16 +73,16 @@ class InFlightLimit:
             self._resting = self._rest
 
     def _try_next(self) -> None:
-        step = max(1, self._settled // self._part) * self._direction
+        step = max(1, self._settled // self._divisor) * self._direction
         self.limit = max(1, min(self._settled + step, self._most))
         if self.limit == self._settled:
             self._turn()
 
     def _turn(self) -> None:
-        """Next time the other way; after both ways, by a smaller step."""
+        """Step the other way next time, and by a smaller step once both ways have failed."""
         self._direction = -self._direction
         if self._direction > 0:
-            self._part *= 2
-            if self._part > self._settled:
-                self._part = _LARGEST_STEP
+            self._divisor *= 2
+            if self._divisor > self._settled:
+                self._divisor = _FIRST_DIVISOR
                 self._rest = min(2 * self._rest, _LONGEST_REST)

@@ -1,4 +1,4 @@
-"""The worker processes: started on demand, shared by all who ask, replaced when one dies."""
+"""The worker processes: started on demand, shared by reports and feeds, replaced when one dies."""
 
 import asyncio
 import ctypes
@@ -24,31 +24,30 @@ R = TypeVar("R")
 
 #: How often a batch is tried alone, after it was in flight when a worker died.
 _TRIES_ALONE = 2
-#: Busy workers that finish nothing for so long are taken for dead, seconds.
+#: If all workers are busy and none finishes anything for this long, they count as dead, seconds.
 _LONGEST_BATCH = 30.0
 
 #: What the start of a process raises when the fork server has died, or dies meanwhile.
 _NO_FORK_SERVER = (EOFError, ConnectionError, FileNotFoundError)
-#: Pauses before a process is started: whoever asks once the old fork server is gone for good starts
-#: a new one. Seconds.
+#: Pauses, in seconds, before each attempt to start a process. The first attempt after the old fork
+#: server is completely gone starts a new one.
 _START_AFTER = (0, 0.01, 0.1, 1.0)
-#: How often to look whether a batch that takes long can still come to its end, and a worker whether
-#: somebody still waits for it, seconds.
+#: How often we check whether a long batch can still end, and a worker checks whether its service is
+#: still there, seconds.
 _LOOK_SECONDS = 1.0
 
-
-#: Batches in flight per core to begin with: of several, one is being read, one computed, and some
-#: wait for their turn to be written. `make bench ARGS=in-flight` shows what other numbers give.
+#: Batches in flight per core at first: of several, one is being read, one is being computed, and
+#: some wait until they are written. `make bench ARGS=in-flight` shows the effect of other numbers.
 _BEGIN_PER_CORE = 6
 
-
-#: What a worker may keep of memory that it no longer uses, and glibc's names for that.
+#: Unused memory that a worker may keep, and the numbers of glibc's options for that.
 _KEPT_BYTES = 64 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
+#: See `Workers.close`.
 _CLOSE_SECONDS = 2
 
-#: What a terminal sends to all processes that it started: Ctrl-C, and when it is closed.
+#: What a terminal sends to all processes started from it: on Ctrl-C, and when it is closed.
 _OF_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 
 
@@ -57,12 +56,12 @@ class WorkerDied(Exception):  # noqa: N818
 
 
 class Workers:
-    """An executor of up to `most` processes, with a place for each batch in flight.
+    """An executor of up to `most` processes, with a slot for each batch in flight.
 
-    Whoever has a batch takes a place first (`take_place`), and gives it back when the batch's
-    result has gone on (`leave_place`): so a slow reader, worker or writer holds up all that come
-    before it, and memory is bounded by the places. The pool starts a process when a batch finds
-    none idle, so there are never more processes than places taken at once.
+    A caller takes a slot for a batch first (`take_slot`), and gives it back when the result of the
+    batch is written (`give_back_slot`). So a slow reader, worker or writer holds up the steps
+    before it, and the slots bound the memory. The pool starts a process when a batch finds none
+    idle, so there are never more processes than slots that were taken at the same time.
 
     Args:
         most: processes, and batches in flight
@@ -106,10 +105,10 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a place."""
+        """How many wait for a slot."""
         return len(self._waiting)
 
-    async def take_place(self) -> None:
+    async def take_slot(self) -> None:
         """Wait until one more batch may be in flight; first come, first served."""
         if self._taken < self.limit and not self._waiting:
             self._taken += 1
@@ -120,14 +119,14 @@ class Workers:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave_place()
+                self.give_back_slot()
             raise
 
-    def leave_place(self, work: float = 0) -> None:
-        """Give a place back.
+    def give_back_slot(self, work: float = 0) -> None:
+        """Give a slot back.
 
         Args:
-            work: how much was done, to measure throughput by; 0: leave it out of the measure
+            work: how much was done, to measure throughput by; 0: do not measure
         """
         if work and self._adapt:
             self._limit.finished(work, time.monotonic(), busy=bool(self._waiting))
@@ -141,12 +140,12 @@ class Workers:
     async def run(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a pure function in a worker. If a worker dies, the batch is run again, alone.
 
-        A pool breaks as a whole when one of its processes dies, or the fork server that they come
-        from, and does not say which batch was to blame. Tried alone, a batch that kills its worker
-        fails by itself and takes no other along.
+        A pool breaks as a whole when one of its processes dies, or the fork server does, and does
+        not say which batch was to blame. So batches are tried again one by one: one that kills its
+        worker then fails without affecting others.
 
         Raises:
-            WorkerDied: the batch's worker died also when it ran alone, or none can be started
+            WorkerDied: the worker also died when the batch ran alone, or none can be started
         """
         batch = partial(task, *args, **kwargs)
         if not self._running:
@@ -163,8 +162,8 @@ class Workers:
             self._running -= 1
             self._last_result = time.monotonic()
         raise WorkerDied(
-            "a worker process died each time it was given one batch; "
-            "the machine's log tells whether it ran out of memory"
+            "a worker process died each time it was given a certain batch; "
+            "the machine's log says whether it ran out of memory"
         )
 
     async def _try(self, batch: Callable[[], R], *, alone: bool) -> R:
@@ -191,16 +190,16 @@ class Workers:
             finally:
                 if alone:
                     pool.shutdown(wait=False)
-        raise WorkerDied("no worker process can be started: the machine's log may tell why")
+        raise WorkerDied("no worker process can be started: the machine's log may say why")
 
     def processes(self) -> list[int]:
         """Process ids of the live workers."""
         return list(self._pool._processes or ())  # the executor has no public way to ask
 
     async def answer(self) -> bool:
-        """Whether the workers do their work, as far as can be told without starting another.
+        """Whether the workers do their work, as far as that shows without starting another.
 
-        An idle one is asked; while all are busy, the last batch must not be long ago.
+        An idle worker is asked. While all are busy, the last result must not be too long ago.
         """
         if not self.processes():
             return True
@@ -212,8 +211,8 @@ class Workers:
     def close(self) -> None:
         """End the workers; batches that have not begun are dropped, those that run may end.
 
-        It takes two seconds at most: a pool whose process was killed in the middle of a result, as
-        happens when all processes are told to end together, would wait for the rest of it for ever.
+        It takes at most two seconds. When all processes are told to end together, a worker may be
+        killed in the middle of sending a result, and the pool would wait for the rest for ever.
         Workers that are left end with this process.
         """
         ending = threading.Thread(
@@ -227,7 +226,7 @@ class Workers:
             return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
 
     def _give_up(self, broken: ProcessPoolExecutor) -> None:
-        if self._pool is broken:  # of many batches that saw it break, the first replaces it
+        if self._pool is broken:  # no other batch that saw it break has replaced it yet
             self._pool = self._new_pool(self._most)
         for process in list((broken._processes or {}).values()):
             process.kill()
@@ -235,14 +234,14 @@ class Workers:
 
 
 async def _outcome(pool: ProcessPoolExecutor, batch: Future[R]) -> R:
-    """What comes of a batch; one that nobody waits for any more is computed all the same.
+    """The result of a batch. A batch that nobody waits for any more is computed nevertheless.
 
-    The executor tells when a worker dies, with a thread of its own. It cannot when that thread has
-    died too, as in Python 3.11 of a pool that breaks with a cancelled batch in it, nor when a
-    worker dies that was started while the thread slept. So whoever waits long also looks.
+    A thread of the executor notices when a worker dies. There are two cases in which it does not:
+    if that thread has died itself, as in Python 3.11 when a pool breaks with a cancelled batch in
+    it; and if the dead worker was started while the thread slept. So a long wait also checks.
 
     Raises:
-        BrokenProcessPool: a worker died, or the fork server; or nothing can come any more
+        BrokenProcessPool: a worker or the fork server died, or no result can come any more
     """
     result = asyncio.wrap_future(batch)
     result.add_done_callback(
@@ -255,8 +254,8 @@ async def _outcome(pool: ProcessPoolExecutor, batch: Future[R]) -> R:
 
 
 def _is_broken(pool: ProcessPoolExecutor) -> bool:
-    # The executor has no public way to ask. Shut down, as after another batch saw it break, it has
-    # neither thread nor processes.
+    # The executor has no public way to ask. After it is shut down, as it is when another batch has
+    # seen it break, it has neither a thread nor processes.
     thread = cast(threading.Thread | None, pool._executor_manager_thread)
     if thread is None or not thread.is_alive():
         return True
@@ -271,40 +270,41 @@ def _usable_cores() -> int:
 
 @contextmanager
 def _out_of_the_terminals_reach() -> Iterator[None]:
-    """Processes that the block starts, and all that these start, are deaf to the terminal.
+    """Processes that the block starts, and their children, ignore the signals of the terminal.
 
-    Ctrl-C reaches the whole process group, but only the process that has the workers acts on it. A
-    signal that is blocked stays so in what is started meanwhile, from its first moment on; whatever
-    a worker did about signals itself, it would do too late.
+    Ctrl-C reaches the whole process group, but only the process that owns the workers must act on
+    it. A process inherits blocked signals, so the workers are safe from their first moment on;
+    anything that a worker did about signals by itself would come too late.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
     try:
         resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)  # that may have unblocked SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)  # it may have unblocked SIGINT
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
-    # Parsing makes many small objects and no cycles: collecting as often as usual doubles its time.
+    # Parsing makes many small objects and no cycles: with the default thresholds of the garbage
+    # collector it takes twice as long.
     gc.set_threshold(200_000, 50, 50)
     _keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _keep_freed_memory() -> None:
-    # What one batch gives back, the next one takes. glibc would return it to the kernel in between,
-    # and get it again page by page, zeroed: a third of the time it takes to parse polls.
+    # Each batch needs the memory that the last one freed. By default glibc returns it to the kernel
+    # in between, and gets it back page by page, zeroed: a third of the time of parsing polls.
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
 
 
 def _end_with_parent() -> None:
-    # A killed service cannot end its workers, and each holds the write end of the queue that it
-    # waits on, so none would ever see the end of it. And without its fork server a worker is one
-    # that the service takes for dead.
+    # A killed service cannot end its workers. They would not notice either, because each holds the
+    # write end of the queue that it reads from, so none sees the end of that queue. And once the
+    # fork server is gone, the service takes its workers for dead.
     fork_server = os.getppid()
     service = multiprocessing.parent_process()
     if service is not None:

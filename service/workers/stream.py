@@ -1,9 +1,10 @@
-"""Reader → workers → writer, in order, each holding up the one before it."""
+"""Reader → workers → writer, in order; a slow step holds up the steps before it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TypeVar
 
+from service.failures import first_failure
 from service.workers.pool import Workers
 
 Item = TypeVar("Item")
@@ -18,46 +19,41 @@ async def stream(
 ) -> None:
     """Put every item through `work`, many at a time, and its result through `write`, one by one.
 
-    An item that was read waits for a place among the workers, holding up the next, and keeps the
-    place until its result is written. A source that is slow to give holds no place.
+    An item that was read waits for a slot, while no other item is read, and keeps the slot until
+    its result is written. While the next item is being read, no slot is held for it.
 
     Args:
-        workers: gives the places
+        workers: gives the slots
         items: what to read
         work: awaited for several items at the same time
-        write: gets the results in the order of the items; answers how much work each was, for the
-            workers' measure of throughput, or 0
+        write: gets the results in the order of the items; returns how much work each was, by which
+            the workers measure throughput, or 0
     """
-    results: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()  # bounded by the places
-    places = 0
+    results: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()  # bounded by the slots
+    slots = 0
 
     async def read() -> None:
-        nonlocal places
+        nonlocal slots
         async for item in items:
-            await workers.take_place()
-            places += 1
+            await workers.take_slot()
+            slots += 1
             results.put_nowait(group.create_task(work(item)))
         results.put_nowait(None)
 
     async def write_in_order() -> None:
-        nonlocal places
+        nonlocal slots
         while (result := await results.get()) is not None:
             done = await write(await result)
             del result
-            places -= 1
-            workers.leave_place(done)
+            slots -= 1
+            workers.give_back_slot(done)
 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(read())
             group.create_task(write_in_order())
     except BaseExceptionGroup as failures:
-        raise _first(failures) from None
+        raise first_failure(failures) from None
     finally:
-        for _ in range(places):
-            workers.leave_place()
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = failures.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+        for _ in range(slots):
+            workers.give_back_slot()

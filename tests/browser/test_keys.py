@@ -41,7 +41,7 @@ def test_it_asks_again_until_the_key_is_right_and_keeps_it_for_the_session(
     open_page: Opener, keys: dict[str, str]
 ) -> None:
     page = open_page("/#/stores/s1")
-    expect(page.get_by_role("dialog")).to_contain_text("A key is needed")
+    expect(page.get_by_role("dialog")).to_contain_text("API key is needed")
     expect(page.get_by_label("API key", exact=True)).to_be_focused()
     _give(page, "sw_wrong")
     expect(page.get_by_role("dialog")).to_contain_text("not valid")
@@ -83,4 +83,4 @@ def test_a_key_is_forgotten_when_asked(open_page: Opener, keys: dict[str, str]) 
     page.get_by_role("button", name="Forget key").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.get_by_role("button", name="Not now").click()
-    expect(page.get_by_role("alert")).to_contain_text("A key is needed")
+    expect(page.get_by_role("alert")).to_contain_text("API key is needed")

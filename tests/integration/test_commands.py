@@ -113,7 +113,7 @@ def test_a_command_warns_of_a_misspelt_setting(loaded: str, tmp_path: Path) -> N
     done = storewatch("report", database_url=loaded, home=tmp_path, STOREWATCH_WORKER="3")
     assert done.returncode == 0
     assert done.stderr.decode() == (
-        "STOREWATCH_WORKER is set, which is no setting: is STOREWATCH_WORKERS meant?\n"
+        "STOREWATCH_WORKER is set, but there is no such setting: did you mean STOREWATCH_WORKERS?\n"
     )
 
 
@@ -146,7 +146,7 @@ def test_the_service_warns_in_its_log_and_listens_where_its_settings_say(
         serve.communicate(timeout=PATIENCE)
     assert f"http://127.0.0.1:{port} " in lines[-1]["message"]
     warnings = [line["message"] for line in lines if line["level"] == "warning"]
-    assert any("is STOREWATCH_WORKERS meant?" in warning for warning in warnings)
+    assert any("did you mean STOREWATCH_WORKERS?" in warning for warning in warnings)
 
 
 def test_an_option_counts_more_than_its_setting(loaded: str, tmp_path: Path) -> None:

@@ -124,12 +124,12 @@ def test_the_command_asks_first(database_url: str, service: Service, tmp_path: P
     command = ("delete-polls", "--from", "2023-01-23T01:00:00.001Z", "--to", "2300-01-01T00:00:00Z")
     refused = storewatch(*command, database_url=database_url, home=tmp_path, stdin=b"n\n")
     assert refused.returncode == 1
-    assert b"Delete up to 5 polls" in refused.stderr
+    assert b"delete up to 5 polls" in refused.stderr
     assert left(database_url) == POLLS
     done = storewatch(*command, "--yes", database_url=database_url, home=tmp_path)
     assert done.returncode == 0
     assert done.stderr.decode() == (
-        "3 polls deleted; the newest left is of 2023-01-23T01:00:00+00:00\n"
+        "3 polls deleted; the newest one left: 2023-01-23T01:00:00+00:00\n"
     )
     assert left(database_url) == rows(0, 1, 2, 3)
     wrong = storewatch(

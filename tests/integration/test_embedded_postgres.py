@@ -409,7 +409,7 @@ def test_a_missing_wheel_says_what_to_install(
 
 def test_a_home_that_cannot_be_a_folder_says_what_to_set(public_folder: Path) -> None:
     (public_folder / "file").touch()
-    with pytest.raises(DatabaseUnavailable, match="Set STOREWATCH_HOME to a folder of yours"):
+    with pytest.raises(DatabaseUnavailable, match="Set STOREWATCH_HOME to a folder of your own"):
         asyncio.run(enter(public_folder / "file"))
 
 
@@ -426,7 +426,7 @@ def test_somebody_elses_socket_folder_is_not_used(public_folder: Path) -> None:
     socket_folder.mkdir()
     os.chown(socket_folder, 12345, 12345)
     try:
-        with pytest.raises(DatabaseUnavailable, match="is somebody else's"):
+        with pytest.raises(DatabaseUnavailable, match="belongs to somebody else"):
             asyncio.run(enter(home))
     finally:
         socket_folder.rmdir()

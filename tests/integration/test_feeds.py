@@ -353,12 +353,12 @@ def test_a_bad_file_refuses_its_feed_and_no_other_and_faults_name_file_and_line(
     assert told == [
         "2",
         "timezones: 1 row of 1 store: 1 store new, 0 replaced, 0 unchanged",
-        "Error: hours: line 1: the header lacks the column day or dayOfWeek; it reads "
-        "'store_id,status,timestamp_utc', a file of business hours begins with "
+        "Error: hours: line 1: the header has no column day or dayOfWeek; it is "
+        "'store_id,status,timestamp_utc', but a file of business hours starts with "
         "'store_id,day or dayOfWeek,start_time_local,end_time_local'",
         "business hours: 1 fault; nothing of the feed was stored",
         "bad: line 2, column status, value 'shut': is neither active nor inactive",
-        "empty: line 1: it is empty, without even a header",
+        "empty: line 1: it is empty: it does not even have a header",
         "worse: line 3, column store_id, value '*': a store id cannot be *, which stands for all "
         "stores",
         "polls: 3 faults; nothing of the feed was stored",
@@ -429,8 +429,8 @@ FAULTS: list[tuple[Feed, str, str, str, str]] = [
     ("polls", "s,active,1969-12-31 23:59:59 UTC", "timestamp_utc", "1969-12-31 23:59:59 UTC",
      "is before 1970 or after 9998"),
     ("polls", f",active,{NOON}", "store_id", "", "a store id cannot be empty"),
-    ("polls", f"{'x' * 256},active,{NOON}", "store_id", "x" * 80, "has at most 255 characters"),
-    ("polls", f"a\0b,active,{NOON}", "store_id", "a\0b", "cannot hold a NUL character"),
+    ("polls", f"{'x' * 256},active,{NOON}", "store_id", "x" * 80, "can have at most 255"),
+    ("polls", f"a\0b,active,{NOON}", "store_id", "a\0b", "cannot contain a NUL character"),
     ("business_hours", "s,7,09:00,17:00", "day", "7", "is not a weekday, 0 (Monday) to 6 (Sunday)"),
     ("business_hours", "s,-1,09:00,17:00", "day", "-1", "is not a weekday"),
     ("business_hours", "s,Monday,09:00,17:00", "day", "Monday", "is not a weekday"),
@@ -440,10 +440,10 @@ FAULTS: list[tuple[Feed, str, str, str, str]] = [
     ("business_hours", "s,0,09:00,12:60", "end_time_local", "12:60", "is not a time of day"),
     ("business_hours", "s,0,09:00,9am", "end_time_local", "9am", "is not a time of day such as"),
     ("timezones", "s,America/Atlantis", "timezone_str", "America/Atlantis",
-     "is not a name of the tz database"),
-    ("timezones", "s,", "timezone_str", "", "is not a name of the tz database"),
+     "is not a time zone of the tz database"),
+    ("timezones", "s,", "timezone_str", "", "is not a time zone of the tz database"),
     ("timezones", "s,america/chicago", "timezone_str", "america/chicago",
-     "is not a name of the tz database"),
+     "is not a time zone of the tz database"),
 ]  # fmt: skip
 
 
@@ -504,10 +504,10 @@ def test_the_first_twenty_faults_are_named_and_all_are_counted(store: Store) -> 
 @pytest.mark.parametrize(
     ("feed", "text", "told"),
     [
-        ("polls", "", "line 1: it is empty, without even a header"),
-        ("polls", "\ufeff", "line 1: the header lacks the column store_id"),
-        ("polls", f"s,active,{NOON}\n", "line 1: the header lacks the column store_id"),
-        ("polls", "store_id,status\n", "line 1: the header lacks the column timestamp_utc"),
+        ("polls", "", "line 1: it is empty: it does not even have a header"),
+        ("polls", "\ufeff", "line 1: the header has no column store_id"),
+        ("polls", f"s,active,{NOON}\n", "line 1: the header has no column store_id"),
+        ("polls", "store_id,status\n", "line 1: the header has no column timestamp_utc"),
         ("polls", "store_id,status,status,timestamp_utc\n",
          "the header names the column status twice"),
         (
@@ -515,11 +515,11 @@ def test_the_first_twenty_faults_are_named_and_all_are_counted(store: Store) -> 
             "store_id,day,dayOfWeek,start_time_local,end_time_local\n",
             "the header names the column day or dayOfWeek twice",
         ),
-        ("timezones", POLLS, "a file of timezones begins with 'store_id,timezone or timezone_str'"),
-        ("polls", b"store_id,status,timestamp_utc\xff\n", "the header is not text in UTF-8"),
+        ("timezones", POLLS, "a file of timezones starts with 'store_id,timezone or timezone_str'"),
+        ("polls", b"store_id,status,timestamp_utc\xff\n", "the header is not UTF-8 text"),
         ("polls", '"store_id,status\n', "line 1: a quoted field begins in this row and never ends"),
-        ("polls", f"{POLLS}s,active\n", "line 2: 2 fields, the header has 3"),
-        ("polls", f"{POLLS}s,active,{NOON},x\n", "line 2: 4 fields, the header has 3"),
+        ("polls", f"{POLLS}s,active\n", "line 2: it has 2 fields, but the header has 3"),
+        ("polls", f"{POLLS}s,active,{NOON},x\n", "line 2: it has 4 fields, but the header has 3"),
         ("polls", f"{POLLS}s,active,{NOON}\n".encode() + b"\xe9,active,x\n",
          "line 3: bytes e9 are not UTF-8"),
         ("polls", f'{POLLS}s,active,{NOON}\n\n"s,active,{NOON}\n', "line 4: "),
@@ -593,7 +593,7 @@ def test_one_store_with_more_rows_than_a_part_gives_the_same_polls_as_in_one(
 def test_more_rows_of_hours_than_a_week_has_are_refused(store: Store) -> None:
     row = b"s1,0,09:00,17:00\n"
     told = store.refusal("business_hours", HOURS.encode() + 100_001 * row)
-    assert "a store has 100001 rows; 100000 are the most" in told
+    assert "a store has 100001 rows; at most 100000 are allowed" in told
 
 
 @pytest.mark.parametrize(("stores", "growth"), [(100, 1.5), (1, 6)])

@@ -197,7 +197,7 @@ def test_a_poll_later_than_a_day_after_the_clock_is_refused_so_that_no_report_mo
         assert told["status"] == 422
         [error] = told["errors"]
         assert (error["column"], error["line"]) == ("timestamp_utc", 1 if form == "json" else 2)
-        assert error["problem"].startswith("is in the future: polls are taken up to 20")
+        assert error["problem"].startswith("is in the future: polls are accepted up to 20")
     assert service.get("/stores/s1").json()["newest_poll"] == newest
 
 
@@ -220,7 +220,7 @@ def test_json_that_is_nested_too_deeply_is_refused(service: Service, depth: int)
 def test_a_packed_feed_in_a_packed_feed_is_not_taken(service: Service) -> None:
     twice = gzip.compress(gzip.compress(TWO.encode()), mtime=0)
     [error] = problem(post(service, "/polls", twice))["errors"]
-    assert error["problem"] == "it is packed twice: unpack it once"
+    assert error["problem"] == "it is compressed twice: decompress it once"
     answer = service.ask(
         "POST", "/polls", content=twice, headers={"Content-Type": "application/json"}
     )
@@ -297,7 +297,7 @@ def test_more_than_ten_thousand_rows_of_json_are_refused(service: Service) -> No
     assert problem(answer)["status"] == 413
     answer = service.ask("POST", "/business-hours", content=body, headers=headers)
     assert problem(answer)["detail"] == (
-        "An array has 10000 rows at the most: send it as CSV, or in parts, all rows of a store in "
+        "An array can have at most 10000 rows: send it as CSV, or in parts, all rows of a store in "
         "one request."
     )
     body = f"[{','.join([row] * 10_000)}]"

@@ -122,7 +122,7 @@ def test_a_table_that_somebody_locked_holds_up_only_what_needs_it(
 def test_a_private_postgresql_that_is_killed_is_started_again(own_database: Service) -> None:
     first = postgres(own_database)[0]
     first.kill()
-    eventually(lambda: "runs again" in own_database.log)
+    eventually(lambda: "is running again" in own_database.log)
     eventually(lambda: own_database.get("/health/ready").status_code == 200)
     assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
     assert own_database.report()
@@ -176,7 +176,7 @@ def test_more_connections_than_a_server_has_are_refused_at_the_start(
         STOREWATCH_CONCURRENT_REPORTS=str(min(room, 100)),
     )
     assert done.returncode == 3
-    assert b"STOREWATCH_CONCURRENT_REPORTS to fewer" in done.stderr
+    assert b"lower STOREWATCH_CONCURRENT_REPORTS" in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -44,7 +44,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def test_without_a_key_this_machine_is_served_and_the_log_says_so(service: Service) -> None:
-    assert "no API key is made, so only this machine itself is served" in service.log
+    assert "there is no API key, so only this machine itself is served" in service.log
     for path in ("/stores", "/metrics", "/trigger_report", "/get_report/x"):
         assert service.get(path).status_code == 200
 
@@ -77,7 +77,7 @@ def test_insecure_serves_every_program_but_no_page_of_another_site(
         *(database_url, tmp_path, "--host", EVERYWHERE, "--insecure"),
         STOREWATCH_ALLOWED_HOSTS="stores.example, other.example",
     ) as service:
-        assert "--insecure: every program that asks is served" in service.log
+        assert "--insecure is set: every program is served" in service.log
         for served in ("192.0.2.7:8000", "[2001:db8::7]", "Stores.example:8000", "localhost"):
             assert service.get("/stores", headers={"Host": served}).status_code == 200
         assert service.get("/stores", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 200
@@ -157,7 +157,7 @@ def test_a_key_may_come_from_a_file_and_another_takes_its_place(
     ("content", "told"),
     [
         (None, "cannot be read"),
-        ("secret", "does not look like one"),
+        ("secret", "is not of the form"),
         ("sw_" + "r" * 43, "was revoked, as key file"),
     ],
 )
@@ -365,11 +365,11 @@ def test_a_name_is_given_to_one_key_at_a_time(database_url: str, tmp_path: Path)
     make_key(database_url, tmp_path, "ops")
     again = storewatch("keys", "create", "ops", **place)  # type: ignore[arg-type]
     assert again.returncode == 2
-    assert again.stderr.decode().startswith("Error: There is a key named ops.")
+    assert again.stderr.decode().startswith("Error: There is already a key named ops.")
     assert storewatch("keys", "revoke", "ops", **place).returncode == 0  # type: ignore[arg-type]
     unknown = storewatch("keys", "revoke", "ops", **place)  # type: ignore[arg-type]
     assert unknown.returncode == 2
-    assert "ops is the name or prefix of no valid key" in unknown.stderr.decode()
+    assert "ops is not the name or prefix of any valid key" in unknown.stderr.decode()
     make_key(database_url, tmp_path, "ops")
 
 

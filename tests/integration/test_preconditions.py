@@ -116,7 +116,7 @@ def test_a_store_that_there_is_not_yet(service: Service, part: str) -> None:
     for tag in ("*", '"any"'):
         refused = put(service, path, first, If_Match=tag)
         assert refused.status_code == 412
-        assert "no such store" in problem(refused)["detail"]
+        assert "the store does not exist" in problem(refused)["detail"]
         assert "etag" not in refused.headers
     assert service.get(path).status_code == 404  # and none was made
     made = put(service, path, first, If_None_Match="*")

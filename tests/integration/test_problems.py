@@ -124,7 +124,7 @@ def test_what_nobody_expected_is_told_to_the_log_and_not_to_the_client(
             "type": f"{KIND}internal-server-error",
             "title": "Internal server error",
             "status": 500,
-            "detail": "The service failed. Its log tells more under the X-Request-ID.",
+            "detail": "The service failed. Its log says more under the X-Request-ID.",
         }
         lines = [json.loads(line) for line in service.log.splitlines()]
         [told] = [line for line in lines if line["level"] == "error"]

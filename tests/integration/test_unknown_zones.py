@@ -58,7 +58,7 @@ def test_a_report_of_such_stores_names_zone_stores_and_cure(
     assert report["status"] == "failed"
     told = (
         f"the tz database of this instance, version {TZ_VERSION}, lacks Asia/New_Tokyo (2 stores, "
-        "such as 'old-1'): update the package tzdata or run the newer storewatch, or give those "
+        "such as 'old-1'): update the package tzdata, run a newer storewatch, or give those "
         "stores another zone"
     )
     assert report["error"] == told

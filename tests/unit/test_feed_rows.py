@@ -151,8 +151,8 @@ def test_a_quote_inside_a_field_is_told_with_what_to_do() -> None:
         "polls", ['ok,active,2023-01-22 12:00Z\n12" pizza,active,2023-01-22 12:00Z\n']
     ).faults
     assert str(fault) == (
-        "line 2: a quote stands inside a field: put the field into quotes, and double each quote "
-        'in it, as in "12"" pizza"'
+        "line 2: a quote is inside a field: put the field in quotes, and double each quote in "
+        'it, as in "12"" pizza"'
     )
 
 
@@ -169,5 +169,5 @@ def test_a_poll_up_to_the_latest_instant_is_taken_in_every_form() -> None:
         [fault] = parsed("polls", [form.format("2030-01-01 00:00:00.001 UTC")]).faults
         assert str(fault) == (
             "line 1, column timestamp_utc, value '2030-01-01 00:00:00.001 UTC': is in the future: "
-            "polls are taken up to 2030-01-01 00:00 UTC"
+            "polls are accepted up to 2030-01-01 00:00 UTC"
         )

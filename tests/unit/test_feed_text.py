@@ -100,7 +100,7 @@ def test_as_many_empty_lines_as_there_may_be_are_not_refused_and_one_more_is(
     monkeypatch.setattr(feed_text, "MOST_EMPTY_LINES", 100)
     begin = b"header\n" + b"row\n" * 20
     read(cut((begin + line_end * 100) * 3, size))
-    told = "file: line 22: more than 100 empty lines follow on each other from here"
+    told = "file: line 22: more than 100 empty lines follow in a row from here"
     assert refusal(cut(begin + line_end * 101 + begin, size)) == told
     assert refusal(cut(begin + line_end * 101, size)) == told
 
@@ -167,7 +167,7 @@ def test_a_zstd_frame_that_asks_for_much_memory_is_refused_with_what_to_do() -> 
     packed = packer.compress(TEXT) + packer.flush()
     assert refusal([packed]) == (
         "file: line 1: the zstd data cannot be read beyond this line: its window is larger than "
-        "8 MiB: pack it without --long and --ultra"
+        "8 MiB: compress it without --long and --ultra"
     )
 
 
@@ -181,16 +181,16 @@ def _zip() -> bytes:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (_zip(), "it is a zip archive or an Excel workbook: unpack it, or save the sheet as CSV"),
+        (_zip(), "it is a zip archive or an Excel workbook: unzip it, or save the sheet as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "it is an old Excel workbook"),
         ("header\n".encode("utf-16"), "it is text in UTF-16 or UTF-32: save it in UTF-8"),
         ("header\n".encode("utf-16-be"), "it is text in UTF-16 or UTF-32"),
         ("header\n".encode("utf-16-le"), "it is text in UTF-16 or UTF-32"),
         ("header\n".encode("utf-32"), "it is text in UTF-16 or UTF-32"),
-        (bz2.compress(TEXT), "it is packed with bzip2: unpack it, or pack it with gzip or zstd"),
-        (lzma.compress(TEXT), "it is packed with xz: unpack it, or pack it with gzip or zstd"),
-        (b"PAR1\x15\x04\x15", "it is a Parquet file: write it as CSV in UTF-8"),
-        (gzip.compress(PACKED["zstd"]), "it is packed twice: unpack it once"),
+        (bz2.compress(TEXT), "it is compressed with bzip2: decompress it, or use gzip or zstd"),
+        (lzma.compress(TEXT), "it is compressed with xz: decompress it, or use gzip or zstd"),
+        (b"PAR1\x15\x04\x15", "it is a Parquet file: convert it to CSV in UTF-8"),
+        (gzip.compress(PACKED["zstd"]), "it is compressed twice: decompress it once"),
         (zstd.compress(_zip()), "it is a zip archive"),
     ],
 )

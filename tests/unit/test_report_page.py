@@ -174,6 +174,6 @@ def test_changes_are_those_of_stores_that_both_reports_have(
             if old is not None and new is not None and sign * (new - old) > 0:
                 wanted.append((-sign * (new - old), -store.parts[1][2], place, old, new))
         wanted.sort()
-        told = zip(changed.place.tolist(), changed.was.tolist(), changed.is_.tolist(), strict=True)
+        told = zip(changed.index.tolist(), changed.was.tolist(), changed.is_.tolist(), strict=True)
         assert changed.stores == len(wanted)
         assert list(told) == [one[2:] for one in wanted[:most]]

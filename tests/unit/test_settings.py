@@ -55,19 +55,19 @@ def test_what_is_empty_is_not_set_and_spaces_around_a_value_do_not_count() -> No
         ("FEED_BYTES", "0", "is not a size from 1 byte to 8 EiB"),
         ("FEED_BYTES", "9" * 30 + "TB", "is not a size from 1 byte to 8 EiB"),
         ("REPORT_TTL", "soon", "is not a span of time such as 30d, 2 weeks"),
-        ("REPORT_TTL", "9" * 30 + "d", "is longer than 100 years; 0 is for ever"),
+        ("REPORT_TTL", "9" * 30 + "d", "is longer than 100 years; 0 means for ever"),
         ("WORKERS", "many", "is not a whole number from 1 to 1000"),
         ("WORKERS", "0", "is not a whole number from 1 to 1000"),
         ("PORT", "65536", "is not a whole number from 0 to 65535"),
         (
             "HOME",
             "~nobody-of-that-name/x",
-            "begins with the home folder of a user that there is not",
+            "begins with the home folder of a user that does not exist",
         ),
         (
             "REPORTS",
             "ftp://x/y",
-            "is neither a folder nor a place in an object store (s3://, gs://",
+            "is neither a folder nor a location in an object store (s3://, gs://",
         ),
     ],
 )
@@ -82,11 +82,11 @@ def test_a_wrong_value_is_refused_with_its_variable_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("variable", "meant"),
     [
-        ("STOREWATCH_WORKER", "is STOREWATCH_WORKERS meant?"),
-        ("STOREWATCH_REPORTS_TTL", "is STOREWATCH_REPORT_TTL meant?"),
-        ("STOREWATCH_DATABASE_URL", "is DATABASE_URL meant?"),
-        ("storewatch_workers", "is STOREWATCH_WORKERS meant?"),
-        ("STOREWATCH_ZZZ", "there are DATABASE_URL, STOREWATCH_HOME,"),
+        ("STOREWATCH_WORKER", "did you mean STOREWATCH_WORKERS?"),
+        ("STOREWATCH_REPORTS_TTL", "did you mean STOREWATCH_REPORT_TTL?"),
+        ("STOREWATCH_DATABASE_URL", "did you mean DATABASE_URL?"),
+        ("storewatch_workers", "did you mean STOREWATCH_WORKERS?"),
+        ("STOREWATCH_ZZZ", "the settings are DATABASE_URL, STOREWATCH_HOME,"),
     ],
 )
 def test_a_misspelt_variable_is_named_with_what_is_likely_meant(
@@ -94,7 +94,7 @@ def test_a_misspelt_variable_is_named_with_what_is_likely_meant(
 ) -> None:
     read_settings({variable: "3"})
     (warning,) = caplog.messages
-    assert warning.startswith(f"{variable} is set, which is no setting: {meant}")
+    assert warning.startswith(f"{variable} is set, but there is no such setting: {meant}")
 
 
 def test_settings_and_what_kubernetes_sets_for_a_service_of_our_name_are_no_mistakes(
