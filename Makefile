@@ -4,7 +4,7 @@ PYTHON = $(VENV)/bin/python
 CONSTRAINTS = constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench soak serve setup audit chromium proxies screenshots clean
+.PHONY: help demo test lint coverage bench soak serve setup audit chromium proxies screenshots clean
 
 help: ## List these targets, and do nothing else
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,16 @@ lint: $(VENV)/with-embedded,dev ## Check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+
+# Of the processes that tests start, too. Nothing fails for lack of it: it shows where to look.
+coverage: $(VENV)/with-embedded,dev ## Show which lines the tests run: all but the browser's, or ARGS="tests/unit"
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	-PYTHONPATH=$(CURDIR) $(PYTHON) -m coverage run -m pytest $(or $(ARGS),tests --ignore tests/browser)
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage html --quiet
+	$(PYTHON) -m coverage report
+	@echo "Line by line: build/coverage/html/index.html"
 
 bench: $(VENV)/with-embedded,dev,bench ## Measure, next to other ways to do the same
 	$(PYTHON) -m tests.bench $(ARGS)

@@ -22,6 +22,7 @@ from tests.integration.service import (
     ingest,
     many_stores_report,
     read_stores,
+    reference_report,
     running_service,
     storewatch,
 )
@@ -93,6 +94,9 @@ def test_a_demo_does_the_whole_job_in_its_folder_and_touches_no_other_database(
         rows = report.read_text().splitlines()
         assert len(rows) == 6
         assert demo.stdout.decode().splitlines() == [*rows, "", f"The whole report: {report}"]
+    names = ("polls.csv", "business_hours.csv", "timezones.csv")
+    made_up = FeedFiles(*(report.parent / name for name in names))
+    assert report.read_bytes() == reference_report(read_stores(made_up))
     assert storewatch("report", database_url=loaded, home=public_folder).stdout == before
     assert [path.name for path in public_folder.iterdir()] == ["storewatch-demo"]
 

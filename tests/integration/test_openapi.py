@@ -118,6 +118,18 @@ def test_feeds_are_csv_or_json(document: Any, operations: dict[str, tuple[str, A
         assert csv[1]["schema"]["format"] == "binary"
 
 
+def test_the_examples_of_feeds_are_feeds(service: Service, document: Any) -> None:
+    csv = {
+        path: operations["post"]["requestBody"]["content"]["text/csv"]["example"]
+        for path, operations in document["paths"].items()
+        if path.endswith("/csv") and "post" in operations
+    }
+    assert csv.keys() == {"/polls/csv", "/business-hours/csv", "/timezones/csv"}
+    for path, example in csv.items():
+        loaded = service.ask("POST", path, content=example, headers={"Content-Type": "text/csv"})
+        assert (loaded.status_code, loaded.json()["rows"]) == (200, 1)
+
+
 def test_what_may_be_null_is_said_by_its_type(document: Any) -> None:
     availability = document["components"]["schemas"]["StoreAvailability"]
     assert availability["properties"]["availability"]["type"] == ["number", "null"]

@@ -1,0 +1,128 @@
+"""The figures of docs/numbers.md, computed: by the kernel, and by the slow reference."""
+
+import re
+from datetime import datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from compute.csv_rows import header
+from compute.roll_up import roll_up
+from compute.uptime import Interpolation, Totals
+from service.reports.summary import availability_of
+from service.spans import parse_span
+from tests.unit.kernel import kernel_csv, kernel_totals
+from tests.unit.reference import DAY, HOUR, MINUTE, Store, reference_totals
+
+PAGE = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text()
+ZONE = "America/Chicago"
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+#: The days that the page means by names of weekdays.
+SUNDAY = datetime(2023, 1, 22)
+
+Row = dict[str, str]
+
+
+def rows_of(last_column: str) -> list[Row]:
+    """The rows of all tables of the page that end with this column."""
+    rows: list[Row] = []
+    for table in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+        if lines[0][-1] == last_column:
+            rows += [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+    return rows
+
+
+def milliseconds(clock: str) -> Fraction:
+    """Of `0`, or hours:minutes, with seconds or without, which may have a fraction."""
+    parts = [Fraction(part) for part in clock.split(":")]
+    return sum((part * HOUR / 60**place for place, part in enumerate(parts)), Fraction(0))
+
+
+def instant(text: str) -> int:
+    """UTC milliseconds of a local time: `Mon 10:14`, or with a date."""
+    day, clock = text.split()
+    midnight = (
+        SUNDAY + timedelta(days=(WEEKDAYS.index(day) + 1) % 7)
+        if day in WEEKDAYS
+        else datetime.fromisoformat(day)
+    )
+    local = midnight + timedelta(milliseconds=int(milliseconds(clock)))
+    return round(local.replace(tzinfo=ZoneInfo(ZONE)).timestamp() * 1000)
+
+
+def hours(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Rows of business hours: `always`, or `Mon 09:00-12:00, daily 22:00-02:00`."""
+    if text == "always":
+        return ()
+    found = []
+    for row in text.split(", "):
+        day, start, end = re.split("[ -]", row)
+        days = range(7) if day == "daily" else [WEEKDAYS.index(day)]
+        found += [(one, int(milliseconds(start)), int(milliseconds(end))) for one in days]
+    return tuple(found)
+
+
+def polls(text: str, as_of: int) -> tuple[tuple[int, bool], ...]:
+    """Polls in their order of arrival: `none`, `active every 60 min`, or one by one."""
+    if text == "none":
+        return ()
+    if every := re.fullmatch(r"active every (\d+) min", text):
+        pace = int(every[1]) * MINUTE
+        return tuple((when, True) for when in range(as_of - 2 * DAY, as_of + 1, pace))
+    each = [poll.rsplit(" ", 1) for poll in text.split(", ")]
+    assert {status for _, status in each} <= {"active", "inactive"}
+    return tuple((instant(when), status == "active") for when, status in each)
+
+
+def asked(text: str) -> tuple[Interpolation, int]:
+    """Interpolation and `max_gap`; what is not asked is as a report has it."""
+    gap = re.search(r"`max_gap` (\w+)", text)
+    known = re.sub(r"`previous`|`max_gap` \w+|[, ]", "", text)
+    assert not known, f"not understood: {known}"
+    interpolation: Interpolation = "previous" if "`previous`" in text else "nearest"
+    return interpolation, parse_span(gap[1]) if gap else DAY
+
+
+EXAMPLES = rows_of("unknown")
+
+
+@pytest.mark.parametrize("row", EXAMPLES, ids=lambda row: row["example"])
+def test_the_last_day_of_an_example_is_what_the_page_says(row: Row) -> None:
+    as_of = instant(row["`as_of`"])
+    store = Store("example", polls(row["polls"], as_of), hours(row["open"]), ZONE)
+    interpolation, max_gap = asked(row.get("asked", ""))
+    told = tuple(milliseconds(row[measure]) for measure in ("up", "down", "unknown"))
+    (computed,) = kernel_totals([store], as_of, interpolation, max_gap)
+    assert computed["day"] == told
+    assert reference_totals(store, as_of, interpolation, max_gap)["day"] == told
+
+
+def test_the_page_has_examples_of_each_rule() -> None:
+    assert len(EXAMPLES) >= 30
+
+
+def test_the_csv_is_that_of_the_example() -> None:
+    (shown,) = re.findall(r"```csv\n(.*?)```", PAGE, re.DOTALL)
+    (row,) = (row for row in EXAMPLES if row["example"].startswith("it switches half way"))
+    as_of = instant(row["`as_of`"])
+    store = Store("example", polls(row["polls"], as_of), hours(row["open"]), ZONE)
+    computed = kernel_csv([store], as_of, "nearest", DAY, include_unknown=True)
+    assert shown == header(include_unknown=True).decode() + computed
+
+
+@pytest.mark.parametrize("row", rows_of("availability"), ids=str)
+def test_the_availability_of_stores_is_what_the_page_says(row: Row) -> None:
+    def up_and_down(text: str) -> list[int]:
+        return [int(milliseconds(part)) for part in text.split(" / ")]
+
+    stores = np.array([up_and_down(store) for store in row["stores, each up / down"].split(", ")])
+    up, down = stores[:, :1], stores[:, 1:]
+    one_letter_each = b"s" * len(stores), np.ones(len(stores), dtype=np.int64)
+    together = roll_up(*one_letter_each, Totals(up, down, np.zeros_like(up))).sums
+    assert together.tolist() == [[*up_and_down(row["together"]), 0]]
+    told = None if row["availability"] == "none" else float(row["availability"])
+    assert availability_of(*up_and_down(row["together"])) == told
