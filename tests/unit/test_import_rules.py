@@ -39,6 +39,8 @@ ROOMS = {
     # What knows of nothing else here.
     "service.spans": room(),
     "service.storage": room(),
+    "service.failures": room(),
+    "service.decoding": room(),
     "service.signals": room(),
     "service.output_file": room(),
     "service.workers": room(),
@@ -64,8 +66,8 @@ ROOMS = {
         "asyncpg h11 litestar msgspec uvicorn werkzeug",
     ),
     "service.api": room(
-        "compute service.database service.feeds service.metrics service.reports service.settings"
-        " service.stores service.web service.workers",
+        "compute service.database service.feeds service.keys service.metrics service.reports"
+        " service.settings service.stores service.web service.workers",
         "asyncpg litestar msgspec numpy prometheus_client werkzeug",
     ),
     # What puts all of it together.
@@ -86,7 +88,7 @@ ROOMS = {
 }
 
 #: Small modules without arrows of their own: every room of `service/` below may import them.
-EVERYBODYS = {"service.spans", "service.storage"}
+EVERYBODYS = {"service.spans", "service.storage", "service.failures", "service.decoding"}
 
 #: Module and what it imports against the table, with the reason; one that is not needed must go.
 EXCEPTIONS = {
@@ -94,7 +96,7 @@ EXCEPTIONS = {
 }
 
 #: All that the command imports before it knows what is asked: worker processes import it too.
-BEFORE_THE_COMMAND = {"click", "service.signals"}
+BEFORE_THE_COMMAND = {"click", "service.reports.max_gap", "service.signals"}
 
 
 def modules() -> dict[str, Path]:

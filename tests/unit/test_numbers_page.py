@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from compute.csv_rows import header
+from compute.down_by_hour import HOURS
 from compute.roll_up import roll_up
 from compute.uptime import Interpolation, Totals
 from service.reports.summary import availability_of
@@ -120,9 +121,11 @@ def test_the_availability_of_stores_is_what_the_page_says(row: Row) -> None:
         return [int(milliseconds(part)) for part in text.split(" / ")]
 
     stores = np.array([up_and_down(store) for store in row["stores, each up / down"].split(", ")])
-    up, down = stores[:, :1], stores[:, 1:]
+    # As if the last hour, day and week were the same.
+    up, down = (np.repeat(part, 3, axis=1) for part in (stores[:, :1], stores[:, 1:]))
     one_letter_each = b"s" * len(stores), np.ones(len(stores), dtype=np.int64)
-    together = roll_up(*one_letter_each, Totals(up, down, np.zeros_like(up))).sums
-    assert together.tolist() == [[*up_and_down(row["together"]), 0]]
+    totals = Totals(up, down, np.zeros_like(up))
+    together = roll_up(*one_letter_each, totals, np.zeros(HOURS, dtype=np.int64)).sums
+    assert together.tolist() == 3 * [[*up_and_down(row["together"]), 0]]
     told = None if row["availability"] == "none" else float(row["availability"])
     assert availability_of(*up_and_down(row["together"])) == told
