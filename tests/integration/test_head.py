@@ -36,7 +36,12 @@ def get_paths(service: Service, paths: dict[str, str]) -> Iterator[str]:
         if "get" in methods and not path.endswith(("/trigger_report", "/events", "/metrics")):
             for name, value in paths.items():
                 path = path.replace(name, value)
-            yield path
+            must = [
+                f"{one['name']}={paths['{store_id}']}"
+                for one in methods["get"].get("parameters", ())
+                if one["in"] == "query" and one.get("required")
+            ]
+            yield "?".join([path, *must])
     yield from ("/", "/dashboard/app.js", "/schema", "/schema/openapi.json", "/schema/page.js")
     yield from ("/problems", "/problems/not-found")
 
