@@ -122,13 +122,30 @@ def serve(host: str | None, port: int | None, insecure: bool) -> None:
 
     start_logging()
     settings = _settings()
+    host = settings.host if host is None else host
+    port = settings.port if port is None else port
+    _check_address(host, port)
     _ending.quiet = True  # the server ends in order by itself, and says so in its log
-    run_server(
-        settings,
-        settings.host if host is None else host,
-        settings.port if port is None else port,
-        insecure=insecure,
-    )
+    run_server(settings, host, port, insecure=insecure)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on before a database or a key is made."""
+    import socket
+
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(address)
+    except OSError as error:
+        raise _Refused(
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. --host and "
+            "STOREWATCH_HOST take an address or a name of this machine, --port and "
+            "STOREWATCH_PORT a port that is free."
+        ) from error
 
 
 @main.group()

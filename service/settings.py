@@ -33,6 +33,8 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _OF_KUBERNETES = re.compile(r"STOREWATCH_(SERVICE_(HOST|PORT(_.+)?)|PORT_[0-9]+_(TCP|UDP|SCTP).*)")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 #: A path prefix: only characters that need no escaping in a link or a header.
+#: A name or an address; one of IPv6 without brackets.
+_HOST = re.compile(r"[\w.-]{1,253}|[0-9a-fA-F]*(:[0-9a-fA-F.]*){2,}", re.ASCII)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 _LONGEST_PREFIX = 200
 
@@ -213,9 +215,9 @@ def _decode(wanted: type, value: str) -> object:
     if wanted is PathPrefix:
         return PathPrefix(checked_prefix(value))
     if wanted is Networks:
-        return Networks(ipaddress.ip_network(one) for one in _listed(value))
+        return Networks(map(_network, _listed(value)))
     if wanted is Hosts:
-        return Hosts(name.lower() for name in _listed(value))
+        return Hosts(map(_host_name, _listed(value)))
     if wanted is Origins:
         return Origins(map(_checked_origin, _listed(value)))
     raise NotImplementedError(wanted)
@@ -262,6 +264,24 @@ def _size(value: str) -> Size:
 
 def _listed(value: str) -> list[str]:
     return [one.strip() for one in value.split(",") if one.strip()]
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{text} is neither an address such as 10.0.0.7 nor a network such as 10.0.0.0/8: "
+            f"{error}"
+        ) from None
+
+
+def _host_name(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError(
+            f"{text} is not a name such as stores.example.com, without a scheme, port or path"
+        )
+    return text.lower()
 
 
 def checked_prefix(text: str) -> str:
