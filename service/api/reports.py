@@ -69,7 +69,7 @@ _LONGEST_KEY = 255
 _NO_KEY = 0
 #: `Retry-After` of a new report: its instance writes progress to the database once a second.
 _ASK_AGAIN_SECONDS = 1
-#: `Retry-After` when the queue is full: a place in it becomes free when a report begins to run,
+#: `Retry-After` when the queue is full: room in it becomes free when a report begins to run,
 #: which on a busy service takes some seconds.
 _QUEUE_SECONDS = 5
 #: How many unknown stores are listed.
