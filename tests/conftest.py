@@ -17,7 +17,8 @@ import pytest
 
 from service.database.embedded import embedded_postgres
 from service.feeds.made_up import FeedFiles, write_feed
-from tests.integration.service import Service, ingest, running_service
+from tests.harness.feeds import ingest
+from tests.harness.service import Service, running_service
 
 
 @contextmanager

@@ -32,8 +32,8 @@ from service.reports.pipeline import Progress, write_report
 from service.workers.pool import Workers
 from tests.bench import stages, subject
 from tests.bench.measure import PeakMemory, console, held_by, in_turns, show
-from tests.integration.service import Service, running_service
-from tests.integration.service import ingest as ingest_command
+from tests.harness.feeds import ingest as ingest_command
+from tests.harness.service import Service, running_service
 
 HOURS = 10  # files of the hourly append
 

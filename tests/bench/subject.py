@@ -23,7 +23,7 @@ from service.feeds.made_up import FeedFiles, poll_columns, store_ids, write_feed
 from service.feeds.spool import spool_folder
 from service.workers.pool import Workers
 from tests.bench.measure import console
-from tests.integration.service import Service
+from tests.harness.service import Service
 
 #: A week without a change of offset in any zone of the made-up feed: rivals differ on such days.
 NEWEST = datetime(2024, 6, 13, 18, tzinfo=UTC)

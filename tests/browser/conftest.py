@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.integration.service import Service
+from tests.harness.service import Service
 
 Result = TypeVar("Result")
 

@@ -3,7 +3,8 @@
 import time
 from typing import Any
 
-from tests.integration.service import PATIENCE, Service
+from tests.harness.processes import PATIENCE
+from tests.harness.service import Service
 
 
 def completed_report(service: Service, **options: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from service.database.embedded import embedded_postgres
 from service.feeds.made_up import FeedFiles, write_feed
 from tests.browser.conftest import running_browser
 from tests.browser.reports import completed_report
-from tests.integration.service import Service, ingest, read_stores, running_service
+from tests.harness.feeds import ingest, read_stores
+from tests.harness.service import Service, running_service
 
 FOLDER = Path(__file__).parent / "screenshots"
 STORES = 2000

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import Service, ingest, read_stores, running_service
+from tests.harness.feeds import ingest, read_stores
+from tests.harness.service import Service, running_service
 
 PREFIX = "/shops/storewatch"
 _OF_ONE_CONNECTION = ("connection", "transfer-encoding", "keep-alive")

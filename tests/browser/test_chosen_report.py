@@ -13,7 +13,8 @@ from playwright.sync_api import Page, expect
 from service.feeds.made_up import NEWEST, FeedFiles
 from tests.browser.conftest import Opener
 from tests.browser.reports import completed_report
-from tests.integration.service import Service, read_stores
+from tests.harness.feeds import read_stores
+from tests.harness.service import Service
 
 EARLIER, LONG_AGO = "2024-03-12T18:00:00Z", "1999-12-31T12:00:00Z"
 ROWS = ".grid tbody tr"

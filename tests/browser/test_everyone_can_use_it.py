@@ -10,7 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 from service.feeds.made_up import FeedFiles
 from tests.browser.conftest import Opener
 from tests.browser.reports import completed_report
-from tests.integration.service import Service, read_stores
+from tests.harness.feeds import read_stores
+from tests.harness.service import Service
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from tests.browser.conftest import Opener
-from tests.integration.service import Service
+from tests.harness.service import Service
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser.conftest import Opener
-from tests.integration.service import Service, make_key, running_service, storewatch
+from tests.harness.processes import make_key, storewatch
+from tests.harness.service import Service, running_service
 
 POLLS = b"store_id,status,timestamp_utc\ns1,active,2024-03-01 10:00:00 UTC\n"
 

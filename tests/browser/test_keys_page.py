@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Opener
-from tests.integration.service import Service, running_service
+from tests.harness.service import Service, running_service
 
 HOSTILE = '<b>ops & "co"</b>'
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.conftest import Opener, elsewhere
 from tests.browser.reports import completed_report
 from tests.conftest import new_database
-from tests.integration.service import Service, running_service
+from tests.harness.service import Service, running_service
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
 MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"

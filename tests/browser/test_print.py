@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Opener
-from tests.integration.service import Service
+from tests.harness.service import Service
 
 STORE = "printed"
 NEWEST = datetime(2024, 3, 12, 17, tzinfo=UTC)

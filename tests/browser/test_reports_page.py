@@ -7,7 +7,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Opener, elsewhere
 from tests.browser.reports import completed_report
-from tests.integration.service import Service, eventually, polls_locked
+from tests.harness.database import polls_locked
+from tests.harness.processes import eventually
+from tests.harness.service import Service
 
 
 def _newest(page: Page, state: str) -> None:

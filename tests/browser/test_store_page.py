@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Opener
-from tests.integration.service import Service, running_service
+from tests.harness.service import Service, running_service
 
 NIGHT, AUTUMN, EAST, SELDOM = "night shop", "autumn", "east", "seldom"
 # Both weeks end at noon, Chicago's time.

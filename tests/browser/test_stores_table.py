@@ -12,7 +12,8 @@ from playwright.sync_api import CDPSession, Locator, Page, Request, expect
 
 from tests.browser.conftest import Opener
 from tests.browser.reports import completed_report
-from tests.integration.service import Service, add_many_stores, ask, running_service
+from tests.harness.database import add_many_stores, ask
+from tests.harness.service import Service, running_service
 
 STORES = 100_000
 SECOND, FRAME = 1.0, 1 / 60

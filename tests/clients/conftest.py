@@ -8,7 +8,9 @@ import pytest
 from service.feeds.made_up import FeedFiles, write_feed
 from tests.clients.tools import install_npm_packages
 from tests.conftest import new_database
-from tests.integration.service import Service, ingest, running_service, storewatch
+from tests.harness.feeds import ingest
+from tests.harness.processes import storewatch
+from tests.harness.service import Service, running_service
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from string import Template
 import httpx
 
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import PATIENCE, Service, ask, eventually, ingest, read_stores
+from tests.harness.database import ask
+from tests.harness.feeds import ingest, read_stores
+from tests.harness.processes import PATIENCE, eventually
+from tests.harness.service import Service
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 

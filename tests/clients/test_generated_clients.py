@@ -17,7 +17,9 @@ import pytest
 
 from service.feeds.made_up import FeedFiles
 from tests.clients.tools import HERE, run
-from tests.integration.service import Service, eventually, read_stores, reference_report
+from tests.harness.feeds import read_stores, reference_report
+from tests.harness.processes import eventually
+from tests.harness.service import Service
 
 README = HERE.parents[1] / "README.md"
 

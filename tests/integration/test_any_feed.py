@@ -10,15 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.service import (
-    Service,
-    ask,
-    eventually,
-    make_key,
-    problem,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask
+from tests.harness.processes import eventually, make_key, storewatch
+from tests.harness.service import Service, problem, running_service
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -12,21 +12,11 @@ import pytest
 
 from service.feeds.made_up import FeedFiles
 from service.spans import parse_span
-from tests.integration.service import (
-    COMMAND,
-    HEADER,
-    PATIENCE,
-    add_many_stores,
-    command_environment,
-    free_port,
-    ingest,
-    many_stores_report,
-    read_stores,
-    reference_report,
-    running_service,
-    storewatch,
-)
-from tests.unit.reference import reference_csv_row
+from tests.harness.database import add_many_stores, many_stores_report
+from tests.harness.feeds import HEADER, ingest, read_stores, reference_report
+from tests.harness.processes import COMMAND, PATIENCE, command_environment, free_port, storewatch
+from tests.harness.reference import reference_csv_row
+from tests.harness.service import running_service
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.integration.service import (
-    COMMAND,
-    PATIENCE,
-    Service,
-    add_many_stores,
-    eventually,
-    make_key,
-    polls_locked,
-    problem,
-    running_service,
-)
+from tests.harness import impatient
+from tests.harness.database import add_many_stores, polls_locked
+from tests.harness.processes import COMMAND, PATIENCE, eventually, make_key
+from tests.harness.service import Service, problem, running_service
 
 # -P: the folder of the file is not a place to import from; it has a `service` of its own.
-IMPATIENT = (sys.executable, "-P", str(Path(__file__).with_name("impatient.py")))
+IMPATIENT = (sys.executable, "-P", str(Path(impatient.__file__)))
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 JSON, CSV = "application/json", "text/csv"
 POLL = {"store_id": "a", "status": "active", "timestamp_utc": "2023-01-22 12:09:39 UTC"}

@@ -7,12 +7,9 @@ import httpx
 import pytest
 
 from service.settings import SettingsInvalid, read_settings
-from tests.integration.service import (
-    Service,
-    database_away,
-    make_key,
-    running_service,
-)
+from tests.harness.database import database_away
+from tests.harness.processes import make_key
+from tests.harness.service import Service, running_service
 
 PAGE, OTHER = "https://shops.example", "https://evil.example"
 TAKEN = (

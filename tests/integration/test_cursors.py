@@ -6,7 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from tests.integration.service import Service, add_many_stores, problem, running_service
+from tests.harness.database import add_many_stores
+from tests.harness.service import Service, problem, running_service
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.service import Service, ask, problem, running_service, storewatch
+from tests.harness.database import ask
+from tests.harness.processes import storewatch
+from tests.harness.service import Service, problem, running_service
 
 HEADER = "store_id,status,timestamp_utc\n"
 #: Of two stores, over a night; the last but two and what follows have a wrong clock.

@@ -3,7 +3,7 @@
 import re
 from uuid import uuid4
 
-from tests.integration.service import Service
+from tests.harness.service import Service
 
 
 def test_they_say_since_when_and_where_to_read_on(service: Service) -> None:

@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from service.reports.files import FolderFiles, storage_problem
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    problem,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import add_many_stores, ask
+from tests.harness.processes import eventually, storewatch
+from tests.harness.service import Service, problem, running_service
 
 KIND = "/problems/"
 POLLS = "store_id,status,timestamp_utc\n"

@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from tests.integration.reports import completed, create
-from tests.integration.service import (
-    ask,
-    eventually,
-    polls_locked,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask, polls_locked
+from tests.harness.processes import eventually, storewatch
+from tests.harness.reports import completed, create
+from tests.harness.service import running_service
 
 POLLS = b"""store_id,status,timestamp_utc
 =1+1,active,2024-01-01T00:00:00Z

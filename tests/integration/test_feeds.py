@@ -22,7 +22,8 @@ from service.feeds.history import Ingested
 from service.feeds.ingest import FeedFile, ingest
 from service.feeds.spool import Spool, spool_folder
 from service.workers.pool import Workers
-from tests.integration.service import ask, storewatch
+from tests.harness.database import ask
+from tests.harness.processes import storewatch
 
 POLLS = "store_id,status,timestamp_utc\n"
 HOURS = "store_id,day,start_time_local,end_time_local\n"

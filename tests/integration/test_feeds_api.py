@@ -14,15 +14,10 @@ import httpx
 import pytest
 
 from service.feeds.made_up import write_feed
-from tests.integration.service import (
-    Service,
-    ask,
-    eventually,
-    problem,
-    read_stores,
-    reference_report,
-    running_service,
-)
+from tests.harness.database import ask
+from tests.harness.feeds import read_stores, reference_report
+from tests.harness.processes import eventually
+from tests.harness.service import Service, problem, running_service
 
 if sys.version_info >= (3, 14):
     from compression import zstd

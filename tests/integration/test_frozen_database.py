@@ -11,16 +11,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.service import (
-    Service,
-    ask,
-    eventually,
-    make_key,
-    polls_locked,
-    problem,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask, polls_locked
+from tests.harness.processes import eventually, make_key, storewatch
+from tests.harness.service import Service, problem, running_service
 
 POLLS = "store_id,status,timestamp_utc\ns1,active,2023-01-22 12:09:39.388884 UTC\n"
 #: A stretch of time in which there are none.

@@ -8,17 +8,10 @@ import httpx
 import pytest
 
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import (
-    PATIENCE,
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    polls_locked,
-    problem,
-    read_stores,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask, polls_locked
+from tests.harness.feeds import read_stores
+from tests.harness.processes import PATIENCE, eventually
+from tests.harness.service import Service, problem, running_service
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.reports import create
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    make_key,
-    problem,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask
+from tests.harness.processes import make_key
+from tests.harness.reports import create
+from tests.harness.service import Service, problem, running_service
 
 
 @pytest.fixture

@@ -14,16 +14,9 @@ import pytest
 
 from service.database.migrations import migrate
 from service.keys import KeyRing, create_key
-from tests.integration.service import (
-    Service,
-    ask,
-    database_away,
-    eventually,
-    make_key,
-    problem,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask, database_away
+from tests.harness.processes import eventually, make_key, storewatch
+from tests.harness.service import Service, problem, running_service
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 JSON = {"Content-Type": "application/json"}

@@ -7,15 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.service import (
-    Service,
-    ask,
-    eventually,
-    make_key,
-    problem,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask
+from tests.harness.processes import eventually, make_key, storewatch
+from tests.harness.service import Service, problem, running_service
 
 
 @pytest.fixture

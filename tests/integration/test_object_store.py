@@ -16,14 +16,9 @@ import httpx
 import pytest
 from obstore.store import S3Store
 
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    free_port,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask
+from tests.harness.processes import eventually, free_port
+from tests.harness.service import Service, running_service
 
 
 @pytest.fixture

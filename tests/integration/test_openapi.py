@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.service import Service, running_service
+from tests.harness.service import Service, running_service
 
 TAGS = {"reports", "stores", "feeds", "keys", "operations"}
 PUBLIC = {"getLiveness", "getReadiness"}

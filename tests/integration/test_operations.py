@@ -11,15 +11,9 @@ import httpx
 import pytest
 
 from compute.zones import TZ_VERSION
-from tests.integration.service import (
-    Service,
-    ask,
-    eventually,
-    is_alive,
-    polls_locked,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask, polls_locked
+from tests.harness.processes import eventually, is_alive, storewatch
+from tests.harness.service import Service, running_service
 
 POLLS = "store_id,status,timestamp_utc\n"
 ONE = f"{POLLS}s1,active,2023-01-22 12:09:39.388884 UTC\n"

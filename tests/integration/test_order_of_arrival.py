@@ -18,7 +18,9 @@ import pytest
 from service.database import locks
 from service.database.pool import WORK, pool_of
 from service.feeds import turn as turns
-from tests.integration.service import PATIENCE, Service, ask, running_service
+from tests.harness.database import ask
+from tests.harness.processes import PATIENCE
+from tests.harness.service import Service, running_service
 
 STORES = 12
 

@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.service import (
-    COMMAND,
-    PATIENCE,
-    add_many_stores,
-    command_environment,
-    polls_locked,
-    storewatch,
-)
+from tests.harness.database import add_many_stores, polls_locked
+from tests.harness.processes import COMMAND, PATIENCE, command_environment, storewatch
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has others' files")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import compute
 import service
-from tests.integration.service import running_service, storewatch
+from tests.harness.processes import storewatch
+from tests.harness.service import running_service
 
 ROOT = Path(__file__).parents[2]
 # Python imports a module of this name whenever it starts.

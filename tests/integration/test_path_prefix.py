@@ -10,13 +10,9 @@ import httpx
 import pytest
 
 from service.settings import SettingsInvalid, read_settings
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    eventually,
-    problem,
-    running_service,
-)
+from tests.harness.database import add_many_stores
+from tests.harness.processes import eventually
+from tests.harness.service import Service, problem, running_service
 
 SET = "/storewatch"
 

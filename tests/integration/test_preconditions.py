@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.service import Service, problem, running_service
+from tests.harness.service import Service, problem, running_service
 
 MONDAY = {"day": 0, "start_time_local": "09:00:00", "end_time_local": "17:00:00"}
 HOURS, ZONE = "business-hours", "timezone"

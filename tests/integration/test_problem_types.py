@@ -13,7 +13,8 @@ import pytest
 import service as package
 from service.web.problem_types import OF_STATUS, TYPES
 from service.web.problems import Problem
-from tests.integration.service import Service, eventually, problem, running_service
+from tests.harness.processes import eventually
+from tests.harness.service import Service, problem, running_service
 
 SOURCE = Path(package.__file__).parent
 

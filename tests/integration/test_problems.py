@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.service import (
-    Service,
-    ask,
-    database_away,
-    eventually,
-    problem,
-    running_service,
-)
+from tests.harness.database import ask, database_away
+from tests.harness.processes import eventually
+from tests.harness.service import Service, problem, running_service
 
 KIND = "/problems/"
 

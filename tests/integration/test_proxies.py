@@ -13,14 +13,9 @@ import httpx
 import pytest
 
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import (
-    Service,
-    eventually,
-    free_port,
-    ingest,
-    make_key,
-    running_service,
-)
+from tests.harness.feeds import ingest
+from tests.harness.processes import eventually, free_port, make_key
+from tests.harness.service import Service, running_service
 
 PAGE = Path(__file__).parents[2] / "docs" / "proxies.md"
 

@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.service import Service, ask, make_key, problem, running_service
+from tests.harness.database import ask
+from tests.harness.processes import make_key
+from tests.harness.service import Service, problem, running_service
 
 POLL = [{"store_id": "s1", "status": "active", "timestamp_utc": "2024-01-01T00:00:00Z"}]
 

@@ -10,18 +10,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.reports import completed, create, running
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    freeze_workers,
-    many_stores_report,
-    polls_locked,
-    problem,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask, many_stores_report, polls_locked
+from tests.harness.processes import eventually
+from tests.harness.reports import completed, create, running
+from tests.harness.service import Service, freeze_workers, problem, running_service
 
 KIND = "/problems/"
 

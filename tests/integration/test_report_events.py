@@ -11,17 +11,9 @@ from uuid import uuid4
 
 import httpx
 
-from tests.integration.service import (
-    PATIENCE,
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    freeze_workers,
-    polls_locked,
-    running_service,
-    table_locked,
-)
+from tests.harness.database import add_many_stores, ask, polls_locked, table_locked
+from tests.harness.processes import PATIENCE, eventually
+from tests.harness.service import Service, freeze_workers, running_service
 
 Event = dict[str, str]
 

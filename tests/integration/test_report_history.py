@@ -6,7 +6,9 @@ from uuid import uuid4
 import pytest
 
 from service.settings import SettingsInvalid, read_settings
-from tests.integration.service import Service, ask, eventually, running_service
+from tests.harness.database import ask
+from tests.harness.processes import eventually
+from tests.harness.service import Service, running_service
 
 
 def add_ended(database_url: str, state: str, days_ago: int, count: int = 1) -> list[str]:

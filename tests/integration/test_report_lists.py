@@ -8,14 +8,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.integration.reports import create
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    problem,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask
+from tests.harness.reports import create
+from tests.harness.service import Service, problem, running_service
 
 STATES = ("completed", "failed", "cancelled", "expired")
 

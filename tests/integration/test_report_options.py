@@ -9,8 +9,9 @@ import pytest
 
 from compute.csv_rows import header
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import ingest, read_stores, storewatch
-from tests.unit.reference import DAY, HOUR, MINUTE, Interpolation, Store, reference_csv_row
+from tests.harness.feeds import ingest, read_stores
+from tests.harness.processes import storewatch
+from tests.harness.reference import DAY, HOUR, MINUTE, Interpolation, Store, reference_csv_row
 
 IDS = ("=1+1", "-7", "+7", "@home", "7", 'a "b", c', "\u00e9")
 #: Monday noon in Chicago.

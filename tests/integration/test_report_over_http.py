@@ -9,17 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from service.feeds.made_up import FeedFiles, write_feed
-from tests.integration.service import (
-    HEADER,
-    Service,
-    ask,
-    ingest,
-    polls_locked,
-    read_stores,
-    reference_report,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask, polls_locked
+from tests.harness.feeds import HEADER, ingest, read_stores, reference_report
+from tests.harness.processes import storewatch
+from tests.harness.service import Service, running_service
 
 
 @pytest.fixture(scope="module")

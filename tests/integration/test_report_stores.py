@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.reports import completed
-from tests.integration.service import Service, ask, problem
+from tests.harness.database import ask
+from tests.harness.reports import completed
+from tests.harness.service import Service, problem
 
 WINDOWS = ("hour", "day", "week")
 

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.service import Service, eventually, problem
+from tests.harness.processes import eventually
+from tests.harness.service import Service, problem
 
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 PARTS = ("uptime", "downtime", "unknown", "business_time")

@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.reports import completed, running
-from tests.integration.service import Service, ask, polls_locked, problem
+from tests.harness.database import ask, polls_locked
+from tests.harness.reports import completed, running
+from tests.harness.service import Service, problem
 
 DAY = timedelta(days=1)
 

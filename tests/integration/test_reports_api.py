@@ -10,16 +10,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.reports import completed, create
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    eventually,
-    many_stores_report,
-    polls_locked,
-    problem,
-    running_service,
-)
+from tests.harness.database import add_many_stores, many_stores_report, polls_locked
+from tests.harness.processes import eventually
+from tests.harness.reports import completed, create
+from tests.harness.service import Service, problem, running_service
 
 STORES = 3000
 

@@ -16,16 +16,9 @@ from service.reports.files import FolderFiles
 from service.reports.options import ReportOptions
 from service.reports.runner import ReportRunner
 from service.workers.pool import Workers
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    freeze_workers,
-    is_alive,
-    polls_locked,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask, polls_locked
+from tests.harness.processes import eventually, is_alive
+from tests.harness.service import Service, freeze_workers, running_service
 
 WORKERS = 2
 

@@ -13,13 +13,9 @@ from urllib.parse import quote
 import pytest
 
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import (
-    Service,
-    ask,
-    problem,
-    read_stores,
-    running_service,
-)
+from tests.harness.database import ask
+from tests.harness.feeds import read_stores
+from tests.harness.service import Service, problem, running_service
 
 INVALID = "/problems/invalid-request"
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}

@@ -13,16 +13,9 @@ from typing import IO
 import psutil
 import pytest
 
-from tests.integration.service import (
-    COMMAND,
-    PATIENCE,
-    add_many_stores,
-    command_environment,
-    eventually,
-    is_alive,
-    polls_locked,
-    running_service,
-)
+from tests.harness.database import add_many_stores, polls_locked
+from tests.harness.processes import COMMAND, PATIENCE, command_environment, eventually, is_alive
+from tests.harness.service import running_service
 
 #: Seconds after a command first listens to signals: from its imports to the middle of its work.
 MOMENTS = (0, 0.05, 0.15, 0.3, 0.5, 0.7, 1, 1.5)

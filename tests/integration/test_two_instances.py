@@ -6,14 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.integration.service import (
-    Service,
-    add_many_stores,
-    ask,
-    eventually,
-    polls_locked,
-    running_service,
-)
+from tests.harness.database import add_many_stores, ask, polls_locked
+from tests.harness.processes import eventually
+from tests.harness.service import Service, running_service
 
 REPORTS, AT_ONCE = 20, 2
 

@@ -6,13 +6,9 @@ from pathlib import Path
 import pytest
 
 from compute.zones import TZ_VERSION
-from tests.integration.service import (
-    Service,
-    ask,
-    problem,
-    running_service,
-    storewatch,
-)
+from tests.harness.database import ask
+from tests.harness.processes import storewatch
+from tests.harness.service import Service, problem, running_service
 
 POLLS = """store_id,status,timestamp_utc
 old-1,active,2023-01-22 12:00:00 UTC

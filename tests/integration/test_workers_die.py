@@ -21,15 +21,9 @@ from service.reports.options import ReportOptions
 from service.reports.queue import create_report
 from service.reports.runner import ReportRunner
 from service.workers.pool import WorkerDied, Workers, _begin_worker
-from tests.integration.service import (
-    DAY,
-    add_many_stores,
-    ask,
-    eventually,
-    freeze_workers,
-    is_alive,
-    running_service,
-)
+from tests.harness.database import DAY, add_many_stores, ask
+from tests.harness.processes import eventually, is_alive
+from tests.harness.service import freeze_workers, running_service
 
 WORKERS = 3
 STORES = 40_000

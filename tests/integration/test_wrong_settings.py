@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.service import storewatch
+from tests.harness.processes import storewatch
 
 
 @pytest.mark.parametrize(

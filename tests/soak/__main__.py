@@ -22,7 +22,7 @@ from rich.table import Table
 
 from service.database.embedded import embedded_postgres
 from service.feeds.made_up import NEWEST, FeedFiles, store_ids, write_feed
-from tests.integration.service import ingest
+from tests.harness.feeds import ingest
 from tests.soak import invariants
 from tests.soak.client import Answers, Strikes
 from tests.soak.disk import small_disk

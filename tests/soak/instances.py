@@ -12,7 +12,8 @@ import httpx
 import psutil
 
 from tests.bench.measure import held_by
-from tests.integration.service import Service, is_alive, running_service
+from tests.harness.processes import is_alive
+from tests.harness.service import Service, running_service
 from tests.soak.findings import Findings, Invariant
 from tests.soak.proxy import Proxy
 

@@ -17,13 +17,14 @@ import asyncpg
 
 from compute.instants import EPOCH
 from service.feeds.made_up import FeedFiles
-from tests.integration.service import read_stores, storewatch
+from tests.harness.feeds import read_stores
+from tests.harness.processes import storewatch
+from tests.harness.reference import HOUR, Store, reference_csv_row
 from tests.soak.client import Asking
 from tests.soak.findings import Invariant
 from tests.soak.instances import Instance, Sample
 from tests.soak.ledger import May, Week
 from tests.soak.load import QUESTIONS, World
-from tests.unit.reference import HOUR, Store, reference_csv_row
 
 #: How long reports and files may take to come to rest after the last request, seconds.
 _QUIET_SECONDS = 60.0

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from service.database.migrations import migrate
-from tests.integration.service import PATIENCE, ask
+from tests.harness.database import ask
+from tests.harness.processes import PATIENCE
 from tests.soak.client import Answers, Strikes
 from tests.soak.findings import Findings, Invariant
 from tests.soak.invariants import check_reports, check_rows, check_settings

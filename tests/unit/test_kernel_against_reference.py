@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.kernel import kernel_csv, kernel_rows, kernel_totals
-from tests.unit.reference import (
+from tests.harness.kernel import kernel_csv, kernel_rows, kernel_totals
+from tests.harness.reference import (
     DAY,
     HOUR,
     MINUTE,
@@ -19,7 +19,7 @@ from tests.unit.reference import (
     reference_down_by_hour,
     reference_totals,
 )
-from tests.unit.schedules import Question, questions
+from tests.harness.schedules import Question, questions
 
 thorough = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 brief = settings(thorough, max_examples=150)

@@ -15,8 +15,8 @@ from compute.roll_up import roll_up
 from compute.uptime import Interpolation, Totals
 from service.reports.summary import availability_of
 from service.spans import parse_span
-from tests.unit.kernel import kernel_csv, kernel_totals
-from tests.unit.reference import DAY, HOUR, MINUTE, Store, reference_totals
+from tests.harness.kernel import kernel_csv, kernel_totals
+from tests.harness.reference import DAY, HOUR, MINUTE, Store, reference_totals
 
 PAGE = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text()
 ZONE = "America/Chicago"

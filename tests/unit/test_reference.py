@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from tests.unit.reference import (
+from tests.harness.reference import (
     DAY,
     HOUR,
     MINUTE,

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.kernel import Segment, Total, kernel_totals, kernel_window
-from tests.unit.reference import (
+from tests.harness.kernel import Segment, Total, kernel_totals, kernel_window
+from tests.harness.reference import (
     DAY,
     HOUR,
     MINUTE,
@@ -22,7 +22,7 @@ from tests.unit.reference import (
     observations,
     status_at,
 )
-from tests.unit.schedules import Question, questions
+from tests.harness.schedules import Question, questions
 
 thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 brief = settings(thorough, max_examples=150)

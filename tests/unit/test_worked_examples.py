@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import pytest
 
-from tests.unit.kernel import kernel_totals
-from tests.unit.reference import (
+from tests.harness.kernel import kernel_totals
+from tests.harness.reference import (
     DAY,
     HOUR,
     MINUTE,

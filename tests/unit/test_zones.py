@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compute.instants import instant_of
 from compute.zones import Offset, offsets
-from tests.unit.reference import DAY, HOUR
+from tests.harness.reference import DAY, HOUR
 
 
 def ms(year: int, month: int, day: int, hour: int = 0) -> int:

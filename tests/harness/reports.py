@@ -2,7 +2,8 @@
 
 import httpx
 
-from tests.integration.service import Service, eventually
+from tests.harness.processes import eventually
+from tests.harness.service import Service
 
 
 def create(service: Service, body: object = None, **headers: str) -> httpx.Response:

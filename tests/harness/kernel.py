@@ -12,7 +12,7 @@ from compute.polls import pack_polls
 from compute.report_rows import ReportRows, report_rows
 from compute.timeline import STATES, timeline
 from compute.uptime import Interpolation
-from tests.unit.reference import Store
+from tests.harness.reference import Store
 
 Total = tuple[Fraction, Fraction, Fraction]
 Segment = tuple[Fraction, Fraction, str]

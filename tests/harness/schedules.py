@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from tests.unit.reference import (
+from tests.harness.reference import (
     DAY,
     DEFAULT_TIMEZONE,
     HOUR,

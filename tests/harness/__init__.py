@@ -1,0 +1,1 @@
+"""What the suites share: real processes, a real database, feeds, and the slow reference."""
