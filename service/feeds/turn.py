@@ -43,12 +43,15 @@ async def turn(pool: asyncpg.Pool, rows: int = 1) -> AsyncIterator[asyncpg.Conne
 
 
 async def _lock_within(connection: asyncpg.Connection, seconds: int) -> bool:
+    # asyncpg's own savepoint is rolled back when the wait is cut short: it would wait once more,
+    # without a bound, for a server that does not answer.
+    await connection.execute(f"savepoint turn; set local lock_timeout = {1000 * seconds:d}")
     try:
-        async with connection.transaction():
-            await connection.execute(f"set local lock_timeout = {1000 * seconds:d}")
-            await connection.execute("select pg_advisory_xact_lock($1)", locks.STORE_A_FEED)
+        await connection.execute("select pg_advisory_xact_lock($1)", locks.STORE_A_FEED)
     except asyncpg.LockNotAvailableError:
+        await connection.execute("rollback to turn")  # which sets back the time-out, too
         return False
+    await connection.execute("set local lock_timeout to default")
     return True
 
 

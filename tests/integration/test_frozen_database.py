@@ -1,5 +1,6 @@
 """A database that is frozen, locked or gone: every request ends, and so does the service."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import psutil
 import pytest
 
+from service.database import locks
 from tests.harness.database import ask, polls_locked
 from tests.harness.processes import eventually, make_key, storewatch
 from tests.harness.service import Service, problem, running_service
@@ -39,7 +42,12 @@ def frozen(processes: list[psutil.Process]) -> Iterator[None]:
 
 def postgres(service: Service) -> list[psutil.Process]:
     """The processes of a service's own PostgreSQL, the first that was started first."""
-    return [process for process in service.processes() if process.name() == "postgres"]
+    found = []
+    for process in service.processes():
+        with suppress(psutil.NoSuchProcess):  # one of a session that was just over
+            if process.name() == "postgres":
+                found.append(process)
+    return found
 
 
 @pytest.fixture
@@ -69,6 +77,29 @@ def test_a_frozen_database_is_told_by_503_and_the_service_goes_on_when_it_does(
         assert own_database.get("/health/live").status_code == 200
     eventually(lambda: own_database.get("/health/ready").status_code == 200)
     assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
+
+
+def test_who_waits_for_a_turn_is_answered_when_the_database_freezes(
+    own_database: Service,
+) -> None:
+    url = f"postgresql://postgres@/postgres?port=5432&host={own_database.reports.parent}/postgresql/socket"
+    with turn_taken(url), ThreadPoolExecutor() as threads:
+        posted = threads.submit(own_database.ask, "POST", "/polls", content=POLLS, headers=CSV)
+        eventually(lambda: ask(url, "select from pg_locks where not granted"))
+        with frozen(postgres(own_database)):
+            assert posted.result().status_code == 503
+
+
+@contextmanager
+def turn_taken(database_url: str) -> Iterator[None]:
+    """Let nobody store a feed until the block ends."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(database_url))
+        try:
+            runner.run(connection.execute("select pg_advisory_lock($1)", locks.STORE_A_FEED))
+            yield
+        finally:
+            runner.run(connection.close())
 
 
 def test_keys_that_were_seen_count_while_the_database_is_frozen(own_database: Service) -> None:
