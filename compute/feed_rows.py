@@ -187,8 +187,8 @@ def read_header(feed: Feed, source: str, line: bytes) -> Header:
     names = _names(source, line)
     if problems := _header_problems(feed, names):
         problem = (
-            f"{problems[0]}; it reads {_shown(names)!r}, a file of {feed.replace('_', ' ')} begins "
-            f"with {header_of(feed)!r}"
+            f"{problems[0]}; it is {_shown(names)!r}, but a file of {feed.replace('_', ' ')} "
+            f"starts with {header_of(feed)!r}"
         )
         raise FeedRefused([Fault(1, "", "", problem, source)], 1)
     found = (set(accepted).intersection(names).pop() for accepted in COLUMNS[feed].values())

@@ -382,4 +382,4 @@ async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part |
 
 
 def _empty(name: str) -> FeedRefused:
-    return FeedRefused([Fault(1, "", "", "it is empty, without even a header", name)], 1)
+    return FeedRefused([Fault(1, "", "", "it is empty: it does not even have a header", name)], 1)

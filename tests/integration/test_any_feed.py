@@ -86,17 +86,17 @@ def test_a_file_is_loaded_as_the_feed_that_its_first_line_tells(
         (
             "STORE_ID,status,timestamp_utc",
             [
-                "to be polls, the header lacks the column store_id",
-                "to be business hours, the header lacks the column store_id",
-                "to be timezones, the header lacks the column store_id",
+                "to be polls, the header has no column store_id",
+                "to be business hours, the header has no column store_id",
+                "to be timezones, the header has no column store_id",
             ],
         ),
         (
             "store_id,day,dayOfWeek,start_time_local,end_time_local",
             [
-                "to be polls, the header lacks the column status",
+                "to be polls, the header has no column status",
                 "to be business hours, the header names the column day or dayOfWeek twice",
-                "to be timezones, the header lacks the column timezone or timezone_str",
+                "to be timezones, the header has no column timezone or timezone_str",
             ],
         ),
         (
@@ -123,9 +123,9 @@ def test_a_long_first_line_is_cut_and_what_is_no_text_is_refused_as_elsewhere(
     assert told["type"] == "/problems/feed-not-recognised"
     assert len(told["detail"]) < 600
     for body, fault in (
-        (b"", "it is empty, without even a header"),
+        (b"", "it is empty: it does not even have a header"),
         (b"PK\x03\x04....", "it is a zip archive"),
-        (b"store_id,\xff\n", "the header is not text in UTF-8"),
+        (b"store_id,\xff\n", "the header is not UTF-8 text"),
         (gzip.compress(POLLS.encode(), mtime=0)[:-4], "cannot be read beyond this line"),
     ):
         told = problem(post(shared, body))
