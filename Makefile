@@ -15,13 +15,13 @@ demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see
 serve: $(VENV)/with-embedded ## Run the service on http://127.0.0.1:8000, with a private PostgreSQL unless DATABASE_URL is set
 	@$(PYTHON) -m service serve $(ARGS)
 
-# The tests of the browser by themselves: one counts what a frame takes of the processor.
+# Three at a time on two cores: many wait for a process to start, or for a time-out.
 test: lint chromium proxies ## Run every check that CI runs
 ifdef ARGS
 	$(PYTHON) -m pytest $(ARGS)
 else
-	$(PYTHON) -m pytest tests/browser
-	$(PYTHON) -m pytest --ignore tests/browser --numprocesses 2 --dist loadfile
+	$(PYTHON) -m pytest -m alone
+	$(PYTHON) -m pytest -m 'not alone' --numprocesses 3 --dist loadfile
 endif
 
 lint: $(VENV)/with-embedded,dev ## Check style and types

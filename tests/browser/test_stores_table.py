@@ -104,6 +104,7 @@ _SCROLL = """async ([frames, pixels]) => {
 }"""
 
 
+@pytest.mark.alone
 def test_scrolling_takes_less_work_than_a_sixtieth_of_a_second_per_frame(page: Page) -> None:
     session = _cpu_of(page)
     work = []
