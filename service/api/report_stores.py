@@ -25,7 +25,7 @@ from werkzeug.http import parse_accept_header
 
 from compute.axis import Ints
 from compute.conditions import Condition
-from compute.csv_rows import WINDOW_NAMES, WindowName, header
+from compute.csv_rows import WINDOW_NAMES, header
 from compute.packed_totals import StoreTotals
 from compute.report_page import (
     Filter,
@@ -42,8 +42,7 @@ from service.api.stores import EffectiveTimezone, StoreId
 from service.reports.files import NoSuchFile
 from service.reports.queue import Report
 from service.reports.summary import (
-    Availability,
-    Seconds,
+    WindowTotals,
     availability_of,
     exact_seconds,
 )
@@ -74,24 +73,13 @@ _RETRY_SECONDS = 5
 _WORTH_PACKING = 1000
 
 
-class StoreWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """A window of a store. `uptime` + `downtime` + `unknown` = `business_time`."""
-
-    window: Annotated[WindowName, Meta(description="Which window.")]
-    business_time: Seconds
-    uptime: Seconds
-    downtime: Seconds
-    unknown: Seconds
-    availability: Availability
-
-
 class ReportStore(msgspec.Struct, frozen=True, kw_only=True):
     """A store of a report."""
 
     store_id: StoreId
     timezone: EffectiveTimezone
     windows: Annotated[
-        list[StoreWindow], Meta(description="The last hour, day and week before `as_of`.")
+        list[WindowTotals], Meta(description="The last hour, day and week before `as_of`.")
     ]
 
 
@@ -372,7 +360,7 @@ def _shown(stores: StoreTotals, indexes: Ints) -> list[ReportStore]:
             store_id=stores.store_id(index).decode(),
             timezone=stores.zone_names[zone],
             windows=[
-                StoreWindow(
+                WindowTotals(
                     window=window,
                     business_time=exact_seconds(up + down + unknown),
                     uptime=exact_seconds(up),

@@ -26,8 +26,8 @@ Availability = Annotated[
 ]
 
 
-class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Totals over all stores of a report in one window.
+class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a window holds, of a store or of several together.
 
     `uptime` + `downtime` + `unknown` = `business_time`.
     """
@@ -38,6 +38,11 @@ class WindowSummary(msgspec.Struct, frozen=True, kw_only=True):
     downtime: Seconds
     unknown: Seconds
     availability: Availability
+
+
+class WindowSummary(WindowTotals, frozen=True, kw_only=True):
+    """What all stores of a report have together in one window."""
+
     stores_down: Annotated[
         Annotated[int, Meta(ge=0)] | None,
         Meta(description="Stores with any downtime in it; null: made by an older version."),
