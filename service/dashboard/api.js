@@ -186,7 +186,7 @@ async function* events(body) {
         continue;
       }
       const [, field, given] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-      if (field === "data") event.data = event.data === null ? given ?? "" : `${event.data}\n${given ?? ""}`;
+      if (field === "data") event.data = event.data === null ? (given ?? "") : `${event.data}\n${given ?? ""}`;
       else if (field === "event") event.type = given;
       else if (field === "id") event.id = given ?? "";
       else if (field === "retry" && /^\d+$/.test(given)) event.retry = Number(given);

@@ -2,13 +2,13 @@
 
 import { answerKey, keepKey, key, keyQuestion, onKeyChange } from "./api.js";
 import { Feeds } from "./feeds.js";
+import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
 import { Keys } from "./keys.js";
 import { Overview } from "./overview.js";
 import { Reports } from "./reports.js";
 import { Store } from "./store.js";
 import { Stores } from "./stores.js";
 import { address, usePlace } from "./view.js";
-import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
 
 const PARTS = [
   ["", "Overview", Overview],

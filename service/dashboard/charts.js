@@ -2,8 +2,8 @@
 
 import { getJson } from "./api.js";
 import { count, hours, percent } from "./format.js";
-import { Explain, Loading, useLoaded, Wrong } from "./parts.js";
 import { html, useRef, useState } from "./htm_preact.js";
+import { Explain, Loading, useLoaded, Wrong } from "./parts.js";
 
 const DAY = 86_400_000;
 const [TREND_DAYS, DATES_NAMED] = [28, 5];
@@ -12,7 +12,12 @@ const FLOORS = [0.999, 0.99, 0.95, 0.9, 0.8, 0.5, 0];
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const HOURS = Array.from({ length: 24 }, (_, hour) => hour);
 
-const dateName = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
+const dateName = new Intl.DateTimeFormat("en-GB", {
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  timeZone: "UTC",
+});
 const shortDate = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 
 /** Every date from the first with a report to the last, each with what was reported, if anything was. */
@@ -20,7 +25,8 @@ function datesOf(items) {
   const known = new Map(items.map((item) => [item.date, item]));
   const [first, last] = [items[0], items[items.length - 1]].map(({ date }) => Date.parse(date));
   const dates = [];
-  for (let at = first; at <= last; at += DAY) dates.push({ at, item: known.get(new Date(at).toISOString().slice(0, 10)) });
+  for (let at = first; at <= last; at += DAY)
+    dates.push({ at, item: known.get(new Date(at).toISOString().slice(0, 10)) });
   return dates;
 }
 
@@ -44,7 +50,9 @@ function usePointed(marks, row = 0) {
     onFocusCapture: over,
     onBlurCapture: () => point(null),
     onKeyDown: (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -Infinity, End: Infinity }[event.key];
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -Infinity, End: Infinity }[
+        event.key
+      ];
       if (!step || event.target.dataset.at === undefined) return;
       event.preventDefault();
       const next = Math.max(0, Math.min(marks - 1, Number(event.target.dataset.at) + step));
@@ -61,7 +69,10 @@ const Told = ({ children }) => html`
 `;
 
 export function Trend({ report }) {
-  const { data, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/trend?days=${TREND_DAYS}`, { signal }), [report.id]);
+  const { data, error, reload } = useLoaded(
+    (signal) => getJson(`reports/${report.id}/trend?days=${TREND_DAYS}`, { signal }),
+    [report.id],
+  );
   return html`
     <section class="card">
       <h2>Day by day <span class="of">the last 24 hours of each day's last report, the same options</span></h2>

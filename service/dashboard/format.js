@@ -42,7 +42,10 @@ export function exactSpan(seconds) {
     [Math.floor((total % 3600) / 60), "min"],
     [total % 60, "s"],
   ];
-  return parts.filter(([value]) => value).map(([value, unit]) => `${count(value)} ${unit}`).join(" ");
+  return parts
+    .filter(([value]) => value)
+    .map(([value, unit]) => `${count(value)} ${unit}`)
+    .join(" ");
 }
 
 /** Many stores' seconds together, as hours. */

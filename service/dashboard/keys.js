@@ -2,8 +2,8 @@
 
 import { fetched, getJson, keepKey, key, keyHelps } from "./api.js";
 import { instant } from "./format.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
+import { Loading, useLoaded, Wrong } from "./parts.js";
 
 const READ_ONLY = "scope-too-small";
 
@@ -35,14 +35,18 @@ export function Keys() {
     ${error && html`<${Wrong} error=${error} retry=${reload} />`}
     ${!data && !error && html`<${Loading} />`}
     ${made && html`<${Made} key=${made.id} made=${made} onClose=${() => setMade(null)} />`}
-    ${data &&
-    html`
+    ${
+      data &&
+      html`
       ${!data.items.length && html`<${FirstKey} />`}
       <${Make} first=${!data.items.length} onMade=${onMade} />
       ${valid.length > 0 && html`<section class="card"><h2>Valid</h2><${Table} name="Keys that are valid" keys=${valid} onRevoke=${setAsking} /></section>`}
-      ${revoked.length > 0 &&
-      html`<section class="card"><details><summary>Revoked</summary><${Table} name="Keys that are revoked" keys=${revoked} /></details></section>`}
-    `}
+      ${
+        revoked.length > 0 &&
+        html`<section class="card"><details><summary>Revoked</summary><${Table} name="Keys that are revoked" keys=${revoked} /></details></section>`
+      }
+    `
+    }
     ${asking && html`<${RevokeDialog} key=${asking.id} one=${asking} onClose=${() => setAsking(null)} onRevoked=${onRevoked} />`}
   `;
 }
@@ -155,9 +159,11 @@ function Table({ name, keys, onRevoke }) {
                 <td class="nowrap">${instant(one.created_at)}</td>
                 <td class="nowrap">${one.last_used_at ? instant(one.last_used_at) : "never"}</td>
                 <td class="nowrap">
-                  ${onRevoke
-                    ? html`<button type="button" class="quiet" onClick=${() => onRevoke(one)} aria-label=${`Revoke ${one.name}`}>Revoke</button>`
-                    : instant(one.revoked_at)}
+                  ${
+                    onRevoke
+                      ? html`<button type="button" class="quiet" onClick=${() => onRevoke(one)} aria-label=${`Revoke ${one.name}`}>Revoke</button>`
+                      : instant(one.revoked_at)
+                  }
                 </td>
               </tr>
             `,

@@ -4,9 +4,9 @@ import { getJson, saveCsv } from "./api.js";
 import { HeatMap, Trend } from "./charts.js";
 import { ChosenHead, CONDITIONS, Make, NoReport, storeOfReport, useChosen } from "./chosen.js";
 import { count, hours, instant, percent, points, span } from "./format.js";
+import { html, useState } from "./htm_preact.js";
 import { Available, Explain, Key, Loading, Shares, useLoaded, Wrong } from "./parts.js";
 import { address } from "./view.js";
-import { html, useState } from "./htm_preact.js";
 
 const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
 const LISTED = 8;
@@ -24,7 +24,11 @@ export function Overview({ query }) {
 }
 
 function OfReport({ report, chosen }) {
-  const { data: summary, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
+  const {
+    data: summary,
+    error,
+    reload,
+  } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
   const changes = useLoaded((signal) => loadChanges(report, signal), [report.id]);
   if (error) {
     return html`<${Wrong} error=${error} retry=${reload} /><p><${Make} onMade=${chosen.reload}>Make a new report<//></p>`;
@@ -64,7 +68,10 @@ function Triage({ report, summary }) {
   if (!counted.size) return null; // of an older version
   const download = (condition, query) => (event) => {
     event.preventDefault();
-    saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(() => setError(null), setError);
+    saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(
+      () => setError(null),
+      setError,
+    );
   };
   return html`
     <section aria-label="What to do first">
@@ -98,7 +105,10 @@ function Window({ window, before }) {
     ["down", "Down", downtime],
     ["unknown", "Unknown", unknown],
   ];
-  const change = before && window.availability !== null && before.availability !== null ? window.availability - before.availability : null;
+  const change =
+    before && window.availability !== null && before.availability !== null
+      ? window.availability - before.availability
+      : null;
   return html`
     <section class="card window">
       <h2>${WINDOW_NAMES[window.window]}</h2>
@@ -184,9 +194,10 @@ function NewlyDown({ report }) {
       <h2>Newly down, last 24 hours</h2>
       ${error && html`<${Wrong} error=${error} retry=${reload} />`}
       ${!data && !error && html`<${Loading} />`}
-      ${data &&
-      (data.total
-        ? html`
+      ${
+        data &&
+        (data.total
+          ? html`
             <table class="ranked">
               <thead>
                 <tr><th scope="col">Store</th><th scope="col" class="zone">Time zone</th><th scope="col" class="number">Down</th></tr>
@@ -205,7 +216,8 @@ function NewlyDown({ report }) {
             </table>
             <p class="more"><a href=${address("stores", { report: report.chosen, condition, sort })}>${data.total > LISTED ? `All ${count(data.total)}` : "In the table"}</a></p>
           `
-        : html`<p class="sub">No store that was never down in the 6 days before.</p>`)}
+          : html`<p class="sub">No store that was never down in the 6 days before.</p>`)
+      }
     </section>
   `;
 }
@@ -217,17 +229,19 @@ function MostDowntime({ report, summary }) {
   return html`
     <section class="card">
       <h2>Most downtime, last 7 days</h2>
-      ${most.length && allWeek >= most.length
-        ? html`
+      ${
+        most.length && allWeek >= most.length
+          ? html`
             <p class="sub">
               <a href=${address("stores", { report: report.chosen, condition: "down_all_week" })}>${count(allWeek)} stores</a> were down all week. Least
               available of the others:
             </p>
             <${LeastAvailable} report=${report} after=${allWeek} most=${most.length} />
           `
-        : most.length
-          ? html`<${Downtimes} stores=${most} report=${report} />`
-          : html`<p class="sub">No store was down.</p>`}
+          : most.length
+            ? html`<${Downtimes} stores=${most} report=${report} />`
+            : html`<p class="sub">No store was down.</p>`
+      }
       <p class="more"><a href=${address("stores", { report: report.chosen, sort: "-downtime_last_week" })}>All stores</a></p>
     </section>
   `;
@@ -239,7 +253,10 @@ function LeastAvailable({ report, after, most }) {
   if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} />`;
   if (!data.items.length) return html`<p>None was down at all.</p>`;
-  const stores = data.items.map(({ store_id: id, windows }) => ({ store_id: id, ...windows.find(({ window }) => window === "week") }));
+  const stores = data.items.map(({ store_id: id, windows }) => ({
+    store_id: id,
+    ...windows.find(({ window }) => window === "week"),
+  }));
   return html`<${Downtimes} stores=${stores} report=${report} />`;
 }
 
@@ -314,7 +331,8 @@ function WindowChange({ now, before }) {
     const [a, b] = [now, before].map((window) => (window.business_time ? window[part] / window.business_time : null));
     return html`<td class="number">${percent(a)}<${Delta} change=${a === null || b === null ? null : a - b} good=${good} /></td>`;
   };
-  const change = now.availability === null || before.availability === null ? null : now.availability - before.availability;
+  const change =
+    now.availability === null || before.availability === null ? null : now.availability - before.availability;
   return html`
     <tr>
       <th scope="row">${WINDOW_NAMES[now.window]}</th>
@@ -333,8 +351,9 @@ function Delta({ change, good }) {
 const ChangeList = ({ title, kind, changed, report }) => html`
   <div>
     <h3>${title} <span class="of">${count(changed.stores)} ${changed.stores === 1 ? "store" : "stores"}, availability of 7 days</span></h3>
-    ${changed.items.length > 0 &&
-    html`
+    ${
+      changed.items.length > 0 &&
+      html`
       <table class="ranked">
         <${RankedHead} names=${["Was", "Is", "Points"]} />
         <tbody>
@@ -350,6 +369,7 @@ const ChangeList = ({ title, kind, changed, report }) => html`
           )}
         </tbody>
       </table>
-    `}
+    `
+    }
   </div>
 `;

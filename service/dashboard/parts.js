@@ -40,11 +40,14 @@ export function Shares({ up, down, unknown }) {
     ["down", "down", down],
     ["unknown", "unknown", unknown],
   ];
-  const told = whole ? parts.map(([, name, part]) => `${name} ${percent(part / whole)}`).join(", ") : "no business time";
+  const told = whole
+    ? parts.map(([, name, part]) => `${name} ${percent(part / whole)}`).join(", ")
+    : "no business time";
   return html`
     <div class="shares" role="img" aria-label=${told}>
       ${parts.map(
-        ([kind, , part]) => part > 0 && html`<span class=${`fill ${kind}`} style=${{ width: `${(100 * part) / whole}%` }}></span>`,
+        ([kind, , part]) =>
+          part > 0 && html`<span class=${`fill ${kind}`} style=${{ width: `${(100 * part) / whole}%` }}></span>`,
       )}
     </div>
   `;
@@ -72,7 +75,8 @@ export function Available({ uptime, downtime, unknown, availability, children })
   `;
 }
 
-export const Key = ({ kind, children }) => html`<span class="key"><i class=${`fill ${kind}`} aria-hidden="true"></i>${children}</span>`;
+export const Key = ({ kind, children }) =>
+  html`<span class="key"><i class=${`fill ${kind}`} aria-hidden="true"></i>${children}</span>`;
 
 export const storeLink = (id) => `#/stores/${encodeURIComponent(id)}`;
 

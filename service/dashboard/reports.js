@@ -3,9 +3,9 @@
 import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "./api.js";
 import { optionsOf } from "./chosen.js";
 import { bytes, count, instant, percent, span } from "./format.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { address } from "./view.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
 
 const SHOWN = 100;
 
@@ -40,9 +40,10 @@ export function Reports() {
     ${error && html`<${Wrong} error=${error} retry=${reload} />`}
     ${!reports && !error && html`<${Loading} />`}
     ${reports && !reports.length && html`<p class="sub">No report yet.</p>`}
-    ${reports &&
-    reports.length > 0 &&
-    html`
+    ${
+      reports &&
+      reports.length > 0 &&
+      html`
       <div class="scroll card" tabindex="0" role="region" aria-label="History of reports">
         <table class="reports" ref=${table}>
           <thead>
@@ -54,12 +55,14 @@ export function Reports() {
           </thead>
           <tbody>
             ${reports.map(
-              (report) => html`<${Report} key=${report.id} report=${report} onChange=${change} onDelete=${setAsking} onSay=${setSaid} />`,
+              (report) =>
+                html`<${Report} key=${report.id} report=${report} onChange=${change} onDelete=${setAsking} onSay=${setSaid} />`,
             )}
           </tbody>
         </table>
       </div>
-    `}
+    `
+    }
     ${asking && html`<${DeleteDialog} key=${asking.id} report=${asking} onClose=${() => setAsking(null)} onRemove=${remove} onSay=${setSaid} />`}
   `;
 }
@@ -70,7 +73,11 @@ function Start({ onStarted }) {
   const start = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
-    const options = { include_unknown: form.has("include_unknown"), interpolation: form.get("interpolation"), max_gap: form.get("max_gap").trim() };
+    const options = {
+      include_unknown: form.has("include_unknown"),
+      interpolation: form.get("interpolation"),
+      max_gap: form.get("max_gap").trim(),
+    };
     const asOf = form.get("as_of"); // browsers leave out the seconds of a full minute
     if (asOf) options.as_of = `${/T\d\d:\d\d$/.test(asOf) ? `${asOf}:00` : asOf}Z`;
     setBusy(true);
@@ -192,13 +199,15 @@ function Report({ report, onChange, onDelete, onSay }) {
       <th scope="row">${asked}</th>
       <td class="state">
         <span class=${`badge ${report.status}`}>${STATES[report.status]}</span>
-        ${report.status === "running" &&
-        html`
+        ${
+          report.status === "running" &&
+          html`
           <progress max="100" value=${progress.percent ?? 0} aria-label=${`Progress of the report of ${asked}`}></progress>
           <span class="sub">
             ${percent((progress.percent ?? 0) / 100, 0)}${progress.seconds_left !== null && `, ${span(progress.seconds_left)} left`}
           </span>
-        `}
+        `
+        }
         ${!ended(report) && connection === "waiting" && html`<span class="sub">connection lost, trying again…</span>`}
         ${report.error && html`<span class="sub">${report.error}</span>`}
         ${error && html`<${Wrong} error=${error} />`}
@@ -208,8 +217,10 @@ function Report({ report, onChange, onDelete, onSay }) {
       <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
       <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>
       <td class="number">
-        ${report.status === "completed" &&
-        html`<a href=${address("", { report: report.id })} aria-label=${`Show the report of ${asked}`}>Show</a>`}
+        ${
+          report.status === "completed" &&
+          html`<a href=${address("", { report: report.id })} aria-label=${`Show the report of ${asked}`}>Show</a>`
+        }
         <button ref=${cancelButton} type="button" class="quiet" hidden=${over} onClick=${cancel} aria-label=${`Cancel the report of ${asked}`}>Cancel</button>
         <button ref=${deleteButton} type="button" class="quiet" hidden=${!over} onClick=${() => onDelete(report)} aria-label=${`Delete the report of ${asked}`}>Delete</button>
       </td>

@@ -3,9 +3,9 @@
 import { getJson, storePath } from "./api.js";
 import { LocalTime } from "./days.js";
 import { clock, count, dayName, exactInstant, exactSpan, instant, span } from "./format.js";
+import { html, useMemo, useRef, useState } from "./htm_preact.js";
 import { Available, Explain, Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
 import { daysOf, POLLED_WITHIN, weekOf } from "./week.js";
-import { html, useMemo, useRef, useState } from "./htm_preact.js";
 
 const HOUR = 3_600_000;
 const WEEK = 7 * 24 * HOUR;
@@ -16,7 +16,8 @@ const OPTION_NAMES = { interpolation: "interpolation", max_gap: "max gap" };
 const iso = (at) => new Date(at).toISOString();
 
 /** Those of some parameters that are given. */
-const given = (query, names) => Object.fromEntries(names.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
+const given = (query, names) =>
+  Object.fromEntries(names.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
 
 function pageLink(path, query) {
   const text = new URLSearchParams(query).toString();
@@ -64,8 +65,9 @@ export function Store({ id, query }) {
       ${store.newest_poll ? html`last polled ${polledAt(store, clocks)}, <strong>${store.newest_poll.status}</strong>` : "never polled"}
     </p>
     ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${pageLink(storeLink(id), report)} />`}
-    ${week
-      ? html`
+    ${
+      week
+        ? html`
           <div class="cards">
             ${windows.map(
               ([name, window]) => html`
@@ -83,7 +85,8 @@ export function Store({ id, query }) {
           </div>
           <${Timeline} key=${week.to} id=${id} query=${query} week=${week} options=${options} clocks=${clocks} zone=${zone} />
         `
-      : html`<p>No store was polled yet, so there is nothing to show but its hours.</p>`}
+        : html`<p>No store was polled yet, so there is nothing to show but its hours.</p>`
+    }
     <div class="two">
       ${week && html`<${Outages} week=${week} clocks=${clocks} />`}
       <${BusinessHours} hours=${store.business_hours} zone=${zone} />
@@ -190,7 +193,9 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
   const share = (length) => `${(100 * length) / scale}%`;
   const left = (at) => share(at - day.start);
   const length = (day.end - day.start) / HOUR;
-  const told = LIST.filter((state) => day.sums[state]).map((state) => `${state} ${span(day.sums[state])}`).join(", ");
+  const told = LIST.filter((state) => day.sums[state])
+    .map((state) => `${state} ${span(day.sums[state])}`)
+    .join(", ");
   let tip = null;
 
   /** What makes a mark of something: it tells what it is when it is pointed at, touched, or reached by keys. */
@@ -246,8 +251,14 @@ const hm = (local) => new Date(local).toISOString().slice(11, 16);
 
 function changeOf([before, after]) {
   const at = after.start;
-  const [from, to] = [`${hm(at + before.ahead)} ${before.abbreviation}`, `${hm(at + after.ahead)} ${after.abbreviation}`];
-  const how = after.ahead === before.ahead ? "Another name of the same time" : `Clocks go ${after.ahead > before.ahead ? "forward" : "back"}`;
+  const [from, to] = [
+    `${hm(at + before.ahead)} ${before.abbreviation}`,
+    `${hm(at + after.ahead)} ${after.abbreviation}`,
+  ];
+  const how =
+    after.ahead === before.ahead
+      ? "Another name of the same time"
+      : `Clocks go ${after.ahead > before.ahead ? "forward" : "back"}`;
   return `${how}: ${from} becomes ${to}`;
 }
 
@@ -258,8 +269,9 @@ function Outages({ week, clocks }) {
   return html`
     <section class="card">
       <h2>Outages <span class="of">${count(outages.length)}, newest first</span></h2>
-      ${outages.length
-        ? html`
+      ${
+        outages.length
+          ? html`
             <div class="scroll short" tabindex="0" role="region" aria-label="Outages">
               <table class="outages">
                 <thead>
@@ -279,7 +291,8 @@ function Outages({ week, clocks }) {
               </table>
             </div>
           `
-        : html`<p class="sub">None within business hours this week.</p>`}
+          : html`<p class="sub">None within business hours this week.</p>`
+      }
     </section>
   `;
 }
@@ -288,8 +301,9 @@ function BusinessHours({ hours, zone }) {
   return html`
     <section class="card">
       <h2>Business hours <span class="of">${zone}</span></h2>
-      ${hours.length
-        ? html`
+      ${
+        hours.length
+          ? html`
             <table class="week">
               <tbody>
                 ${WEEKDAYS.map(
@@ -300,7 +314,8 @@ function BusinessHours({ hours, zone }) {
               </tbody>
             </table>
           `
-        : html`<p>Always open: no hours were given.</p>`}
+          : html`<p>Always open: no hours were given.</p>`
+      }
     </section>
   `;
 }

@@ -3,10 +3,10 @@
 import { getJson, saveCsv } from "./api.js";
 import { ChosenHead, CONDITIONS, NoReport, storeOfReport, useChosen } from "./chosen.js";
 import { count, instant, percent, span } from "./format.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { ReportRows } from "./report_rows.js";
 import { choose, remember, remembered } from "./view.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
 
 const MORE_ROWS = 8; // drawn above and below those in sight
 const TALLEST = 8_000_000; // pixels; browsers draw no element of much more
@@ -208,7 +208,10 @@ function Rows({ report, rows, sort }) {
             <${Head} column=${WORST_FIRST} kind="available" sort=${sort}>Available<//>
             <th role="columnheader" scope="col" class="days">By day</th>
             ${WINDOWS.map(([window]) =>
-              KINDS.map(([part, name, kind]) => html`<${Head} column=${`${part}_last_${window}`} kind=${kind} sort=${sort}>${name}<//>`),
+              KINDS.map(
+                ([part, name, kind]) =>
+                  html`<${Head} column=${`${part}_last_${window}`} kind=${kind} sort=${sort}>${name}<//>`,
+              ),
             )}
           </tr>
         </thead>
@@ -240,7 +243,8 @@ const amount = (value) => (value > 0 && value < 0.005 ? "< 0.01" : value.toFixed
 
 function Row({ at, top, store, days, report }) {
   const place = { "aria-rowindex": at + 3, style: { top: `${top}px` } };
-  if (!store) return html`<tr role="row" class="coming" ...${place}><th role="rowheader" scope="row" class="id">…</th></tr>`;
+  if (!store)
+    return html`<tr role="row" class="coming" ...${place}><th role="rowheader" scope="row" class="id">…</th></tr>`;
   const { store_id: id, timezone, windows } = store;
   const of = Object.fromEntries(windows.map((window) => [window.window, window]));
   const { availability } = of.week;

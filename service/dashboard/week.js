@@ -18,12 +18,27 @@ const STATE_OF = { active: "up", inactive: "down" };
 export function weekOf(timeline, from) {
   const to = Date.parse(timeline.to);
   const polls = timeline.polls.map(({ timestamp_utc: at, status }) => ({ at: Date.parse(at), status }));
-  const told = timeline.segments.map(({ start, end, state }) => ({ start: Date.parse(start), end: Date.parse(end), state }));
+  const told = timeline.segments.map(({ start, end, state }) => ({
+    start: Date.parse(start),
+    end: Date.parse(end),
+    state,
+  }));
   const segments = told
     .filter(({ end }) => end > from)
-    .map((segment) => ({ ...segment, start: Math.max(segment.start, from), earlier: segment.start < from, ongoing: segment.end === to }));
+    .map((segment) => ({
+      ...segment,
+      start: Math.max(segment.start, from),
+      earlier: segment.start < from,
+      ongoing: segment.end === to,
+    }));
   const sure = sureTime(told, polls);
-  return { from, to, segments, polls: polls.filter(({ at }) => at >= from), parts: segments.flatMap((segment) => split(segment, sure)) };
+  return {
+    from,
+    to,
+    segments,
+    polls: polls.filter(({ at }) => at >= from),
+    parts: segments.flatMap((segment) => split(segment, sure)),
+  };
 }
 
 /** For up and down, the stretches of time near to a poll within business hours; ascending, and apart. */
@@ -48,7 +63,14 @@ function split(segment, sure) {
   let from = segment.start;
   const add = (to, estimated) => {
     if (to <= from) return;
-    parts.push({ ...segment, start: from, end: to, estimated, earlier: segment.earlier && from === segment.start, ongoing: segment.ongoing && to === segment.end });
+    parts.push({
+      ...segment,
+      start: from,
+      end: to,
+      estimated,
+      earlier: segment.earlier && from === segment.start,
+      ongoing: segment.ongoing && to === segment.end,
+    });
     from = to;
   };
   for (let i = firstAfter(stretches, segment.start); i < stretches.length && stretches[i].start < segment.end; i += 1) {
