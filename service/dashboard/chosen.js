@@ -59,9 +59,11 @@ const unlessGone = (problem) => {
   throw problem;
 };
 
+/** @import { Loaded } from "./parts.js" */
+
 /** Load something now, and again and again while the page is in sight: { data, error, reload }. */
 function useFollowed(load, inputs, every) {
-  const [state, setState] = useState({});
+  const [state, setState] = useState(/** @type {Loaded} */ ({}));
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const abort = new AbortController();
@@ -100,7 +102,10 @@ export function useChosen(query) {
   const wanted = query.get("report");
   const reports = useFollowed((signal) => look(wanted, signal), [wanted], MINUTE / 2);
   const feeds = useFollowed((signal) => getJson("feeds", { signal }), [], MINUTE);
-  const reload = () => (reports.reload(), feeds.reload());
+  const reload = () => {
+    reports.reload();
+    feeds.reload();
+  };
   const data = reports.data && chosenOf(reports.data, wanted);
   return { data, error: data ? undefined : reports.error, reload, feeds };
 }
@@ -157,6 +162,10 @@ function News({ chosen }) {
   const { report, newest } = chosen.data;
   const { newest_poll: newestPoll, loads = [] } = chosen.feeds.data || {};
   const load = loads.find(({ loaded }) => loaded.new || loaded.replaced);
+  const showNewest = () => {
+    choose({ report: null });
+    chosen.reload();
+  };
   const later = (at, than) => Date.parse(at) > Date.parse(than);
   const newerReport = newest && later(newest.as_of, report.as_of);
   const newerPolls = newestPoll && (!newest || later(newestPoll, newest.as_of));
@@ -169,7 +178,7 @@ function News({ chosen }) {
         html`
         <p>
           ${newerPolls ? `Newer polls are loaded, up to ${instant(newestPoll)}.` : `Feeds were loaded ${ago(load.at)}, after the newest report was begun.`}${" "}
-          <${Make} onMade=${() => (choose({ report: null }), chosen.reload())}>Make a report<//>
+          <${Make} onMade=${showNewest}>Make a report<//>
         </p>
       `
       }
@@ -181,7 +190,7 @@ const ShowNewest = () => html`<a href=${changed({ report: null })}>Show the newe
 
 /** A button that makes a report with the default options, and tells when it is there. */
 export function Make({ onMade, kind = "", children }) {
-  const [state, setState] = useState({});
+  const [state, setState] = useState(/** @type {{ busy?: boolean, error?: Error }} */ ({}));
   const abort = useRef(new AbortController());
   useEffect(() => () => abort.current.abort(), []);
   const make = async () => {

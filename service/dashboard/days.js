@@ -13,7 +13,7 @@ export class LocalTime {
       // Zones without letters are told by their offset.
       abbreviation: abbreviation.replace(
         /^([+-]\d\d)(\d\d)?$/,
-        (all, hours, minutes) => `UTC${hours}${minutes ? `:${minutes}` : ""}`,
+        (_, hours, minutes) => `UTC${hours}${minutes ? `:${minutes}` : ""}`,
       ),
     }));
     this.known = { from: Date.parse(offsets[0].from), to: Date.parse(to) + DAY };

@@ -55,6 +55,10 @@ function Drop({ feeds }) {
       for (const [name, listener] of Object.entries(listeners)) removeEventListener(name, listener);
     };
   }, []);
+  const choose = ({ target }) => {
+    upload([...target.files]);
+    target.value = ""; // the same file may be chosen again
+  };
   return html`
     <div class=${`card drop ${over ? "over" : ""}`}>
       <p><strong>Drop CSV files anywhere on the page</strong>, plain, gzip or zstd, or choose them:</p>
@@ -64,7 +68,7 @@ function Drop({ feeds }) {
           type="file"
           multiple
           accept=".csv,.gz,.zst,text/csv,application/gzip,application/zstd"
-          onChange=${(event) => (upload([...event.target.files]), (event.target.value = ""))}
+          onChange=${choose}
         />
       </label>
       <ul class="headers sub">

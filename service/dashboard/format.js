@@ -69,10 +69,17 @@ function format(options) {
   return formats.get(name);
 }
 
-/** The clocks that count where no others are given; those of a store are a LocalTime (days.js). */
+/** @typedef {Pick<import("./days.js").LocalTime, "local" | "abbreviation" | "isTwofold">} Clocks */
+
+/**
+ * The clocks that count where no others are given; those of a store are a LocalTime (days.js).
+ *
+ * @type {Clocks}
+ */
 const UTC = { local: (at) => at, abbreviation: () => "UTC", isTwofold: () => false };
 const told = (at, clocks, options) => format(options).format(clocks.local(Number(new Date(at))));
 
+/** @type {Intl.DateTimeFormatOptions} */
 const FULL = {
   weekday: "short",
   day: "numeric",
@@ -107,6 +114,6 @@ export function clock(at, clocks = UTC) {
 }
 
 export function ago(at) {
-  const seconds = Math.max(0, (Date.now() - new Date(at)) / 1000);
+  const seconds = Math.max(0, (Date.now() - Number(new Date(at))) / 1000);
   return seconds < 5 ? "just now" : `${span(seconds)} ago`;
 }

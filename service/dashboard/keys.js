@@ -82,7 +82,7 @@ function Make({ first, onMade }) {
       const response = await fetched("keys", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ name: given.get("name").trim(), scope: first ? "write" : given.get("scope") }),
+        body: JSON.stringify({ name: String(given.get("name")).trim(), scope: first ? "write" : given.get("scope") }),
       });
       onMade(await response.json());
       form.reset();

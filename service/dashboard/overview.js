@@ -186,8 +186,8 @@ const RankedHead = ({ names }) => html`
 `;
 
 function NewlyDown({ report }) {
-  const { condition, sort } = CONDITIONS.find((one) => one.condition === "newly_down");
-  const path = `reports/${report.id}/stores?${new URLSearchParams({ condition, sort, limit: LISTED })}`;
+  const [{ condition, sort }] = CONDITIONS.filter((one) => one.condition === "newly_down");
+  const path = `reports/${report.id}/stores?${new URLSearchParams({ condition, sort, limit: String(LISTED) })}`;
   const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
   return html`
     <section class="card">
@@ -248,7 +248,8 @@ function MostDowntime({ report, summary }) {
 }
 
 function LeastAvailable({ report, after, most }) {
-  const path = `reports/${report.id}/stores?${new URLSearchParams({ sort: "availability_last_week", below: 1, offset: after, limit: most })}`;
+  const query = new URLSearchParams({ sort: "availability_last_week", below: "1", offset: after, limit: most });
+  const path = `reports/${report.id}/stores?${query}`;
   const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
   if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} />`;

@@ -3,13 +3,15 @@
 import { percent } from "./format.js";
 import { html, useCallback, useEffect, useId, useRef, useState } from "./htm_preact.js";
 
+/** @typedef {{ data?: any, error?: any }} Loaded */
+
 /**
  * What an asynchronous function gives: { data, error, reload }.
  *
  * `load` gets a signal that is aborted when nobody waits any more. Old data stays while it is loaded anew.
  */
 export function useLoaded(load, inputs) {
-  const [state, setState] = useState({});
+  const [state, setState] = useState(/** @type {Loaded} */ ({}));
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const abort = new AbortController();

@@ -45,7 +45,7 @@ export class ReportRows {
   #asking = new Map(); // blocks that are under way, each with what ends that
   #sight = [0, 0];
   #timers = {};
-  #ofDays = null;
+  #ofDays = new AbortController();
 
   constructor(report, query, onChange) {
     this.total = null;
@@ -87,7 +87,7 @@ export class ReportRows {
     Object.values(this.#timers).forEach(clearTimeout);
     this.#timers = {};
     for (const [block, abort] of this.#asking) this.#drop(block, abort);
-    this.#ofDays?.abort();
+    this.#ofDays.abort();
   }
 
   #drop(block, abort) {
@@ -130,8 +130,8 @@ export class ReportRows {
 
   async #fetch(block, signal) {
     const query = new URLSearchParams(this.#query);
-    query.set("limit", BLOCK);
-    query.set("offset", block * BLOCK);
+    query.set("limit", String(BLOCK));
+    query.set("offset", String(block * BLOCK));
     const { total, items } = await getJson(`${this.#path}/stores?${query}`, { signal });
     blocks.set(this.#name(block), { total, items });
     this.total = total;
@@ -140,8 +140,9 @@ export class ReportRows {
   }
 
   async #askDays() {
-    this.#ofDays?.abort();
-    const { signal } = (this.#ofDays = new AbortController());
+    this.#ofDays.abort();
+    this.#ofDays = new AbortController();
+    const { signal } = this.#ofDays;
     const wanted = [];
     for (let place = this.#sight[0]; place < Math.min(this.#sight[1], this.total ?? 0); place += 1) {
       const id = this.at(place)?.store_id;

@@ -33,9 +33,14 @@ export function Reports() {
     setReports((before) => before.filter((report) => report.id !== id));
   };
 
+  const started = (report) => {
+    setSaid("Report started.");
+    change(report);
+  };
+
   return html`
     <h1>Reports</h1>
-    <${Start} onStarted=${(report) => (setSaid("Report started."), change(report))} />
+    <${Start} onStarted=${started} />
     <p class="said sub" role="status">${said}</p>
     ${error && html`<${Wrong} error=${error} retry=${reload} />`}
     ${!reports && !error && html`<${Loading} />`}
@@ -73,12 +78,13 @@ function Start({ onStarted }) {
   const start = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
+    /** @type {{ [name: string]: unknown }} */
     const options = {
       include_unknown: form.has("include_unknown"),
       interpolation: form.get("interpolation"),
-      max_gap: form.get("max_gap").trim(),
+      max_gap: String(form.get("max_gap")).trim(),
     };
-    const asOf = form.get("as_of"); // browsers leave out the seconds of a full minute
+    const asOf = String(form.get("as_of")); // browsers leave out the seconds of a full minute
     if (asOf) options.as_of = `${/T\d\d:\d\d$/.test(asOf) ? `${asOf}:00` : asOf}Z`;
     setBusy(true);
     setError(null);
@@ -136,7 +142,7 @@ function useLive(report, onChange, onSay) {
       onEvent: ({ data }) => {
         let told;
         try {
-          told = JSON.parse(data);
+          told = JSON.parse(data ?? "");
         } catch {
           return undefined;
         }
@@ -149,7 +155,7 @@ function useLive(report, onChange, onSay) {
         look().catch(() => {});
         return undefined;
       },
-    }).then(() => abort.signal.aborted || look().catch(() => {}));
+    }).then(() => (abort.signal.aborted ? undefined : look().catch(() => {})));
     return () => abort.abort();
   }, [report.id, over]);
   return state;

@@ -196,20 +196,24 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
   const told = LIST.filter((state) => day.sums[state])
     .map((state) => `${state} ${span(day.sums[state])}`)
     .join(", ");
-  let tip = null;
+  /** @type {{ label: string, middle: number }[]} */
+  const tips = []; // of the mark that is pointed at, if it is of this day
 
   /** What makes a mark of something: it tells what it is when it is pointed at, touched, or reached by keys. */
   const mark = (kind, i, label, from, to) => {
     const number = first[kind] + i;
     const show = () => point({ kind, number });
-    if (pointed?.kind === kind && pointed.number === number) tip = { label, middle: (from + to) / 2 };
+    if (pointed?.kind === kind && pointed.number === number) tips.push({ label, middle: (from + to) / 2 });
     return {
       role: "img",
       "aria-label": kind === "poll" ? `Poll: ${label}` : label,
       tabindex: number === stops[kind] ? 0 : -1,
       "data-kind": kind,
       onMouseEnter: show,
-      onFocus: () => (setStops((before) => ({ ...before, [kind]: number })), show()),
+      onFocus: () => {
+        setStops((before) => ({ ...before, [kind]: number }));
+        show();
+      },
       onBlur: () => point(null),
     };
   };
@@ -223,7 +227,6 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
     const label = `${status}, ${exactInstant(at, clocks)}`;
     return html`<span class=${`poll ${status}`} style=${{ left: left(at) }} ...${mark("poll", i, label, at, at)}></span>`;
   });
-  const place = tip && `${(100 * (tip.middle - day.start)) / scale}%`;
   return html`
     <li class=${day.changes.length ? "day changed" : "day"}>
       <p class="day-name">
@@ -236,7 +239,10 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
         ${day.ticks.map(({ at, hour }) => hour % 3 === 0 && at > day.start && html`<div class="tick" style=${{ left: left(at) }}></div>`)}
         ${day.changes.map(([, { start }]) => html`<div class="clock-change" style=${{ left: left(start) }}></div>`)}
         ${polls}
-        ${tip && html`<span class="tip" style=${{ left: place, transform: `translateX(-${place})` }} aria-hidden="true">${tip.label}</span>`}
+        ${tips.map(({ label, middle }) => {
+          const style = { left: left(middle), transform: `translateX(-${left(middle)})` };
+          return html`<span class="tip" style=${style} aria-hidden="true">${label}</span>`;
+        })}
       </div>
       <p class="day-sum" aria-hidden="true">${day.sums.down ? span(day.sums.down) : ""}</p>
       <div class="hours" aria-hidden="true">

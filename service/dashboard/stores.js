@@ -12,7 +12,11 @@ const MORE_ROWS = 8; // drawn above and below those in sight
 const TALLEST = 8_000_000; // pixels; browsers draw no element of much more
 const [TYPING, STILL] = [200, 200]; // milliseconds: until nobody types, or scrolls
 const FIRST_ROWS = 30; // fetched before the height of the table is known
-/** How the columns of a window are headed, and in which unit, of so many seconds, they are. */
+/**
+ * How the columns of a window are headed, and in which unit, of so many seconds, they are.
+ *
+ * @type {[string, string, number][]}
+ */
 const WINDOWS = [
   ["week", "Last 7 days, hours", 3600],
   ["day", "Last 24 hours, hours", 3600],
@@ -104,12 +108,16 @@ function Search({ said }) {
   const [text, setText] = useState(said);
   const typed = useRef(said);
   const timer = useRef();
+  const show = (now) => {
+    typed.current = now;
+    setText(now);
+  };
   useEffect(() => {
-    if (said !== typed.current.trim()) setText((typed.current = said)); // by "back", or a link
+    if (said !== typed.current.trim()) show(said); // by "back", or a link
   }, [said]);
   useEffect(() => () => clearTimeout(timer.current), []);
   const type = (event) => {
-    setText((typed.current = event.target.value));
+    show(event.target.value);
     clearTimeout(timer.current);
     timer.current = setTimeout(() => choose({ search: typed.current.trim() }, { replace: true }), TYPING);
   };

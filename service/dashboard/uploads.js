@@ -19,7 +19,7 @@ const find = (number) => uploads.find((one) => one.number === number);
 function tell(changed) {
   uploads = changed;
   window.onbeforeunload = uploads.some(isUnderWay) ? (event) => event.preventDefault() : null;
-  listeners.forEach((listener) => listener(uploads));
+  for (const listener of listeners) listener(uploads);
 }
 
 const change = (number, more) => tell(uploads.map((one) => (one.number === number ? { ...one, ...more } : one)));
@@ -107,7 +107,7 @@ const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
 
 addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
 addEventListener("drop", (event) => {
-  if (!holdsFiles(event)) return;
+  if (!event.dataTransfer || !holdsFiles(event)) return;
   event.preventDefault();
   upload(event.dataTransfer.files);
   const [part, query] = location.hash.replace(/^#[/]?/, "").split("?");
