@@ -1,6 +1,6 @@
 // The chosen report, of which Overview and Stores show everything: the one that the address names, else the newest.
 
-import { ended, getJson, newestReports, pause, startReport } from "./api.js";
+import { ended, getJson, newestReports, pause, startReport, storePath } from "./api.js";
 import { ago, instant } from "./format.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
 import { Explain, Loading, Wrong } from "./parts.js";
@@ -9,7 +9,8 @@ import { address, changed, choose } from "./view.js";
 /** Reports to choose from: those that were made last. */
 const OFFERED = 60;
 const [SECOND, MINUTE] = [1000, 60_000]; // milliseconds
-const DEFAULTS = { interpolation: "nearest", max_gap: "24h" };
+/** The options of a report, and what they are without being told. */
+export const DEFAULT_OPTIONS = { interpolation: "nearest", max_gap: "24h" };
 
 /** What the service tells stores by, in the order of what to do first; each with the order that shows it best. */
 export const CONDITIONS = [
@@ -37,9 +38,9 @@ export const CONDITIONS = [
 
 /** A store's page, about the same time and by the same options as the report. */
 export const storeOfReport = (id, { as_of: to, options: { interpolation, max_gap: gap }, chosen }) =>
-  address(`stores/${encodeURIComponent(id)}`, { to, interpolation, max_gap: gap, report: chosen });
+  address(storePath(id), { to, interpolation, max_gap: gap, report: chosen });
 
-const byDefault = ({ options }) => Object.entries(DEFAULTS).every(([name, value]) => options[name] === value);
+const byDefault = ({ options }) => Object.entries(DEFAULT_OPTIONS).every(([name, value]) => options[name] === value);
 const ofAll = ({ options }) => options.named_stores === null;
 const newestFirst = (a, b) =>
   Date.parse(b.as_of) - Date.parse(a.as_of) || Date.parse(b.created_at) - Date.parse(a.created_at);
@@ -196,7 +197,7 @@ export function Make({ onMade, kind = "", children }) {
   const make = async () => {
     setState({ busy: true });
     try {
-      let report = await startReport({ ...DEFAULTS, include_unknown: true });
+      let report = await startReport({ ...DEFAULT_OPTIONS, include_unknown: true });
       const { signal } = abort.current;
       while (!ended(report)) {
         await pause(SECOND / 2, signal);

@@ -1,7 +1,8 @@
 // A store's clocks, by the offsets that the service tells, and its local days: 23 or 25 hours where clocks change.
 
-const HOUR = 3_600_000;
-const DAY = 24 * HOUR;
+/** Milliseconds. */
+export const HOUR = 3_600_000;
+export const DAY = 24 * HOUR;
 
 /** The local time of a timeline's store. The browser's own rules of time zones may be others than the service's. */
 export class LocalTime {

@@ -1,7 +1,7 @@
 // Feeds: load files, see what became of them, and what the service knows.
 
 import { getJson } from "./api.js";
-import { bytes, count, instant, percent, span } from "./format.js";
+import { bytes, count, counted, instant, percent, span } from "./format.js";
 import { html, useEffect, useState } from "./htm_preact.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { canBeCancelled, cancel, upload, useUploads } from "./uploads.js";
@@ -28,12 +28,10 @@ export function Feeds() {
 
 /** How an upload ended, in a sentence; empty: it has not. */
 function told({ name, state, loaded, problem }) {
-  if (state === "loaded") return `${name}: loaded, ${rows(loaded.rows)}.`;
+  if (state === "loaded") return `${name}: loaded, ${counted(loaded.rows, "row")}.`;
   if (state === "refused") return `${name}: not loaded. ${problem.message}`;
   return state === "cancelled" ? `${name}: cancelled.` : "";
 }
-
-const rows = (number) => `${count(number)} ${number === 1 ? "row" : "rows"}`;
 
 const Nothing = ({ zone }) => html`
   <section class="card welcome">
@@ -84,7 +82,7 @@ function Drop({ feeds }) {
 
 function Upload({ upload: one }) {
   const { number, name, size, state, share, loaded, problem } = one;
-  const counted = loaded?.feed === "polls" ? "polls" : "stores";
+  const kind = loaded?.feed === "polls" ? "polls" : "stores";
   return html`
     <section class="card feed" aria-label=${name}>
       <div class="foot">
@@ -103,9 +101,9 @@ function Upload({ upload: one }) {
       ${
         state === "loaded" &&
         html`
-        <p><span class="badge completed">Loaded</span> ${rows(loaded.rows)}</p>
+        <p><span class="badge completed">Loaded</span> ${counted(loaded.rows, "row")}</p>
         <dl class="counts">
-          <div><dt>new ${counted}</dt><dd>${count(loaded.new)}</dd></div>
+          <div><dt>new ${kind}</dt><dd>${count(loaded.new)}</dd></div>
           <div><dt>replaced</dt><dd>${count(loaded.replaced)}</dd></div>
           <div><dt>unchanged</dt><dd>${count(loaded.unchanged)}</dd></div>
         </dl>

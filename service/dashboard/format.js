@@ -3,6 +3,13 @@
 const whole = new Intl.NumberFormat("en-GB");
 export const count = (number) => whole.format(number);
 
+/** So many of something, of which "s" makes several: "1 store". */
+export const counted = (number, one) => `${count(number)} ${number === 1 ? one : `${one}s`}`;
+
+export const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+/** What the service calls its windows. */
+export const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
+
 /** A share of 0 to 1 in percent; never 100 % or 0 % by rounding alone. */
 export function percent(share, digits = 2) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";

@@ -3,7 +3,7 @@
 import { fetched, getJson, keepKey, key, keyHelps } from "./api.js";
 import { instant } from "./format.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
+import { Confirm, Loading, useLoaded, Wrong } from "./parts.js";
 
 const READ_ONLY = "scope-too-small";
 
@@ -47,7 +47,7 @@ export function Keys() {
       }
     `
     }
-    ${asking && html`<${RevokeDialog} key=${asking.id} one=${asking} onClose=${() => setAsking(null)} onRevoked=${onRevoked} />`}
+    ${asking && html`<${Revoke} key=${asking.id} one=${asking} onClose=${() => setAsking(null)} onRevoked=${onRevoked} />`}
   `;
 }
 
@@ -174,37 +174,15 @@ function Table({ name, keys, onRevoke }) {
   `;
 }
 
-/** Asks before a key is revoked, which cannot be undone. */
-function RevokeDialog({ one, onClose, onRevoked }) {
-  const dialog = useRef();
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  useEffect(() => dialog.current.showModal(), []);
-  const revoke = async () => {
-    setBusy(true);
-    setError(null);
-    try {
-      await fetched(`keys/${one.id}`, { method: "DELETE" });
-    } catch (problem) {
-      setError(problem);
-      setBusy(false);
-      return;
-    }
-    dialog.current?.close();
-    onRevoked(one);
-  };
-  return html`
-    <dialog ref=${dialog} aria-labelledby="revoke-title" aria-describedby="revoke-text" onClose=${onClose}>
-      <h2 id="revoke-title">Revoke this key?</h2>
-      <p id="revoke-text">
-        Whoever uses ${one.name} (${one.prefix}…) is refused within two seconds, for good.
-        ${one.current && html` <strong>It is the key of this page</strong>, which will ask for another one.`}
-      </p>
-      ${error && html`<${Wrong} error=${error} />`}
-      <div class="actions">
-        <button type="button" class="quiet" autofocus onClick=${() => dialog.current.close()}>Keep it</button>
-        <button type="button" class="main" disabled=${busy} onClick=${revoke}>Revoke</button>
-      </div>
-    </dialog>
-  `;
-}
+const Revoke = ({ one, onClose, onRevoked }) => html`
+  <${Confirm}
+    title="Revoke this key?"
+    yes="Revoke"
+    act=${() => fetched(`keys/${one.id}`, { method: "DELETE" })}
+    onClose=${onClose}
+    onDone=${() => onRevoked(one)}
+  >
+    Whoever uses ${one.name} (${one.prefix}…) is refused within two seconds, for good.
+    ${one.current && html` <strong>It is the key of this page</strong>, which will ask for another one.`}
+  <//>
+`;

@@ -3,13 +3,23 @@
 import { getJson, saveCsv } from "./api.js";
 import { HeatMap, Trend } from "./charts.js";
 import { ChosenHead, CONDITIONS, Make, NoReport, storeOfReport, useChosen } from "./chosen.js";
-import { count, hours, instant, percent, points, span } from "./format.js";
+import { count, counted, hours, instant, percent, points, span, WINDOW_NAMES } from "./format.js";
 import { html, useState } from "./htm_preact.js";
 import { Available, Explain, Key, Loading, Shares, useLoaded, Wrong } from "./parts.js";
 import { address } from "./view.js";
 
-const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
 const LISTED = 8;
+
+const windowOf = (windows, name) => windows.find(({ window }) => window === name);
+
+/** How much a share changed, as far as both are known. */
+const changeOf = (now, before) => (now === null || before === null ? null : now - before);
+
+/** Which way a share went, as far as its change can be read; `good` is 1 where more is better, else -1. */
+function directionOf(change, good) {
+  if (points(change) === points(0)) return "same";
+  return change * good > 0 ? "better" : "worse";
+}
 
 export function Overview({ query }) {
   const chosen = useChosen(query);
@@ -18,7 +28,7 @@ export function Overview({ query }) {
   if (!data) return html`<h1>Overview</h1><${Loading} />`;
   if (!data.report) return html`<h1>Overview</h1><${NoReport} chosen=${chosen} />`;
   return html`
-    <${ChosenHead} title="Overview" chosen=${chosen}>${count(data.report.progress.stores_done)} ${data.report.progress.stores_done === 1 ? "store" : "stores"}<//>
+    <${ChosenHead} title="Overview" chosen=${chosen}>${counted(data.report.progress.stores_done, "store")}<//>
     <${OfReport} key=${data.report.id} report=${data.report} chosen=${chosen} />
   `;
 }
@@ -62,10 +72,10 @@ async function loadChanges(report, signal) {
 
 /** Who needs somebody now: each a number that leads to the stores that it counts. */
 function Triage({ report, summary }) {
-  const counted = new Map((summary.conditions || []).map((one) => [one.condition, one]));
-  const all = summary.windows.find(({ window }) => window === "week").downtime;
+  const byCondition = new Map((summary.conditions || []).map((one) => [one.condition, one]));
+  const all = windowOf(summary.windows, "week").downtime;
   const [error, setError] = useState(null);
-  if (!counted.size) return null; // of an older version
+  if (!byCondition.size) return null; // of an older version
   const download = (condition, query) => (event) => {
     event.preventDefault();
     saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(
@@ -77,7 +87,7 @@ function Triage({ report, summary }) {
     <section aria-label="What to do first">
       <ul class="triage">
         ${CONDITIONS.map(({ condition, name, meaning, sort }) => {
-          const { stores, downtime } = counted.get(condition);
+          const { stores, downtime } = byCondition.get(condition);
           const query = new URLSearchParams({ condition, sort });
           return html`
             <li class=${`card ${condition}`}>
@@ -105,10 +115,7 @@ function Window({ window, before }) {
     ["down", "Down", downtime],
     ["unknown", "Unknown", unknown],
   ];
-  const change =
-    before && window.availability !== null && before.availability !== null
-      ? window.availability - before.availability
-      : null;
+  const change = before ? changeOf(window.availability, before.availability) : null;
   return html`
     <section class="card window">
       <h2>${WINDOW_NAMES[window.window]}</h2>
@@ -129,7 +136,7 @@ function Window({ window, before }) {
 }
 
 function Change({ change }) {
-  const direction = Math.abs(change * 100) < 0.005 ? "same" : change > 0 ? "better" : "worse";
+  const direction = directionOf(change, 1);
   const mark = { same: "", better: "▲", worse: "▼" }[direction];
   return html`
     <span class=${`change ${direction}`} title="percentage points, since the report before">
@@ -156,7 +163,7 @@ function Histogram({ summary }) {
         <div class="bars">
           ${some.map(
             (stores, i) => html`
-              <div class="bar" title=${`${range(i)}: ${count(stores)} ${stores === 1 ? "store" : "stores"}`}>
+              <div class="bar" title=${`${range(i)}: ${counted(stores, "store")}`}>
                 <i style=${{ height: stores ? `max(2px, ${(100 * stores) / most}%)` : 0 }}></i>
               </div>
             `,
@@ -208,7 +215,7 @@ function NewlyDown({ report }) {
                     <tr>
                       <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
                       <td class="zone">${timezone}</td>
-                      <td class="number">${span(windows.find(({ window }) => window === "day").downtime)}</td>
+                      <td class="number">${span(windowOf(windows, "day").downtime)}</td>
                     </tr>
                   `,
                 )}
@@ -256,7 +263,7 @@ function LeastAvailable({ report, after, most }) {
   if (!data.items.length) return html`<p>None was down at all.</p>`;
   const stores = data.items.map(({ store_id: id, windows }) => ({
     store_id: id,
-    ...windows.find(({ window }) => window === "week"),
+    ...windowOf(windows, "week"),
   }));
   return html`<${Downtimes} stores=${stores} report=${report} />`;
 }
@@ -330,10 +337,9 @@ function Changes({ report, summary, changes: { data, error, reload } }) {
 function WindowChange({ now, before }) {
   const cell = (part, good) => {
     const [a, b] = [now, before].map((window) => (window.business_time ? window[part] / window.business_time : null));
-    return html`<td class="number">${percent(a)}<${Delta} change=${a === null || b === null ? null : a - b} good=${good} /></td>`;
+    return html`<td class="number">${percent(a)}<${Delta} change=${changeOf(a, b)} good=${good} /></td>`;
   };
-  const change =
-    now.availability === null || before.availability === null ? null : now.availability - before.availability;
+  const change = changeOf(now.availability, before.availability);
   return html`
     <tr>
       <th scope="row">${WINDOW_NAMES[now.window]}</th>
@@ -345,13 +351,12 @@ function WindowChange({ now, before }) {
 
 function Delta({ change, good }) {
   if (change === null) return null;
-  const direction = Math.abs(change * 100) < 0.005 ? "same" : change * good > 0 ? "better" : "worse";
-  return html`<span class=${`delta ${direction}`}>${points(change)}</span>`;
+  return html`<span class=${`delta ${directionOf(change, good)}`}>${points(change)}</span>`;
 }
 
 const ChangeList = ({ title, kind, changed, report }) => html`
   <div>
-    <h3>${title} <span class="of">${count(changed.stores)} ${changed.stores === 1 ? "store" : "stores"}, availability of 7 days</span></h3>
+    <h3>${title} <span class="of">${counted(changed.stores, "store")}, availability of 7 days</span></h3>
     ${
       changed.items.length > 0 &&
       html`

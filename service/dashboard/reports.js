@@ -1,10 +1,10 @@
 // Reports: start one, see it run, fetch, cancel or delete it.
 
 import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "./api.js";
-import { optionsOf } from "./chosen.js";
+import { DEFAULT_OPTIONS, optionsOf } from "./chosen.js";
 import { bytes, count, instant, percent, span } from "./format.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
+import { Confirm, Loading, useLoaded, Wrong } from "./parts.js";
 import { address } from "./view.js";
 
 const SHOWN = 100;
@@ -68,7 +68,7 @@ export function Reports() {
       </div>
     `
     }
-    ${asking && html`<${DeleteDialog} key=${asking.id} report=${asking} onClose=${() => setAsking(null)} onRemove=${remove} onSay=${setSaid} />`}
+    ${asking && html`<${Delete} key=${asking.id} report=${asking} onClose=${() => setAsking(null)} onRemove=${remove} onSay=${setSaid} />`}
   `;
 }
 
@@ -112,7 +112,7 @@ function Start({ onStarted }) {
               <option value="previous">the previous one counts</option>
             </select>
           </label>
-          <label>A poll speaks for up to<input name="max_gap" value="24h" required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
+          <label>A poll speaks for up to<input name="max_gap" value=${DEFAULT_OPTIONS.max_gap} required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
           <label class="check"><input type="checkbox" name="include_unknown" checked />Columns of unknown time</label>
         </div>
       </details>
@@ -234,41 +234,21 @@ function Report({ report, onChange, onDelete, onSay }) {
   `;
 }
 
-/** Asks before a report is deleted; its file cannot be had again. */
-function DeleteDialog({ report, onClose, onRemove, onSay }) {
-  const dialog = useRef();
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  useEffect(() => dialog.current.showModal(), []);
+/** Its file cannot be had again. */
+function Delete({ report, onClose, onRemove, onSay }) {
   const remove = async () => {
-    setBusy(true);
-    setError(null);
     try {
       await fetched(`reports/${report.id}`, { method: "DELETE" });
       onSay("Report deleted.");
     } catch (problem) {
-      if (problem.status !== 404) {
-        setError(problem);
-        setBusy(false);
-        return;
-      }
+      if (problem.status !== 404) throw problem;
       onSay("The report had been deleted before.");
     }
-    dialog.current?.close(); // gives the focus back to the row's button, which goes on from there
-    onRemove(report.id);
   };
   return html`
-    <dialog ref=${dialog} aria-labelledby="delete-title" aria-describedby="delete-text" onClose=${onClose}>
-      <h2 id="delete-title">Delete this report?</h2>
-      <p id="delete-text">
-        The report of ${instant(report.created_at)}${report.status === "completed" ? ` and its CSV of ${bytes(report.file_size ?? 0)}` : ""} will be gone for good.
-      </p>
-      ${error && html`<${Wrong} error=${error} />`}
-      <div class="actions">
-        <button type="button" class="quiet" autofocus onClick=${() => dialog.current.close()}>Keep it</button>
-        <button type="button" class="main" disabled=${busy} onClick=${remove}>Delete</button>
-      </div>
-    </dialog>
+    <${Confirm} title="Delete this report?" yes="Delete" act=${remove} onClose=${onClose} onDone=${() => onRemove(report.id)}>
+      The report of ${instant(report.created_at)}${report.status === "completed" ? ` and its CSV of ${bytes(report.file_size ?? 0)}` : ""} will be gone for good.
+    <//>
   `;
 }
 

@@ -1,17 +1,17 @@
 // One store: its week as a timeline in its local time, its outages, its hours.
 
 import { getJson, storePath } from "./api.js";
-import { LocalTime } from "./days.js";
-import { clock, count, dayName, exactInstant, exactSpan, instant, span } from "./format.js";
+import { DEFAULT_OPTIONS } from "./chosen.js";
+import { DAY, HOUR, LocalTime } from "./days.js";
+import { clock, count, dayName, exactInstant, exactSpan, instant, span, WEEKDAYS, WINDOW_NAMES } from "./format.js";
 import { html, useMemo, useRef, useState } from "./htm_preact.js";
-import { Available, Explain, Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
+import { Available, Explain, Key, Loading, reached, Shares, useLoaded, Wrong } from "./parts.js";
+import { address } from "./view.js";
 import { daysOf, POLLED_WITHIN, weekOf } from "./week.js";
 
-const HOUR = 3_600_000;
-const WEEK = 7 * 24 * HOUR;
-const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-/** The options of a report that its address may have, and what they are without. */
-const OPTIONS = { interpolation: "nearest", max_gap: "24h" };
+const WEEK = 7 * DAY;
+/** The options that a page's address may have. */
+const OPTIONS = Object.keys(DEFAULT_OPTIONS);
 const OPTION_NAMES = { interpolation: "interpolation", max_gap: "max gap" };
 const iso = (at) => new Date(at).toISOString();
 
@@ -19,28 +19,23 @@ const iso = (at) => new Date(at).toISOString();
 const given = (query, names) =>
   Object.fromEntries(names.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
 
-function pageLink(path, query) {
-  const text = new URLSearchParams(query).toString();
-  return text ? `${path}?${text}` : path;
-}
-
 async function load(id, asked, signal) {
   const path = storePath(id);
   const store = await getJson(path, { signal });
-  const ask = (what, query) => getJson(pageLink(`${path}/${what}`, { ...asked, ...query }), { signal });
+  const ask = (what, query) => getJson(`${path}/${what}?${new URLSearchParams({ ...asked, ...query })}`, { signal });
   try {
     const week = await ask("availability");
     const [from, to] = [Date.parse(week.from), Date.parse(week.to)];
     const [day, hour, timeline] = await Promise.all([
-      ask("availability", { from: iso(to - 24 * HOUR), to: week.to }),
+      ask("availability", { from: iso(to - DAY), to: week.to }),
       ask("availability", { from: iso(to - HOUR), to: week.to }),
       // From as much earlier as tells how it was when the week began.
       ask("timeline", { from: iso(Math.max(0, from - POLLED_WITHIN)), to: week.to }),
     ]);
     const windows = [
-      ["Last hour", hour],
-      ["Last 24 hours", day],
-      ["Last 7 days", week],
+      [WINDOW_NAMES.hour, hour],
+      [WINDOW_NAMES.day, day],
+      [WINDOW_NAMES.week, week],
     ];
     return { store, windows, week: weekOf(timeline, from), clocks: new LocalTime(timeline), options: timeline };
   } catch (problem) {
@@ -50,10 +45,10 @@ async function load(id, asked, signal) {
 }
 
 export function Store({ id, query }) {
-  const asked = given(query, ["to", ...Object.keys(OPTIONS)]);
+  const asked = given(query, ["to", ...OPTIONS]);
   const { data, error, reload } = useLoaded((signal) => load(id, asked, signal), [id, JSON.stringify(asked)]);
   const report = given(query, ["report"]);
-  const title = html`<p class="back"><a href=${pageLink("#/stores", report)}>← All stores</a></p><h1 class="store-id">${id}</h1>`;
+  const title = html`<p class="back"><a href=${address("stores", report)}>← All stores</a></p><h1 class="store-id">${id}</h1>`;
   if (error) return html`${title}<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`${title}<${Loading} />`;
   const { store, windows, week, clocks, options } = data;
@@ -64,7 +59,7 @@ export function Store({ id, query }) {
       ${zone}${store.timezone ? "" : " (none was given: this is the default)"}${" · "}
       ${store.newest_poll ? html`last polled ${polledAt(store, clocks)}, <strong>${store.newest_poll.status}</strong>` : "never polled"}
     </p>
-    ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${pageLink(storeLink(id), report)} />`}
+    ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${address(storePath(id), report)} />`}
     ${
       week
         ? html`
@@ -101,12 +96,12 @@ function polledAt({ newest_poll: { timestamp_utc: at } }, clocks) {
 
 /** Which end and options the figures are for, where they are not those that the page has by itself. */
 function NotTheDefault({ to, options, clocks, link }) {
-  const other = Object.keys(OPTIONS).filter((name) => options[name] !== OPTIONS[name]);
+  const other = OPTIONS.filter((name) => options[name] !== DEFAULT_OPTIONS[name]);
   if (!to && !other.length) return null;
   return html`
     <p class="other-options">
       ${to && html`As of <strong>${instant(to, clocks)}</strong>: later polls do not count. `}
-      ${other.map((name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${OPTIONS[name]}`)}${other.length ? ". " : ""}
+      ${other.map((name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${DEFAULT_OPTIONS[name]}`)}${other.length ? ". " : ""}
       <a class="to-default" href=${link}>Newest, with default options</a>
     </p>
   `;
@@ -125,22 +120,21 @@ function Timeline({ id, query, week, options, clocks, zone }) {
   const [pointed, setPointed] = useState(null); // { kind, number } of the mark that is pointed at
   const [stops, setStops] = useState({ part: 0, poll: 0 }); // the one mark of each kind that Tab reaches
   const box = useRef();
-  const scale = Math.max(24 * HOUR, ...days.map(({ start, end }) => end - start));
+  const scale = Math.max(DAY, ...days.map(({ start, end }) => end - start));
   const marks = {
     part: days.reduce((sum, day) => sum + day.parts.length, 0),
     poll: days.reduce((sum, day) => sum + day.polls.length, 0),
   };
   const polled = days.reduce((sum, day) => sum + day.polled, 0);
-  const kept = given(query, [...Object.keys(OPTIONS), "report"]);
-  const at = (to) => pageLink(storeLink(id), { ...kept, ...to });
+  const kept = given(query, [...OPTIONS, "report"]);
+  const at = (to) => address(storePath(id), { ...kept, ...to });
 
   const onKey = (event) => {
     if (event.key === "Escape") setPointed(null);
-    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
     const { kind } = event.target.dataset;
-    if (!step || !kind) return;
+    const next = kind && reached(event.key, stops[kind], marks[kind]);
+    if (next === undefined) return;
     event.preventDefault();
-    const next = Math.max(0, Math.min(marks[kind] - 1, stops[kind] + step));
     setStops({ ...stops, [kind]: next });
     box.current.querySelectorAll(`[data-kind="${kind}"]`)[next].focus();
   };

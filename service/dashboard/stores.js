@@ -250,14 +250,14 @@ function Head({ column, kind, sort, children }) {
 const amount = (value) => (value > 0 && value < 0.005 ? "< 0.01" : value.toFixed(2));
 
 function Row({ at, top, store, days, report }) {
-  const place = { "aria-rowindex": at + 3, style: { top: `${top}px` } };
+  const where = { "aria-rowindex": at + 3, style: { top: `${top}px` } };
   if (!store)
-    return html`<tr role="row" class="coming" ...${place}><th role="rowheader" scope="row" class="id">…</th></tr>`;
+    return html`<tr role="row" class="coming" ...${where}><th role="rowheader" scope="row" class="id">…</th></tr>`;
   const { store_id: id, timezone, windows } = store;
   const of = Object.fromEntries(windows.map((window) => [window.window, window]));
   const { availability } = of.week;
   return html`
-    <tr role="row" ...${place}>
+    <tr role="row" ...${where}>
       <th role="rowheader" scope="row" class="id"><a href=${storeOfReport(id, report)} title=${id}>${id}</a></th>
       <td role="cell" class="zone" title=${timezone}>${timezone}</td>
       <td role="cell" class=${availability !== null && availability < 0.9 ? "available bad" : "available"}>${percent(availability)}</td>

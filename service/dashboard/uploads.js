@@ -2,6 +2,7 @@
 
 import { key, keyHeader, keyHelps, Problem } from "./api.js";
 import { useEffect, useState } from "./htm_preact.js";
+import { address, place } from "./view.js";
 
 let uploads = []; // { number, name, size, state, share, loaded, problem }, the newest first
 let line = Promise.resolve(); // they go one after the other
@@ -110,6 +111,6 @@ addEventListener("drop", (event) => {
   if (!event.dataTransfer || !holdsFiles(event)) return;
   event.preventDefault();
   upload(event.dataTransfer.files);
-  const [part, query] = location.hash.replace(/^#[/]?/, "").split("?");
-  if (part !== "feeds") location.hash = `#/feeds${query ? `?${query}` : ""}`;
+  const { part, query } = place();
+  if (part !== "feeds") location.hash = address("feeds", Object.fromEntries(query));
 });

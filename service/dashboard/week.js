@@ -1,11 +1,11 @@
 // What a store's page draws: the service's segments and polls, told apart by how sure they are and cut at local days.
 
-import { localDays } from "./days.js";
+import { DAY, HOUR, localDays } from "./days.js";
 
 /** A state is taken as polled, not estimated, this near to a poll that found it so; milliseconds. EXPLANATIONS say it in words. */
-export const POLLED_WITHIN = 3_600_000;
+export const POLLED_WITHIN = HOUR;
 /** Polls of one status this near to each other, milliseconds, are one mark. */
-const NEAR = 86_400_000 / 700;
+const NEAR = DAY / 700;
 const STATE_OF = { active: "up", inactive: "down" };
 
 /**
@@ -44,10 +44,10 @@ export function weekOf(timeline, from) {
 /** For up and down, the stretches of time near to a poll within business hours; ascending, and apart. */
 function sureTime(segments, polls) {
   const sure = { up: [], down: [] };
-  let place = 0;
+  let i = 0;
   for (const { at, status } of polls) {
-    while (place < segments.length - 1 && segments[place].end <= at) place += 1;
-    if (segments[place].state === "closed") continue; // it says nothing
+    while (i < segments.length - 1 && segments[i].end <= at) i += 1;
+    if (segments[i].state === "closed") continue; // it says nothing
     const stretches = sure[STATE_OF[status]];
     const last = stretches.at(-1);
     if (last && at - POLLED_WITHIN <= last.end) last.end = at + POLLED_WITHIN;
@@ -81,7 +81,7 @@ function split(segment, sure) {
   return parts;
 }
 
-/** The place of the first stretch that ends after an instant. */
+/** The index of the first stretch that ends after an instant. */
 function firstAfter(stretches, at) {
   let [low, high] = [0, stretches.length];
   while (low < high) {
