@@ -9,16 +9,23 @@ import { address } from "./view.js";
 
 const SHOWN = 100;
 
+/** Those of some reports that are not among others. */
+const without = (reports, others) => reports.filter(({ id }) => !others.some((one) => one.id === id));
+
 export function Reports() {
   const { data, error, reload } = useLoaded((signal) => newestReports(SHOWN, { signal }), []);
   const [reports, setReports] = useState(null);
   const [said, setSaid] = useState("");
   const [asking, setAsking] = useState(null); // the report that is to be deleted, or not
   const table = useRef();
-  useEffect(() => data && setReports(data), [data]);
+  useEffect(() => {
+    // One that was started before the list came need not be in it.
+    if (data) setReports((before) => [...without(before ?? [], data), ...data]);
+  }, [data]);
 
   const change = (report) =>
-    setReports((before) => {
+    setReports((listed) => {
+      const before = listed ?? [];
       const known = before.some(({ id }) => id === report.id);
       return known ? before.map((one) => (one.id === report.id ? report : one)) : [report, ...before];
     });
