@@ -128,7 +128,7 @@ def test_a_file_that_is_no_feed_is_refused_with_the_line_that_was_found(open_pag
     )
     told = page.locator(".feed").first
     expect(told.get_by_role("alert")).to_contain_text("'dish,price'")
-    expect(told).to_contain_text("to be polls, the header lacks the column store_id")
+    expect(told).to_contain_text("to be polls, the header has no column store_id")
     told = _choose(page, "capitals.csv", b"STORE_ID,timezone\nfeed-1,Asia/Tokyo\n")
     expect(told.get_by_role("alert")).to_contain_text("'STORE_ID,timezone'")
 
