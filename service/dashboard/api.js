@@ -3,6 +3,7 @@
 const KEY = "storewatch-key";
 const REPORT_PAGE = 100;
 const listeners = new Set();
+/** @type {any} */
 let asking = null; // the question for a key that is open now: { reason, promise, answer }
 
 /** What went wrong, as the service tells it (application/problem+json). */
@@ -21,7 +22,11 @@ export const key = () => sessionStorage.getItem(KEY);
 export function keepKey(value) {
   if (value) sessionStorage.setItem(KEY, value);
   else sessionStorage.removeItem(KEY);
-  listeners.forEach((tell) => tell());
+  tellAll();
+}
+
+function tellAll() {
+  for (const tell of listeners) tell();
 }
 
 /** The question for a key that is open, or null. */
@@ -38,19 +43,22 @@ export function answerKey(value) {
   const { answer } = asking;
   asking = null;
   if (value) keepKey(value);
-  else listeners.forEach((tell) => tell());
+  else tellAll();
   answer(Boolean(value));
 }
 
 function askForKey(reason) {
   if (!asking) {
     asking = { reason };
-    asking.promise = new Promise((answer) => (asking.answer = answer));
-    listeners.forEach((tell) => tell());
+    asking.promise = new Promise((answer) => {
+      asking.answer = answer;
+    });
+    tellAll();
   }
   return asking.promise;
 }
 
+/** @type {() => Record<string, string>} */
 export const keyHeader = () => (key() ? { Authorization: `Bearer ${key()}` } : {});
 
 /** Whether another key was given, so that asking again makes sense. */
@@ -74,6 +82,9 @@ async function problemOf(response) {
  * A response of the service; asks for a key where one is needed. Raises Problem.
  *
  * `own`: a kind of problem that the caller tells by itself, so that no key is asked for.
+ *
+ * @param {string} path
+ * @param {RequestInit & { own?: string }} options
  */
 export async function fetched(path, { own, ...options } = {}) {
   for (;;) {
@@ -91,6 +102,7 @@ export async function fetched(path, { own, ...options } = {}) {
   }
 }
 
+/** @type {(path: string, options?: RequestInit & { own?: string }) => Promise<any>} */
 export const getJson = async (path, options) => (await fetched(path, options)).json();
 
 export const startReport = async (options) => {
@@ -118,7 +130,12 @@ export async function* pages(path, limit, options, asked = {}) {
   } while (cursor);
 }
 
-/** The newest reports, or the newest of those that are asked for and wanted. */
+/**
+ * The newest reports, or the newest of those that are asked for and wanted.
+ *
+ * @param {number} most
+ * @param {{ signal?: AbortSignal, asked?: object, wanted?: (report: any) => boolean }} options
+ */
 export async function newestReports(most, { signal, asked = {}, wanted = () => true } = {}) {
   const found = [];
   for await (const { items } of pages("reports", REPORT_PAGE, { signal }, asked)) {
@@ -135,7 +152,10 @@ export const storePath = (id) => `stores/${encodeURIComponent(id)}`;
 /**
  * Follow a stream of server-sent events until it ends for good, reconnecting with Last-Event-ID.
  *
- * By fetch, not EventSource, which cannot send a key.
+ * By fetch, not EventSource, which cannot send a key. `onEvent` may give back "end".
+ *
+ * @param {string} path
+ * @param {{ signal: AbortSignal, onEvent: (event: StreamEvent) => unknown, onState?: (state: string) => void }} how
  */
 export async function follow(path, { signal, onEvent, onState = () => {} }) {
   let lastId = null;
@@ -162,31 +182,44 @@ export async function follow(path, { signal, onEvent, onState = () => {} }) {
   }
 }
 
-export const pause = (milliseconds, signal) =>
-  new Promise((resolve) => {
+/** Wait, for less if the signal is aborted. */
+export function pause(milliseconds, signal) {
+  /** @type {Promise<void>} */
+  const over = new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener("abort", end, { once: true });
   });
+  return over;
+}
+
+/** @typedef {{ id: string | null, type: string, data: string | null, retry: number | null }} StreamEvent */
+
+/** @returns {StreamEvent} */
+const emptyEvent = () => ({ id: null, type: "message", data: null, retry: null });
 
 /** The events of a body of text/event-stream, as the HTML standard reads them. */
-async function* events(body) {
+export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  let event = { id: null, type: "message", data: null, retry: null };
+  let event = emptyEvent();
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
     text += value;
     const lines = text.split(/\r\n|\n|\r(?!$)/);
-    text = lines.pop();
+    text = lines.pop() ?? "";
     for (const line of lines) {
       if (line === "") {
         if (event.data !== null || event.id !== null || event.retry !== null) yield event;
-        event = { id: null, type: "message", data: null, retry: null };
+        event = emptyEvent();
         continue;
       }
-      const [, field, given] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-      if (field === "data") event.data = event.data === null ? given ?? "" : `${event.data}\n${given ?? ""}`;
+      const [, field, given] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
+      if (field === "data") event.data = event.data === null ? (given ?? "") : `${event.data}\n${given ?? ""}`;
       else if (field === "event") event.type = given;
       else if (field === "id") event.id = given ?? "";
       else if (field === "retry" && /^\d+$/.test(given)) event.retry = Number(given);

@@ -2,13 +2,13 @@
 
 import { answerKey, keepKey, key, keyQuestion, onKeyChange } from "./api.js";
 import { Feeds } from "./feeds.js";
+import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
 import { Keys } from "./keys.js";
 import { Overview } from "./overview.js";
 import { Reports } from "./reports.js";
 import { Store } from "./store.js";
 import { Stores } from "./stores.js";
 import { address, usePlace } from "./view.js";
-import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
 
 const PARTS = [
   ["", "Overview", Overview],
@@ -44,6 +44,10 @@ function App() {
     scrollTo(0, 0);
   }, [title]);
 
+  const skip = (event) => {
+    event.preventDefault();
+    main.current.focus();
+  };
   const report = query.get("report"); // stays chosen from page to page
   const forget = () => {
     keepKey(null);
@@ -51,7 +55,7 @@ function App() {
   };
 
   return html`
-    <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), main.current.focus())}>Skip to content</a>
+    <a class="skip" href="#main" onClick=${skip}>Skip to content</a>
     <header class="top">
       <a class="brand" href=${address("", { report })}><img src="dashboard/icon.svg" alt="" width="26" height="26" />storewatch</a>
       <nav aria-label="Main">
@@ -78,10 +82,14 @@ function KeyDialog({ reason }) {
   useEffect(() => dialog.current.showModal(), []);
   const give = (event) => {
     event.preventDefault();
-    answerKey(new FormData(event.target).get("key").trim());
+    answerKey(String(new FormData(event.target).get("key")).trim());
+  };
+  const cancel = (event) => {
+    event.preventDefault();
+    answerKey(null);
   };
   return html`
-    <dialog ref=${dialog} aria-labelledby="key-title" onCancel=${(event) => (event.preventDefault(), answerKey(null))}>
+    <dialog ref=${dialog} aria-labelledby="key-title" onCancel=${cancel}>
       <form onSubmit=${give}>
         <h2 id="key-title">An API key, please</h2>
         <p>${reason}</p>

@@ -1,18 +1,22 @@
 // Pictures of all stores over time. Each is a table that is laid out as a picture: it is read aloud as one, and printed as it is seen.
 
 import { getJson } from "./api.js";
-import { count, hours, percent } from "./format.js";
-import { Explain, Loading, useLoaded, Wrong } from "./parts.js";
+import { DAY } from "./days.js";
+import { count, hours, percent, WEEKDAYS } from "./format.js";
 import { html, useRef, useState } from "./htm_preact.js";
+import { Explain, Loading, reached, useLoaded, Wrong } from "./parts.js";
 
-const DAY = 86_400_000;
 const [TREND_DAYS, DATES_NAMED] = [28, 5];
 /** Where bars of availability may begin: below all of them, so that their differences are seen. */
 const FLOORS = [0.999, 0.99, 0.95, 0.9, 0.8, 0.5, 0];
-const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const HOURS = Array.from({ length: 24 }, (_, hour) => hour);
 
-const dateName = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
+const dateName = new Intl.DateTimeFormat("en-GB", {
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  timeZone: "UTC",
+});
 const shortDate = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 
 /** Every date from the first with a report to the last, each with what was reported, if anything was. */
@@ -20,12 +24,13 @@ function datesOf(items) {
   const known = new Map(items.map((item) => [item.date, item]));
   const [first, last] = [items[0], items[items.length - 1]].map(({ date }) => Date.parse(date));
   const dates = [];
-  for (let at = first; at <= last; at += DAY) dates.push({ at, item: known.get(new Date(at).toISOString().slice(0, 10)) });
+  for (let at = first; at <= last; at += DAY)
+    dates.push({ at, item: known.get(new Date(at).toISOString().slice(0, 10)) });
   return dates;
 }
 
 /**
- * Which mark of a picture is pointed at, touched, or reached by Tab and the arrow keys: [place or null, what its box needs, what a mark needs].
+ * Which mark of a picture is pointed at, touched, or reached by Tab and the arrow keys: [its number or null, what its box needs, what a mark needs].
  *
  * `row`: marks in a line, of which one above or below is so many away.
  */
@@ -44,10 +49,10 @@ function usePointed(marks, row = 0) {
     onFocusCapture: over,
     onBlurCapture: () => point(null),
     onKeyDown: (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -Infinity, End: Infinity }[event.key];
-      if (!step || event.target.dataset.at === undefined) return;
+      const { at } = event.target.dataset;
+      const next = at === undefined ? undefined : reached(event.key, Number(at), marks, row);
+      if (next === undefined) return;
       event.preventDefault();
-      const next = Math.max(0, Math.min(marks - 1, Number(event.target.dataset.at) + step));
       setStop(next);
       ref.current.querySelector(`[data-at="${next}"]`).focus();
     },
@@ -61,7 +66,10 @@ const Told = ({ children }) => html`
 `;
 
 export function Trend({ report }) {
-  const { data, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/trend?days=${TREND_DAYS}`, { signal }), [report.id]);
+  const { data, error, reload } = useLoaded(
+    (signal) => getJson(`reports/${report.id}/trend?days=${TREND_DAYS}`, { signal }),
+    [report.id],
+  );
   return html`
     <section class="card">
       <h2>Day by day <span class="of">the last 24 hours of each day's last report, the same options</span></h2>
@@ -145,10 +153,10 @@ function Hours({ downByHour }) {
               (name, row) => html`
                 <tr>
                   <th scope="row"><span class="hidden">${name}</span><span aria-hidden="true">${name.slice(0, 3)}</span></th>
-                  ${HOURS.map((at) => {
-                    const place = 24 * row + at;
-                    const heat = most ? (100 * downByHour[place]) / most : 0;
-                    return html`<td style=${{ "--heat": `${heat}%` }} ...${mark(place)}><span class="hidden">${hours(downByHour[place])}</span></td>`;
+                  ${HOURS.map((hour) => {
+                    const at = 24 * row + hour;
+                    const heat = most ? (100 * downByHour[at]) / most : 0;
+                    return html`<td style=${{ "--heat": `${heat}%` }} ...${mark(at)}><span class="hidden">${hours(downByHour[at])}</span></td>`;
                   })}
                 </tr>
               `,

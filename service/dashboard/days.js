@@ -1,7 +1,8 @@
 // A store's clocks, by the offsets that the service tells, and its local days: 23 or 25 hours where clocks change.
 
-const HOUR = 3_600_000;
-const DAY = 24 * HOUR;
+/** Milliseconds. */
+export const HOUR = 3_600_000;
+export const DAY = 24 * HOUR;
 
 /** The local time of a timeline's store. The browser's own rules of time zones may be others than the service's. */
 export class LocalTime {
@@ -11,7 +12,10 @@ export class LocalTime {
       end: i + 1 < offsets.length ? Date.parse(offsets[i + 1].from) : Infinity,
       ahead: seconds * 1000,
       // Zones without letters are told by their offset.
-      abbreviation: abbreviation.replace(/^([+-]\d\d)(\d\d)?$/, (all, hours, minutes) => `UTC${hours}${minutes ? `:${minutes}` : ""}`),
+      abbreviation: abbreviation.replace(
+        /^([+-]\d\d)(\d\d)?$/,
+        (_, hours, minutes) => `UTC${hours}${minutes ? `:${minutes}` : ""}`,
+      ),
     }));
     this.known = { from: Date.parse(offsets[0].from), to: Date.parse(to) + DAY };
   }
@@ -46,7 +50,9 @@ export class LocalTime {
 
   /** What is told anew from an instant on, within a stretch of time: [before, after] of each. */
   changes(start, end) {
-    return this.offsets.flatMap((after, i) => (i && after.start >= start && after.start < end ? [[this.offsets[i - 1], after]] : []));
+    return this.offsets.flatMap((after, i) =>
+      i && after.start >= start && after.start < end ? [[this.offsets[i - 1], after]] : [],
+    );
   }
 
   /** Whether the local day of an instant has two offsets, or two names of them, so that a clock alone is not enough. */

@@ -1,10 +1,10 @@
 // Feeds: load files, see what became of them, and what the service knows.
 
 import { getJson } from "./api.js";
-import { bytes, count, instant, percent, span } from "./format.js";
+import { bytes, count, counted, instant, percent, span } from "./format.js";
+import { html, useEffect, useState } from "./htm_preact.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { canBeCancelled, cancel, upload, useUploads } from "./uploads.js";
-import { html, useEffect, useState } from "./htm_preact.js";
 
 const HISTORY_SHOWN = 10;
 const words = (feed) => (feed === "timezones" ? "time zones" : feed.replaceAll("_", " "));
@@ -28,12 +28,10 @@ export function Feeds() {
 
 /** How an upload ended, in a sentence; empty: it has not. */
 function told({ name, state, loaded, problem }) {
-  if (state === "loaded") return `${name}: loaded, ${rows(loaded.rows)}.`;
+  if (state === "loaded") return `${name}: loaded, ${counted(loaded.rows, "row")}.`;
   if (state === "refused") return `${name}: not loaded. ${problem.message}`;
   return state === "cancelled" ? `${name}: cancelled.` : "";
 }
-
-const rows = (number) => `${count(number)} ${number === 1 ? "row" : "rows"}`;
 
 const Nothing = ({ zone }) => html`
   <section class="card welcome">
@@ -55,6 +53,10 @@ function Drop({ feeds }) {
       for (const [name, listener] of Object.entries(listeners)) removeEventListener(name, listener);
     };
   }, []);
+  const choose = ({ target }) => {
+    upload([...target.files]);
+    target.value = ""; // the same file may be chosen again
+  };
   return html`
     <div class=${`card drop ${over ? "over" : ""}`}>
       <p><strong>Drop CSV files anywhere on the page</strong>, plain, gzip or zstd, or choose them:</p>
@@ -64,12 +66,13 @@ function Drop({ feeds }) {
           type="file"
           multiple
           accept=".csv,.gz,.zst,text/csv,application/gzip,application/zstd"
-          onChange=${(event) => (upload([...event.target.files]), (event.target.value = ""))}
+          onChange=${choose}
         />
       </label>
       <ul class="headers sub">
         ${feeds.map(
-          ({ feed, columns }) => html`<li>${words(feed)}: <code>${columns.map(({ name, other_names: others }) => [name, ...others].join(" or ")).join(", ")}</code></li>`,
+          ({ feed, columns }) =>
+            html`<li>${words(feed)}: <code>${columns.map(({ name, other_names: others }) => [name, ...others].join(" or ")).join(", ")}</code></li>`,
         )}
       </ul>
       <p class="sub">The first line names the columns, in any order, and so tells which feed it is; other columns may be there. A file is loaded as a whole or not at all; the same one again changes nothing.</p>
@@ -79,7 +82,7 @@ function Drop({ feeds }) {
 
 function Upload({ upload: one }) {
   const { number, name, size, state, share, loaded, problem } = one;
-  const counted = loaded?.feed === "polls" ? "polls" : "stores";
+  const kind = loaded?.feed === "polls" ? "polls" : "stores";
   return html`
     <section class="card feed" aria-label=${name}>
       <div class="foot">
@@ -87,21 +90,25 @@ function Upload({ upload: one }) {
         ${canBeCancelled(one) && html`<button type="button" class="quiet" onClick=${() => cancel(number)} aria-label=${`Cancel ${name}`}>Cancel</button>`}
       </div>
       ${state === "waiting" && html`<p class="sub">waiting…</p>`}
-      ${(state === "sending" || state === "storing") &&
-      html`
+      ${
+        (state === "sending" || state === "storing") &&
+        html`
         <progress max="1" value=${state === "sending" ? share : null} aria-label=${`Progress of ${name}`}></progress>
         <p class="sub">${state === "sending" ? `${percent(share, 0)} sent` : "checking and storing…"}</p>
-      `}
+      `
+      }
       ${state === "cancelled" && html`<p><span class="badge">Cancelled</span> Nothing of it was loaded.</p>`}
-      ${state === "loaded" &&
-      html`
-        <p><span class="badge completed">Loaded</span> ${rows(loaded.rows)}</p>
+      ${
+        state === "loaded" &&
+        html`
+        <p><span class="badge completed">Loaded</span> ${counted(loaded.rows, "row")}</p>
         <dl class="counts">
-          <div><dt>new ${counted}</dt><dd>${count(loaded.new)}</dd></div>
+          <div><dt>new ${kind}</dt><dd>${count(loaded.new)}</dd></div>
           <div><dt>replaced</dt><dd>${count(loaded.replaced)}</dd></div>
           <div><dt>unchanged</dt><dd>${count(loaded.unchanged)}</dd></div>
         </dl>
-      `}
+      `
+      }
       ${state === "refused" && html`<${Refused} problem=${problem} />`}
     </section>
   `;
@@ -119,8 +126,9 @@ function Refused({ problem }) {
     <div role="alert">
       <p><span class="badge failed">Not loaded</span> ${errors.length ? `${count(all)} ${all === 1 ? "thing is" : "things are"} wrong with it, and nothing of it was loaded.` : problem.message}</p>
     </div>
-    ${errors.length > 0 &&
-    html`
+    ${
+      errors.length > 0 &&
+      html`
       <div class="scroll" tabindex="0" role="region" aria-label="Bad rows">
         <table>
           <thead>
@@ -139,7 +147,8 @@ function Refused({ problem }) {
         </table>
       </div>
       ${all > errors.length && html`<p class="sub">The first ${errors.length} of ${count(all)} are shown.</p>`}
-    `}
+    `
+    }
   `;
 }
 
@@ -149,7 +158,11 @@ function State({ known }) {
   const figures = [
     ["stores", count(stores)],
     ["polls", known.polls_exact ? count(polls) : `about ${count(polls)}`],
-    ["newest poll", newest ? instant(newest) : "none", newest && (age < 0 ? `${span(-age)} from now` : `${span(age)} ago`)],
+    [
+      "newest poll",
+      newest ? instant(newest) : "none",
+      newest && (age < 0 ? `${span(-age)} from now` : `${span(age)} ago`),
+    ],
     ["stores without business hours", count(known.stores_without_business_hours), "always open"],
     ["stores without time zone", count(known.stores_without_timezone), `in ${known.default_timezone}`],
   ];
@@ -163,7 +176,8 @@ function State({ known }) {
   `;
 }
 
-const sender = ({ command, api_key: name }) => (command ? html`<code>storewatch ingest</code>` : name ?? "without a key");
+const sender = ({ command, api_key: name }) =>
+  command ? html`<code>storewatch ingest</code>` : (name ?? "without a key");
 
 const Loads = ({ loads }) => html`
   <${History} name="Last loads" list=${loads} none="No file was loaded yet." columns=${["New", "Replaced", "Unchanged"]}>
@@ -183,8 +197,9 @@ function History({ name, list, none, columns, children: cells }) {
     <section class="card">
       <h2>${name}</h2>
       ${!list.length && html`<p class="sub">${none}</p>`}
-      ${list.length > 0 &&
-      html`
+      ${
+        list.length > 0 &&
+        html`
         <div class="scroll" tabindex="0" role="region" aria-label=${name}>
           <table class="history">
             <thead>
@@ -209,7 +224,8 @@ function History({ name, list, none, columns, children: cells }) {
           </table>
         </div>
         ${list.length > HISTORY_SHOWN && html`<p class="sub">The last ${HISTORY_SHOWN} are shown. Rows sent as JSON are not among them.</p>`}
-      `}
+      `
+      }
     </section>
   `;
 }

@@ -3,6 +3,13 @@
 const whole = new Intl.NumberFormat("en-GB");
 export const count = (number) => whole.format(number);
 
+/** So many of something, of which "s" makes several: "1 store". */
+export const counted = (number, one) => `${count(number)} ${number === 1 ? one : `${one}s`}`;
+
+export const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+/** What the service calls its windows. */
+export const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
+
 /** A share of 0 to 1 in percent; never 100 % or 0 % by rounding alone. */
 export function percent(share, digits = 2) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
@@ -42,7 +49,10 @@ export function exactSpan(seconds) {
     [Math.floor((total % 3600) / 60), "min"],
     [total % 60, "s"],
   ];
-  return parts.filter(([value]) => value).map(([value, unit]) => `${count(value)} ${unit}`).join(" ");
+  return parts
+    .filter(([value]) => value)
+    .map(([value, unit]) => `${count(value)} ${unit}`)
+    .join(" ");
 }
 
 /** Many stores' seconds together, as hours. */
@@ -66,10 +76,17 @@ function format(options) {
   return formats.get(name);
 }
 
-/** The clocks that count where no others are given; those of a store are a LocalTime (days.js). */
+/** @typedef {Pick<import("./days.js").LocalTime, "local" | "abbreviation" | "isTwofold">} Clocks */
+
+/**
+ * The clocks that count where no others are given; those of a store are a LocalTime (days.js).
+ *
+ * @type {Clocks}
+ */
 const UTC = { local: (at) => at, abbreviation: () => "UTC", isTwofold: () => false };
 const told = (at, clocks, options) => format(options).format(clocks.local(Number(new Date(at))));
 
+/** @type {Intl.DateTimeFormatOptions} */
 const FULL = {
   weekday: "short",
   day: "numeric",
@@ -104,6 +121,6 @@ export function clock(at, clocks = UTC) {
 }
 
 export function ago(at) {
-  const seconds = Math.max(0, (Date.now() - new Date(at)) / 1000);
+  const seconds = Math.max(0, (Date.now() - Number(new Date(at))) / 1000);
   return seconds < 5 ? "just now" : `${span(seconds)} ago`;
 }

@@ -2,8 +2,8 @@
 
 import { fetched, getJson, keepKey, key, keyHelps } from "./api.js";
 import { instant } from "./format.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
+import { Confirm, Loading, useLoaded, Wrong } from "./parts.js";
 
 const READ_ONLY = "scope-too-small";
 
@@ -35,15 +35,19 @@ export function Keys() {
     ${error && html`<${Wrong} error=${error} retry=${reload} />`}
     ${!data && !error && html`<${Loading} />`}
     ${made && html`<${Made} key=${made.id} made=${made} onClose=${() => setMade(null)} />`}
-    ${data &&
-    html`
+    ${
+      data &&
+      html`
       ${!data.items.length && html`<${FirstKey} />`}
       <${Make} first=${!data.items.length} onMade=${onMade} />
       ${valid.length > 0 && html`<section class="card"><h2>Valid</h2><${Table} name="Keys that are valid" keys=${valid} onRevoke=${setAsking} /></section>`}
-      ${revoked.length > 0 &&
-      html`<section class="card"><details><summary>Revoked</summary><${Table} name="Keys that are revoked" keys=${revoked} /></details></section>`}
-    `}
-    ${asking && html`<${RevokeDialog} key=${asking.id} one=${asking} onClose=${() => setAsking(null)} onRevoked=${onRevoked} />`}
+      ${
+        revoked.length > 0 &&
+        html`<section class="card"><details><summary>Revoked</summary><${Table} name="Keys that are revoked" keys=${revoked} /></details></section>`
+      }
+    `
+    }
+    ${asking && html`<${Revoke} key=${asking.id} one=${asking} onClose=${() => setAsking(null)} onRevoked=${onRevoked} />`}
   `;
 }
 
@@ -78,7 +82,7 @@ function Make({ first, onMade }) {
       const response = await fetched("keys", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ name: given.get("name").trim(), scope: first ? "write" : given.get("scope") }),
+        body: JSON.stringify({ name: String(given.get("name")).trim(), scope: first ? "write" : given.get("scope") }),
       });
       onMade(await response.json());
       form.reset();
@@ -155,9 +159,11 @@ function Table({ name, keys, onRevoke }) {
                 <td class="nowrap">${instant(one.created_at)}</td>
                 <td class="nowrap">${one.last_used_at ? instant(one.last_used_at) : "never"}</td>
                 <td class="nowrap">
-                  ${onRevoke
-                    ? html`<button type="button" class="quiet" onClick=${() => onRevoke(one)} aria-label=${`Revoke ${one.name}`}>Revoke</button>`
-                    : instant(one.revoked_at)}
+                  ${
+                    onRevoke
+                      ? html`<button type="button" class="quiet" onClick=${() => onRevoke(one)} aria-label=${`Revoke ${one.name}`}>Revoke</button>`
+                      : instant(one.revoked_at)
+                  }
                 </td>
               </tr>
             `,
@@ -168,37 +174,15 @@ function Table({ name, keys, onRevoke }) {
   `;
 }
 
-/** Asks before a key is revoked, which cannot be undone. */
-function RevokeDialog({ one, onClose, onRevoked }) {
-  const dialog = useRef();
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  useEffect(() => dialog.current.showModal(), []);
-  const revoke = async () => {
-    setBusy(true);
-    setError(null);
-    try {
-      await fetched(`keys/${one.id}`, { method: "DELETE" });
-    } catch (problem) {
-      setError(problem);
-      setBusy(false);
-      return;
-    }
-    dialog.current?.close();
-    onRevoked(one);
-  };
-  return html`
-    <dialog ref=${dialog} aria-labelledby="revoke-title" aria-describedby="revoke-text" onClose=${onClose}>
-      <h2 id="revoke-title">Revoke this key?</h2>
-      <p id="revoke-text">
-        Whoever uses ${one.name} (${one.prefix}…) is refused within two seconds, for good.
-        ${one.current && html` <strong>It is the key of this page</strong>, which will ask for another one.`}
-      </p>
-      ${error && html`<${Wrong} error=${error} />`}
-      <div class="actions">
-        <button type="button" class="quiet" autofocus onClick=${() => dialog.current.close()}>Keep it</button>
-        <button type="button" class="main" disabled=${busy} onClick=${revoke}>Revoke</button>
-      </div>
-    </dialog>
-  `;
-}
+const Revoke = ({ one, onClose, onRevoked }) => html`
+  <${Confirm}
+    title="Revoke this key?"
+    yes="Revoke"
+    act=${() => fetched(`keys/${one.id}`, { method: "DELETE" })}
+    onClose=${onClose}
+    onDone=${() => onRevoked(one)}
+  >
+    Whoever uses ${one.name} (${one.prefix}…) is refused within two seconds, for good.
+    ${one.current && html` <strong>It is the key of this page</strong>, which will ask for another one.`}
+  <//>
+`;

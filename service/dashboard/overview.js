@@ -3,13 +3,23 @@
 import { getJson, saveCsv } from "./api.js";
 import { HeatMap, Trend } from "./charts.js";
 import { ChosenHead, CONDITIONS, Make, NoReport, storeOfReport, useChosen } from "./chosen.js";
-import { count, hours, instant, percent, points, span } from "./format.js";
+import { count, counted, hours, instant, percent, points, span, WINDOW_NAMES } from "./format.js";
+import { html, useState } from "./htm_preact.js";
 import { Available, Explain, Key, Loading, Shares, useLoaded, Wrong } from "./parts.js";
 import { address } from "./view.js";
-import { html, useState } from "./htm_preact.js";
 
-const WINDOW_NAMES = { hour: "Last hour", day: "Last 24 hours", week: "Last 7 days" };
 const LISTED = 8;
+
+const windowOf = (windows, name) => windows.find(({ window }) => window === name);
+
+/** How much a share changed, as far as both are known. */
+const changeOf = (now, before) => (now === null || before === null ? null : now - before);
+
+/** Which way a share went, as far as its change can be read; `good` is 1 where more is better, else -1. */
+function directionOf(change, good) {
+  if (points(change) === points(0)) return "same";
+  return change * good > 0 ? "better" : "worse";
+}
 
 export function Overview({ query }) {
   const chosen = useChosen(query);
@@ -18,13 +28,17 @@ export function Overview({ query }) {
   if (!data) return html`<h1>Overview</h1><${Loading} />`;
   if (!data.report) return html`<h1>Overview</h1><${NoReport} chosen=${chosen} />`;
   return html`
-    <${ChosenHead} title="Overview" chosen=${chosen}>${count(data.report.progress.stores_done)} ${data.report.progress.stores_done === 1 ? "store" : "stores"}<//>
+    <${ChosenHead} title="Overview" chosen=${chosen}>${counted(data.report.progress.stores_done, "store")}<//>
     <${OfReport} key=${data.report.id} report=${data.report} chosen=${chosen} />
   `;
 }
 
 function OfReport({ report, chosen }) {
-  const { data: summary, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
+  const {
+    data: summary,
+    error,
+    reload,
+  } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
   const changes = useLoaded((signal) => loadChanges(report, signal), [report.id]);
   if (error) {
     return html`<${Wrong} error=${error} retry=${reload} /><p><${Make} onMade=${chosen.reload}>Make a new report<//></p>`;
@@ -58,19 +72,22 @@ async function loadChanges(report, signal) {
 
 /** Who needs somebody now: each a number that leads to the stores that it counts. */
 function Triage({ report, summary }) {
-  const counted = new Map((summary.conditions || []).map((one) => [one.condition, one]));
-  const all = summary.windows.find(({ window }) => window === "week").downtime;
+  const byCondition = new Map((summary.conditions || []).map((one) => [one.condition, one]));
+  const all = windowOf(summary.windows, "week").downtime;
   const [error, setError] = useState(null);
-  if (!counted.size) return null; // of an older version
+  if (!byCondition.size) return null; // of an older version
   const download = (condition, query) => (event) => {
     event.preventDefault();
-    saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(() => setError(null), setError);
+    saveCsv(`reports/${report.id}/stores?${query}`, `${condition}-${report.id}.csv`).then(
+      () => setError(null),
+      setError,
+    );
   };
   return html`
     <section aria-label="What to do first">
       <ul class="triage">
         ${CONDITIONS.map(({ condition, name, meaning, sort }) => {
-          const { stores, downtime } = counted.get(condition);
+          const { stores, downtime } = byCondition.get(condition);
           const query = new URLSearchParams({ condition, sort });
           return html`
             <li class=${`card ${condition}`}>
@@ -98,7 +115,7 @@ function Window({ window, before }) {
     ["down", "Down", downtime],
     ["unknown", "Unknown", unknown],
   ];
-  const change = before && window.availability !== null && before.availability !== null ? window.availability - before.availability : null;
+  const change = before ? changeOf(window.availability, before.availability) : null;
   return html`
     <section class="card window">
       <h2>${WINDOW_NAMES[window.window]}</h2>
@@ -119,7 +136,7 @@ function Window({ window, before }) {
 }
 
 function Change({ change }) {
-  const direction = Math.abs(change * 100) < 0.005 ? "same" : change > 0 ? "better" : "worse";
+  const direction = directionOf(change, 1);
   const mark = { same: "", better: "▲", worse: "▼" }[direction];
   return html`
     <span class=${`change ${direction}`} title="percentage points, since the report before">
@@ -146,7 +163,7 @@ function Histogram({ summary }) {
         <div class="bars">
           ${some.map(
             (stores, i) => html`
-              <div class="bar" title=${`${range(i)}: ${count(stores)} ${stores === 1 ? "store" : "stores"}`}>
+              <div class="bar" title=${`${range(i)}: ${counted(stores, "store")}`}>
                 <i style=${{ height: stores ? `max(2px, ${(100 * stores) / most}%)` : 0 }}></i>
               </div>
             `,
@@ -176,17 +193,18 @@ const RankedHead = ({ names }) => html`
 `;
 
 function NewlyDown({ report }) {
-  const { condition, sort } = CONDITIONS.find((one) => one.condition === "newly_down");
-  const path = `reports/${report.id}/stores?${new URLSearchParams({ condition, sort, limit: LISTED })}`;
+  const [{ condition, sort }] = CONDITIONS.filter((one) => one.condition === "newly_down");
+  const path = `reports/${report.id}/stores?${new URLSearchParams({ condition, sort, limit: String(LISTED) })}`;
   const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
   return html`
     <section class="card">
       <h2>Newly down, last 24 hours</h2>
       ${error && html`<${Wrong} error=${error} retry=${reload} />`}
       ${!data && !error && html`<${Loading} />`}
-      ${data &&
-      (data.total
-        ? html`
+      ${
+        data &&
+        (data.total
+          ? html`
             <table class="ranked">
               <thead>
                 <tr><th scope="col">Store</th><th scope="col" class="zone">Time zone</th><th scope="col" class="number">Down</th></tr>
@@ -197,7 +215,7 @@ function NewlyDown({ report }) {
                     <tr>
                       <td class="id"><a href=${storeOfReport(id, report)}>${id}</a></td>
                       <td class="zone">${timezone}</td>
-                      <td class="number">${span(windows.find(({ window }) => window === "day").downtime)}</td>
+                      <td class="number">${span(windowOf(windows, "day").downtime)}</td>
                     </tr>
                   `,
                 )}
@@ -205,7 +223,8 @@ function NewlyDown({ report }) {
             </table>
             <p class="more"><a href=${address("stores", { report: report.chosen, condition, sort })}>${data.total > LISTED ? `All ${count(data.total)}` : "In the table"}</a></p>
           `
-        : html`<p class="sub">No store that was never down in the 6 days before.</p>`)}
+          : html`<p class="sub">No store that was never down in the 6 days before.</p>`)
+      }
     </section>
   `;
 }
@@ -217,29 +236,35 @@ function MostDowntime({ report, summary }) {
   return html`
     <section class="card">
       <h2>Most downtime, last 7 days</h2>
-      ${most.length && allWeek >= most.length
-        ? html`
+      ${
+        most.length && allWeek >= most.length
+          ? html`
             <p class="sub">
               <a href=${address("stores", { report: report.chosen, condition: "down_all_week" })}>${count(allWeek)} stores</a> were down all week. Least
               available of the others:
             </p>
             <${LeastAvailable} report=${report} after=${allWeek} most=${most.length} />
           `
-        : most.length
-          ? html`<${Downtimes} stores=${most} report=${report} />`
-          : html`<p class="sub">No store was down.</p>`}
+          : most.length
+            ? html`<${Downtimes} stores=${most} report=${report} />`
+            : html`<p class="sub">No store was down.</p>`
+      }
       <p class="more"><a href=${address("stores", { report: report.chosen, sort: "-downtime_last_week" })}>All stores</a></p>
     </section>
   `;
 }
 
 function LeastAvailable({ report, after, most }) {
-  const path = `reports/${report.id}/stores?${new URLSearchParams({ sort: "availability_last_week", below: 1, offset: after, limit: most })}`;
+  const query = new URLSearchParams({ sort: "availability_last_week", below: "1", offset: after, limit: most });
+  const path = `reports/${report.id}/stores?${query}`;
   const { data, error, reload } = useLoaded((signal) => getJson(path, { signal }), [path]);
   if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} />`;
   if (!data.items.length) return html`<p>None was down at all.</p>`;
-  const stores = data.items.map(({ store_id: id, windows }) => ({ store_id: id, ...windows.find(({ window }) => window === "week") }));
+  const stores = data.items.map(({ store_id: id, windows }) => ({
+    store_id: id,
+    ...windowOf(windows, "week"),
+  }));
   return html`<${Downtimes} stores=${stores} report=${report} />`;
 }
 
@@ -312,9 +337,9 @@ function Changes({ report, summary, changes: { data, error, reload } }) {
 function WindowChange({ now, before }) {
   const cell = (part, good) => {
     const [a, b] = [now, before].map((window) => (window.business_time ? window[part] / window.business_time : null));
-    return html`<td class="number">${percent(a)}<${Delta} change=${a === null || b === null ? null : a - b} good=${good} /></td>`;
+    return html`<td class="number">${percent(a)}<${Delta} change=${changeOf(a, b)} good=${good} /></td>`;
   };
-  const change = now.availability === null || before.availability === null ? null : now.availability - before.availability;
+  const change = changeOf(now.availability, before.availability);
   return html`
     <tr>
       <th scope="row">${WINDOW_NAMES[now.window]}</th>
@@ -326,15 +351,15 @@ function WindowChange({ now, before }) {
 
 function Delta({ change, good }) {
   if (change === null) return null;
-  const direction = Math.abs(change * 100) < 0.005 ? "same" : change * good > 0 ? "better" : "worse";
-  return html`<span class=${`delta ${direction}`}>${points(change)}</span>`;
+  return html`<span class=${`delta ${directionOf(change, good)}`}>${points(change)}</span>`;
 }
 
 const ChangeList = ({ title, kind, changed, report }) => html`
   <div>
-    <h3>${title} <span class="of">${count(changed.stores)} ${changed.stores === 1 ? "store" : "stores"}, availability of 7 days</span></h3>
-    ${changed.items.length > 0 &&
-    html`
+    <h3>${title} <span class="of">${counted(changed.stores, "store")}, availability of 7 days</span></h3>
+    ${
+      changed.items.length > 0 &&
+      html`
       <table class="ranked">
         <${RankedHead} names=${["Was", "Is", "Points"]} />
         <tbody>
@@ -350,6 +375,7 @@ const ChangeList = ({ title, kind, changed, report }) => html`
           )}
         </tbody>
       </table>
-    `}
+    `
+    }
   </div>
 `;

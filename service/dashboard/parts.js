@@ -3,13 +3,15 @@
 import { percent } from "./format.js";
 import { html, useCallback, useEffect, useId, useRef, useState } from "./htm_preact.js";
 
+/** @typedef {{ data?: any, error?: any }} Loaded */
+
 /**
  * What an asynchronous function gives: { data, error, reload }.
  *
  * `load` gets a signal that is aborted when nobody waits any more. Old data stays while it is loaded anew.
  */
 export function useLoaded(load, inputs) {
-  const [state, setState] = useState({});
+  const [state, setState] = useState(/** @type {Loaded} */ ({}));
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const abort = new AbortController();
@@ -40,11 +42,14 @@ export function Shares({ up, down, unknown }) {
     ["down", "down", down],
     ["unknown", "unknown", unknown],
   ];
-  const told = whole ? parts.map(([, name, part]) => `${name} ${percent(part / whole)}`).join(", ") : "no business time";
+  const told = whole
+    ? parts.map(([, name, part]) => `${name} ${percent(part / whole)}`).join(", ")
+    : "no business time";
   return html`
     <div class="shares" role="img" aria-label=${told}>
       ${parts.map(
-        ([kind, , part]) => part > 0 && html`<span class=${`fill ${kind}`} style=${{ width: `${(100 * part) / whole}%` }}></span>`,
+        ([kind, , part]) =>
+          part > 0 && html`<span class=${`fill ${kind}`} style=${{ width: `${(100 * part) / whole}%` }}></span>`,
       )}
     </div>
   `;
@@ -72,9 +77,58 @@ export function Available({ uptime, downtime, unknown, availability, children })
   `;
 }
 
-export const Key = ({ kind, children }) => html`<span class="key"><i class=${`fill ${kind}`} aria-hidden="true"></i>${children}</span>`;
+export const Key = ({ kind, children }) =>
+  html`<span class="key"><i class=${`fill ${kind}`} aria-hidden="true"></i>${children}</span>`;
 
-export const storeLink = (id) => `#/stores/${encodeURIComponent(id)}`;
+const STEPS = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
+
+/**
+ * Which of so many marks a key leads to from another one: a number from 0, or undefined for keys that lead nowhere.
+ *
+ * `row`: marks in a line, of which one above or below is so many away.
+ */
+export function reached(key, from, marks, row = 0) {
+  const step = { ...STEPS, ArrowDown: row, ArrowUp: -row }[key];
+  return step ? Math.max(0, Math.min(marks - 1, from + step)) : undefined;
+}
+
+/**
+ * Asks before what cannot be undone is done; the children say what that is.
+ *
+ * `act` does it, and may raise a Problem. `onDone` is called once the dialog is closed, which has given the focus back
+ * to where it was then.
+ */
+export function Confirm({ title, yes, act, onClose, onDone, children }) {
+  const dialog = useRef();
+  const id = useId();
+  const [error, setError] = useState(null);
+  const [busy, setBusy] = useState(false);
+  useEffect(() => dialog.current.showModal(), []);
+  const go = async () => {
+    setBusy(true);
+    setError(null);
+    try {
+      await act();
+    } catch (problem) {
+      setError(problem);
+      setBusy(false);
+      return;
+    }
+    dialog.current?.close();
+    onDone();
+  };
+  return html`
+    <dialog ref=${dialog} aria-labelledby=${`${id}-title`} aria-describedby=${`${id}-text`} onClose=${onClose}>
+      <h2 id=${`${id}-title`}>${title}</h2>
+      <p id=${`${id}-text`}>${children}</p>
+      ${error && html`<${Wrong} error=${error} />`}
+      <div class="actions">
+        <button type="button" class="quiet" autofocus onClick=${() => dialog.current.close()}>Keep it</button>
+        <button type="button" class="main" disabled=${busy} onClick=${go}>${yes}</button>
+      </div>
+    </dialog>
+  `;
+}
 
 /** What the words and numbers of the pages mean: a title and a few sentences for each. */
 export const EXPLANATIONS = {

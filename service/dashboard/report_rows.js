@@ -45,7 +45,7 @@ export class ReportRows {
   #asking = new Map(); // blocks that are under way, each with what ends that
   #sight = [0, 0];
   #timers = {};
-  #ofDays = null;
+  #ofDays = new AbortController();
 
   constructor(report, query, onChange) {
     this.total = null;
@@ -56,9 +56,9 @@ export class ReportRows {
     this.#kept(0);
   }
 
-  /** The row at a place: as the service tells it, or undefined as long as it is not there. */
-  at(place) {
-    return this.#kept(Math.floor(place / BLOCK))?.[place % BLOCK];
+  /** A row by its number, from 0: as the service tells it, or undefined as long as it is not there. */
+  at(number) {
+    return this.#kept(Math.floor(number / BLOCK))?.[number % BLOCK];
   }
 
   /** The seven days of a store, or undefined. */
@@ -66,7 +66,7 @@ export class ReportRows {
     return daysOf.get(`${this.#path} ${id}`);
   }
 
-  /** Fetch what is in sight, and no longer what is not: places from `first` to before `last`. */
+  /** Fetch what is in sight, and no longer what is not: rows from `first` to before `last`. */
   show(first, last) {
     this.#sight = [first, last];
     const [from, to] = this.#blocksInSight();
@@ -87,7 +87,7 @@ export class ReportRows {
     Object.values(this.#timers).forEach(clearTimeout);
     this.#timers = {};
     for (const [block, abort] of this.#asking) this.#drop(block, abort);
-    this.#ofDays?.abort();
+    this.#ofDays.abort();
   }
 
   #drop(block, abort) {
@@ -130,8 +130,8 @@ export class ReportRows {
 
   async #fetch(block, signal) {
     const query = new URLSearchParams(this.#query);
-    query.set("limit", BLOCK);
-    query.set("offset", block * BLOCK);
+    query.set("limit", String(BLOCK));
+    query.set("offset", String(block * BLOCK));
     const { total, items } = await getJson(`${this.#path}/stores?${query}`, { signal });
     blocks.set(this.#name(block), { total, items });
     this.total = total;
@@ -140,11 +140,13 @@ export class ReportRows {
   }
 
   async #askDays() {
-    this.#ofDays?.abort();
-    const { signal } = (this.#ofDays = new AbortController());
+    this.#ofDays.abort();
+    this.#ofDays = new AbortController();
+    const { signal } = this.#ofDays;
     const wanted = [];
-    for (let place = this.#sight[0]; place < Math.min(this.#sight[1], this.total ?? 0); place += 1) {
-      const id = this.at(place)?.store_id;
+    const [first, last] = this.#sight;
+    for (let number = first; number < Math.min(last, this.total ?? 0); number += 1) {
+      const id = this.at(number)?.store_id;
       if (id !== undefined && !this.days(id)) wanted.push(id);
     }
     try {

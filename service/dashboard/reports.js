@@ -1,13 +1,16 @@
 // Reports: start one, see it run, fetch, cancel or delete it.
 
 import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "./api.js";
-import { optionsOf } from "./chosen.js";
+import { DEFAULT_OPTIONS, optionsOf } from "./chosen.js";
 import { bytes, count, instant, percent, span } from "./format.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
-import { address } from "./view.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
+import { Confirm, Loading, useLoaded, Wrong } from "./parts.js";
+import { address } from "./view.js";
 
 const SHOWN = 100;
+
+/** Those of some reports that are not among others. */
+const without = (reports, others) => reports.filter(({ id }) => !others.some((one) => one.id === id));
 
 export function Reports() {
   const { data, error, reload } = useLoaded((signal) => newestReports(SHOWN, { signal }), []);
@@ -15,10 +18,14 @@ export function Reports() {
   const [said, setSaid] = useState("");
   const [asking, setAsking] = useState(null); // the report that is to be deleted, or not
   const table = useRef();
-  useEffect(() => data && setReports(data), [data]);
+  useEffect(() => {
+    // One that was started before the list came need not be in it.
+    if (data) setReports((before) => [...without(before ?? [], data), ...data]);
+  }, [data]);
 
   const change = (report) =>
-    setReports((before) => {
+    setReports((listed) => {
+      const before = listed ?? [];
       const known = before.some(({ id }) => id === report.id);
       return known ? before.map((one) => (one.id === report.id ? report : one)) : [report, ...before];
     });
@@ -33,16 +40,22 @@ export function Reports() {
     setReports((before) => before.filter((report) => report.id !== id));
   };
 
+  const started = (report) => {
+    setSaid("Report started.");
+    change(report);
+  };
+
   return html`
     <h1>Reports</h1>
-    <${Start} onStarted=${(report) => (setSaid("Report started."), change(report))} />
+    <${Start} onStarted=${started} />
     <p class="said sub" role="status">${said}</p>
     ${error && html`<${Wrong} error=${error} retry=${reload} />`}
     ${!reports && !error && html`<${Loading} />`}
     ${reports && !reports.length && html`<p class="sub">No report yet.</p>`}
-    ${reports &&
-    reports.length > 0 &&
-    html`
+    ${
+      reports &&
+      reports.length > 0 &&
+      html`
       <div class="scroll card" tabindex="0" role="region" aria-label="History of reports">
         <table class="reports" ref=${table}>
           <thead>
@@ -54,13 +67,15 @@ export function Reports() {
           </thead>
           <tbody>
             ${reports.map(
-              (report) => html`<${Report} key=${report.id} report=${report} onChange=${change} onDelete=${setAsking} onSay=${setSaid} />`,
+              (report) =>
+                html`<${Report} key=${report.id} report=${report} onChange=${change} onDelete=${setAsking} onSay=${setSaid} />`,
             )}
           </tbody>
         </table>
       </div>
-    `}
-    ${asking && html`<${DeleteDialog} key=${asking.id} report=${asking} onClose=${() => setAsking(null)} onRemove=${remove} onSay=${setSaid} />`}
+    `
+    }
+    ${asking && html`<${Delete} key=${asking.id} report=${asking} onClose=${() => setAsking(null)} onRemove=${remove} onSay=${setSaid} />`}
   `;
 }
 
@@ -70,8 +85,13 @@ function Start({ onStarted }) {
   const start = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
-    const options = { include_unknown: form.has("include_unknown"), interpolation: form.get("interpolation"), max_gap: form.get("max_gap").trim() };
-    const asOf = form.get("as_of"); // browsers leave out the seconds of a full minute
+    /** @type {{ [name: string]: unknown }} */
+    const options = {
+      include_unknown: form.has("include_unknown"),
+      interpolation: form.get("interpolation"),
+      max_gap: String(form.get("max_gap")).trim(),
+    };
+    const asOf = String(form.get("as_of")); // browsers leave out the seconds of a full minute
     if (asOf) options.as_of = `${/T\d\d:\d\d$/.test(asOf) ? `${asOf}:00` : asOf}Z`;
     setBusy(true);
     setError(null);
@@ -99,7 +119,7 @@ function Start({ onStarted }) {
               <option value="previous">the previous one counts</option>
             </select>
           </label>
-          <label>A poll speaks for up to<input name="max_gap" value="24h" required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
+          <label>A poll speaks for up to<input name="max_gap" value=${DEFAULT_OPTIONS.max_gap} required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
           <label class="check"><input type="checkbox" name="include_unknown" checked />Columns of unknown time</label>
         </div>
       </details>
@@ -129,7 +149,7 @@ function useLive(report, onChange, onSay) {
       onEvent: ({ data }) => {
         let told;
         try {
-          told = JSON.parse(data);
+          told = JSON.parse(data ?? "");
         } catch {
           return undefined;
         }
@@ -142,7 +162,7 @@ function useLive(report, onChange, onSay) {
         look().catch(() => {});
         return undefined;
       },
-    }).then(() => abort.signal.aborted || look().catch(() => {}));
+    }).then(() => (abort.signal.aborted ? undefined : look().catch(() => {})));
     return () => abort.abort();
   }, [report.id, over]);
   return state;
@@ -192,13 +212,15 @@ function Report({ report, onChange, onDelete, onSay }) {
       <th scope="row">${asked}</th>
       <td class="state">
         <span class=${`badge ${report.status}`}>${STATES[report.status]}</span>
-        ${report.status === "running" &&
-        html`
+        ${
+          report.status === "running" &&
+          html`
           <progress max="100" value=${progress.percent ?? 0} aria-label=${`Progress of the report of ${asked}`}></progress>
           <span class="sub">
             ${percent((progress.percent ?? 0) / 100, 0)}${progress.seconds_left !== null && `, ${span(progress.seconds_left)} left`}
           </span>
-        `}
+        `
+        }
         ${!ended(report) && connection === "waiting" && html`<span class="sub">connection lost, trying again…</span>`}
         ${report.error && html`<span class="sub">${report.error}</span>`}
         ${error && html`<${Wrong} error=${error} />`}
@@ -208,8 +230,10 @@ function Report({ report, onChange, onDelete, onSay }) {
       <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
       <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>
       <td class="number">
-        ${report.status === "completed" &&
-        html`<a href=${address("", { report: report.id })} aria-label=${`Show the report of ${asked}`}>Show</a>`}
+        ${
+          report.status === "completed" &&
+          html`<a href=${address("", { report: report.id })} aria-label=${`Show the report of ${asked}`}>Show</a>`
+        }
         <button ref=${cancelButton} type="button" class="quiet" hidden=${over} onClick=${cancel} aria-label=${`Cancel the report of ${asked}`}>Cancel</button>
         <button ref=${deleteButton} type="button" class="quiet" hidden=${!over} onClick=${() => onDelete(report)} aria-label=${`Delete the report of ${asked}`}>Delete</button>
       </td>
@@ -217,41 +241,21 @@ function Report({ report, onChange, onDelete, onSay }) {
   `;
 }
 
-/** Asks before a report is deleted; its file cannot be had again. */
-function DeleteDialog({ report, onClose, onRemove, onSay }) {
-  const dialog = useRef();
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  useEffect(() => dialog.current.showModal(), []);
+/** Its file cannot be had again. */
+function Delete({ report, onClose, onRemove, onSay }) {
   const remove = async () => {
-    setBusy(true);
-    setError(null);
     try {
       await fetched(`reports/${report.id}`, { method: "DELETE" });
       onSay("Report deleted.");
     } catch (problem) {
-      if (problem.status !== 404) {
-        setError(problem);
-        setBusy(false);
-        return;
-      }
+      if (problem.status !== 404) throw problem;
       onSay("The report had been deleted before.");
     }
-    dialog.current?.close(); // gives the focus back to the row's button, which goes on from there
-    onRemove(report.id);
   };
   return html`
-    <dialog ref=${dialog} aria-labelledby="delete-title" aria-describedby="delete-text" onClose=${onClose}>
-      <h2 id="delete-title">Delete this report?</h2>
-      <p id="delete-text">
-        The report of ${instant(report.created_at)}${report.status === "completed" ? ` and its CSV of ${bytes(report.file_size ?? 0)}` : ""} will be gone for good.
-      </p>
-      ${error && html`<${Wrong} error=${error} />`}
-      <div class="actions">
-        <button type="button" class="quiet" autofocus onClick=${() => dialog.current.close()}>Keep it</button>
-        <button type="button" class="main" disabled=${busy} onClick=${remove}>Delete</button>
-      </div>
-    </dialog>
+    <${Confirm} title="Delete this report?" yes="Delete" act=${remove} onClose=${onClose} onDone=${() => onRemove(report.id)}>
+      The report of ${instant(report.created_at)}${report.status === "completed" ? ` and its CSV of ${bytes(report.file_size ?? 0)}` : ""} will be gone for good.
+    <//>
   `;
 }
 

@@ -1,45 +1,41 @@
 // One store: its week as a timeline in its local time, its outages, its hours.
 
 import { getJson, storePath } from "./api.js";
-import { LocalTime } from "./days.js";
-import { clock, count, dayName, exactInstant, exactSpan, instant, span } from "./format.js";
-import { Available, Explain, Key, Loading, Shares, storeLink, useLoaded, Wrong } from "./parts.js";
-import { daysOf, POLLED_WITHIN, weekOf } from "./week.js";
+import { DEFAULT_OPTIONS } from "./chosen.js";
+import { DAY, HOUR, LocalTime } from "./days.js";
+import { clock, count, dayName, exactInstant, exactSpan, instant, span, WEEKDAYS, WINDOW_NAMES } from "./format.js";
 import { html, useMemo, useRef, useState } from "./htm_preact.js";
+import { Available, Explain, Key, Loading, reached, Shares, useLoaded, Wrong } from "./parts.js";
+import { address } from "./view.js";
+import { daysOf, POLLED_WITHIN, weekOf } from "./week.js";
 
-const HOUR = 3_600_000;
-const WEEK = 7 * 24 * HOUR;
-const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-/** The options of a report that its address may have, and what they are without. */
-const OPTIONS = { interpolation: "nearest", max_gap: "24h" };
+const WEEK = 7 * DAY;
+/** The options that a page's address may have. */
+const OPTIONS = Object.keys(DEFAULT_OPTIONS);
 const OPTION_NAMES = { interpolation: "interpolation", max_gap: "max gap" };
 const iso = (at) => new Date(at).toISOString();
 
 /** Those of some parameters that are given. */
-const given = (query, names) => Object.fromEntries(names.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
-
-function pageLink(path, query) {
-  const text = new URLSearchParams(query).toString();
-  return text ? `${path}?${text}` : path;
-}
+const given = (query, names) =>
+  Object.fromEntries(names.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
 
 async function load(id, asked, signal) {
   const path = storePath(id);
   const store = await getJson(path, { signal });
-  const ask = (what, query) => getJson(pageLink(`${path}/${what}`, { ...asked, ...query }), { signal });
+  const ask = (what, query) => getJson(`${path}/${what}?${new URLSearchParams({ ...asked, ...query })}`, { signal });
   try {
     const week = await ask("availability");
     const [from, to] = [Date.parse(week.from), Date.parse(week.to)];
     const [day, hour, timeline] = await Promise.all([
-      ask("availability", { from: iso(to - 24 * HOUR), to: week.to }),
+      ask("availability", { from: iso(to - DAY), to: week.to }),
       ask("availability", { from: iso(to - HOUR), to: week.to }),
       // From as much earlier as tells how it was when the week began.
       ask("timeline", { from: iso(Math.max(0, from - POLLED_WITHIN)), to: week.to }),
     ]);
     const windows = [
-      ["Last hour", hour],
-      ["Last 24 hours", day],
-      ["Last 7 days", week],
+      [WINDOW_NAMES.hour, hour],
+      [WINDOW_NAMES.day, day],
+      [WINDOW_NAMES.week, week],
     ];
     return { store, windows, week: weekOf(timeline, from), clocks: new LocalTime(timeline), options: timeline };
   } catch (problem) {
@@ -49,10 +45,10 @@ async function load(id, asked, signal) {
 }
 
 export function Store({ id, query }) {
-  const asked = given(query, ["to", ...Object.keys(OPTIONS)]);
+  const asked = given(query, ["to", ...OPTIONS]);
   const { data, error, reload } = useLoaded((signal) => load(id, asked, signal), [id, JSON.stringify(asked)]);
   const report = given(query, ["report"]);
-  const title = html`<p class="back"><a href=${pageLink("#/stores", report)}>← All stores</a></p><h1 class="store-id">${id}</h1>`;
+  const title = html`<p class="back"><a href=${address("stores", report)}>← All stores</a></p><h1 class="store-id">${id}</h1>`;
   if (error) return html`${title}<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`${title}<${Loading} />`;
   const { store, windows, week, clocks, options } = data;
@@ -63,9 +59,10 @@ export function Store({ id, query }) {
       ${zone}${store.timezone ? "" : " (none was given: this is the default)"}${" · "}
       ${store.newest_poll ? html`last polled ${polledAt(store, clocks)}, <strong>${store.newest_poll.status}</strong>` : "never polled"}
     </p>
-    ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${pageLink(storeLink(id), report)} />`}
-    ${week
-      ? html`
+    ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${address(storePath(id), report)} />`}
+    ${
+      week
+        ? html`
           <div class="cards">
             ${windows.map(
               ([name, window]) => html`
@@ -83,7 +80,8 @@ export function Store({ id, query }) {
           </div>
           <${Timeline} key=${week.to} id=${id} query=${query} week=${week} options=${options} clocks=${clocks} zone=${zone} />
         `
-      : html`<p>No store was polled yet, so there is nothing to show but its hours.</p>`}
+        : html`<p>No store was polled yet, so there is nothing to show but its hours.</p>`
+    }
     <div class="two">
       ${week && html`<${Outages} week=${week} clocks=${clocks} />`}
       <${BusinessHours} hours=${store.business_hours} zone=${zone} />
@@ -98,12 +96,12 @@ function polledAt({ newest_poll: { timestamp_utc: at } }, clocks) {
 
 /** Which end and options the figures are for, where they are not those that the page has by itself. */
 function NotTheDefault({ to, options, clocks, link }) {
-  const other = Object.keys(OPTIONS).filter((name) => options[name] !== OPTIONS[name]);
+  const other = OPTIONS.filter((name) => options[name] !== DEFAULT_OPTIONS[name]);
   if (!to && !other.length) return null;
   return html`
     <p class="other-options">
       ${to && html`As of <strong>${instant(to, clocks)}</strong>: later polls do not count. `}
-      ${other.map((name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${OPTIONS[name]}`)}${other.length ? ". " : ""}
+      ${other.map((name, i) => html`${i ? ", " : "With "}${OPTION_NAMES[name]} <strong>${options[name]}</strong> instead of ${DEFAULT_OPTIONS[name]}`)}${other.length ? ". " : ""}
       <a class="to-default" href=${link}>Newest, with default options</a>
     </p>
   `;
@@ -122,22 +120,21 @@ function Timeline({ id, query, week, options, clocks, zone }) {
   const [pointed, setPointed] = useState(null); // { kind, number } of the mark that is pointed at
   const [stops, setStops] = useState({ part: 0, poll: 0 }); // the one mark of each kind that Tab reaches
   const box = useRef();
-  const scale = Math.max(24 * HOUR, ...days.map(({ start, end }) => end - start));
+  const scale = Math.max(DAY, ...days.map(({ start, end }) => end - start));
   const marks = {
     part: days.reduce((sum, day) => sum + day.parts.length, 0),
     poll: days.reduce((sum, day) => sum + day.polls.length, 0),
   };
   const polled = days.reduce((sum, day) => sum + day.polled, 0);
-  const kept = given(query, [...Object.keys(OPTIONS), "report"]);
-  const at = (to) => pageLink(storeLink(id), { ...kept, ...to });
+  const kept = given(query, [...OPTIONS, "report"]);
+  const at = (to) => address(storePath(id), { ...kept, ...to });
 
   const onKey = (event) => {
     if (event.key === "Escape") setPointed(null);
-    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
     const { kind } = event.target.dataset;
-    if (!step || !kind) return;
+    const next = kind && reached(event.key, stops[kind], marks[kind]);
+    if (next === undefined) return;
     event.preventDefault();
-    const next = Math.max(0, Math.min(marks[kind] - 1, stops[kind] + step));
     setStops({ ...stops, [kind]: next });
     box.current.querySelectorAll(`[data-kind="${kind}"]`)[next].focus();
   };
@@ -190,21 +187,27 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
   const share = (length) => `${(100 * length) / scale}%`;
   const left = (at) => share(at - day.start);
   const length = (day.end - day.start) / HOUR;
-  const told = LIST.filter((state) => day.sums[state]).map((state) => `${state} ${span(day.sums[state])}`).join(", ");
-  let tip = null;
+  const told = LIST.filter((state) => day.sums[state])
+    .map((state) => `${state} ${span(day.sums[state])}`)
+    .join(", ");
+  /** @type {{ label: string, middle: number }[]} */
+  const tips = []; // of the mark that is pointed at, if it is of this day
 
   /** What makes a mark of something: it tells what it is when it is pointed at, touched, or reached by keys. */
   const mark = (kind, i, label, from, to) => {
     const number = first[kind] + i;
     const show = () => point({ kind, number });
-    if (pointed?.kind === kind && pointed.number === number) tip = { label, middle: (from + to) / 2 };
+    if (pointed?.kind === kind && pointed.number === number) tips.push({ label, middle: (from + to) / 2 });
     return {
       role: "img",
       "aria-label": kind === "poll" ? `Poll: ${label}` : label,
       tabindex: number === stops[kind] ? 0 : -1,
       "data-kind": kind,
       onMouseEnter: show,
-      onFocus: () => (setStops((before) => ({ ...before, [kind]: number })), show()),
+      onFocus: () => {
+        setStops((before) => ({ ...before, [kind]: number }));
+        show();
+      },
       onBlur: () => point(null),
     };
   };
@@ -218,7 +221,6 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
     const label = `${status}, ${exactInstant(at, clocks)}`;
     return html`<span class=${`poll ${status}`} style=${{ left: left(at) }} ...${mark("poll", i, label, at, at)}></span>`;
   });
-  const place = tip && `${(100 * (tip.middle - day.start)) / scale}%`;
   return html`
     <li class=${day.changes.length ? "day changed" : "day"}>
       <p class="day-name">
@@ -231,7 +233,10 @@ function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
         ${day.ticks.map(({ at, hour }) => hour % 3 === 0 && at > day.start && html`<div class="tick" style=${{ left: left(at) }}></div>`)}
         ${day.changes.map(([, { start }]) => html`<div class="clock-change" style=${{ left: left(start) }}></div>`)}
         ${polls}
-        ${tip && html`<span class="tip" style=${{ left: place, transform: `translateX(-${place})` }} aria-hidden="true">${tip.label}</span>`}
+        ${tips.map(({ label, middle }) => {
+          const style = { left: left(middle), transform: `translateX(-${left(middle)})` };
+          return html`<span class="tip" style=${style} aria-hidden="true">${label}</span>`;
+        })}
       </div>
       <p class="day-sum" aria-hidden="true">${day.sums.down ? span(day.sums.down) : ""}</p>
       <div class="hours" aria-hidden="true">
@@ -246,8 +251,14 @@ const hm = (local) => new Date(local).toISOString().slice(11, 16);
 
 function changeOf([before, after]) {
   const at = after.start;
-  const [from, to] = [`${hm(at + before.ahead)} ${before.abbreviation}`, `${hm(at + after.ahead)} ${after.abbreviation}`];
-  const how = after.ahead === before.ahead ? "Another name of the same time" : `Clocks go ${after.ahead > before.ahead ? "forward" : "back"}`;
+  const [from, to] = [
+    `${hm(at + before.ahead)} ${before.abbreviation}`,
+    `${hm(at + after.ahead)} ${after.abbreviation}`,
+  ];
+  const how =
+    after.ahead === before.ahead
+      ? "Another name of the same time"
+      : `Clocks go ${after.ahead > before.ahead ? "forward" : "back"}`;
   return `${how}: ${from} becomes ${to}`;
 }
 
@@ -258,8 +269,9 @@ function Outages({ week, clocks }) {
   return html`
     <section class="card">
       <h2>Outages <span class="of">${count(outages.length)}, newest first</span></h2>
-      ${outages.length
-        ? html`
+      ${
+        outages.length
+          ? html`
             <div class="scroll short" tabindex="0" role="region" aria-label="Outages">
               <table class="outages">
                 <thead>
@@ -279,7 +291,8 @@ function Outages({ week, clocks }) {
               </table>
             </div>
           `
-        : html`<p class="sub">None within business hours this week.</p>`}
+          : html`<p class="sub">None within business hours this week.</p>`
+      }
     </section>
   `;
 }
@@ -288,8 +301,9 @@ function BusinessHours({ hours, zone }) {
   return html`
     <section class="card">
       <h2>Business hours <span class="of">${zone}</span></h2>
-      ${hours.length
-        ? html`
+      ${
+        hours.length
+          ? html`
             <table class="week">
               <tbody>
                 ${WEEKDAYS.map(
@@ -300,7 +314,8 @@ function BusinessHours({ hours, zone }) {
               </tbody>
             </table>
           `
-        : html`<p>Always open: no hours were given.</p>`}
+          : html`<p>Always open: no hours were given.</p>`
+      }
     </section>
   `;
 }

@@ -3,16 +3,20 @@
 import { getJson, saveCsv } from "./api.js";
 import { ChosenHead, CONDITIONS, NoReport, storeOfReport, useChosen } from "./chosen.js";
 import { count, instant, percent, span } from "./format.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
 import { Loading, useLoaded, Wrong } from "./parts.js";
 import { ReportRows } from "./report_rows.js";
 import { choose, remember, remembered } from "./view.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
 
 const MORE_ROWS = 8; // drawn above and below those in sight
 const TALLEST = 8_000_000; // pixels; browsers draw no element of much more
 const [TYPING, STILL] = [200, 200]; // milliseconds: until nobody types, or scrolls
 const FIRST_ROWS = 30; // fetched before the height of the table is known
-/** How the columns of a window are headed, and in which unit, of so many seconds, they are. */
+/**
+ * How the columns of a window are headed, and in which unit, of so many seconds, they are.
+ *
+ * @type {[string, string, number][]}
+ */
 const WINDOWS = [
   ["week", "Last 7 days, hours", 3600],
   ["day", "Last 24 hours, hours", 3600],
@@ -104,12 +108,16 @@ function Search({ said }) {
   const [text, setText] = useState(said);
   const typed = useRef(said);
   const timer = useRef();
+  const show = (now) => {
+    typed.current = now;
+    setText(now);
+  };
   useEffect(() => {
-    if (said !== typed.current.trim()) setText((typed.current = said)); // by "back", or a link
+    if (said !== typed.current.trim()) show(said); // by "back", or a link
   }, [said]);
   useEffect(() => () => clearTimeout(timer.current), []);
   const type = (event) => {
-    setText((typed.current = event.target.value));
+    show(event.target.value);
     clearTimeout(timer.current);
     timer.current = setTimeout(() => choose({ search: typed.current.trim() }, { replace: true }), TYPING);
   };
@@ -208,7 +216,10 @@ function Rows({ report, rows, sort }) {
             <${Head} column=${WORST_FIRST} kind="available" sort=${sort}>Available<//>
             <th role="columnheader" scope="col" class="days">By day</th>
             ${WINDOWS.map(([window]) =>
-              KINDS.map(([part, name, kind]) => html`<${Head} column=${`${part}_last_${window}`} kind=${kind} sort=${sort}>${name}<//>`),
+              KINDS.map(
+                ([part, name, kind]) =>
+                  html`<${Head} column=${`${part}_last_${window}`} kind=${kind} sort=${sort}>${name}<//>`,
+              ),
             )}
           </tr>
         </thead>
@@ -239,13 +250,14 @@ function Head({ column, kind, sort, children }) {
 const amount = (value) => (value > 0 && value < 0.005 ? "< 0.01" : value.toFixed(2));
 
 function Row({ at, top, store, days, report }) {
-  const place = { "aria-rowindex": at + 3, style: { top: `${top}px` } };
-  if (!store) return html`<tr role="row" class="coming" ...${place}><th role="rowheader" scope="row" class="id">…</th></tr>`;
+  const where = { "aria-rowindex": at + 3, style: { top: `${top}px` } };
+  if (!store)
+    return html`<tr role="row" class="coming" ...${where}><th role="rowheader" scope="row" class="id">…</th></tr>`;
   const { store_id: id, timezone, windows } = store;
   const of = Object.fromEntries(windows.map((window) => [window.window, window]));
   const { availability } = of.week;
   return html`
-    <tr role="row" ...${place}>
+    <tr role="row" ...${where}>
       <th role="rowheader" scope="row" class="id"><a href=${storeOfReport(id, report)} title=${id}>${id}</a></th>
       <td role="cell" class="zone" title=${timezone}>${timezone}</td>
       <td role="cell" class=${availability !== null && availability < 0.9 ? "available bad" : "available"}>${percent(availability)}</td>

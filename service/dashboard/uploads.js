@@ -2,6 +2,7 @@
 
 import { key, keyHeader, keyHelps, Problem } from "./api.js";
 import { useEffect, useState } from "./htm_preact.js";
+import { address, place } from "./view.js";
 
 let uploads = []; // { number, name, size, state, share, loaded, problem }, the newest first
 let line = Promise.resolve(); // they go one after the other
@@ -19,7 +20,7 @@ const find = (number) => uploads.find((one) => one.number === number);
 function tell(changed) {
   uploads = changed;
   window.onbeforeunload = uploads.some(isUnderWay) ? (event) => event.preventDefault() : null;
-  listeners.forEach((listener) => listener(uploads));
+  for (const listener of listeners) listener(uploads);
 }
 
 const change = (number, more) => tell(uploads.map((one) => (one.number === number ? { ...one, ...more } : one)));
@@ -107,9 +108,9 @@ const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
 
 addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
 addEventListener("drop", (event) => {
-  if (!holdsFiles(event)) return;
+  if (!event.dataTransfer || !holdsFiles(event)) return;
   event.preventDefault();
   upload(event.dataTransfer.files);
-  const [part, query] = location.hash.replace(/^#[/]?/, "").split("?");
-  if (part !== "feeds") location.hash = `#/feeds${query ? `?${query}` : ""}`;
+  const { part, query } = place();
+  if (part !== "feeds") location.hash = address("feeds", Object.fromEntries(query));
 });

@@ -35,7 +35,7 @@ export function choose(values, { replace = false } = {}) {
   if (to === location.hash || (to === "#/" && !location.hash)) return;
   if (replace) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
-  listeners.forEach((tell) => tell());
+  for (const tell of listeners) tell();
 }
 
 /** The place that the address points at, whenever it changes. */
@@ -50,8 +50,11 @@ export function usePlace() {
     };
     listeners.add(look);
     const told = ["popstate", "hashchange"];
-    told.forEach((name) => addEventListener(name, look));
-    return () => (listeners.delete(look), told.forEach((name) => removeEventListener(name, look)));
+    for (const name of told) addEventListener(name, look);
+    return () => {
+      listeners.delete(look);
+      for (const name of told) removeEventListener(name, look);
+    };
   }, []);
   return now;
 }

@@ -1,11 +1,11 @@
 // What a store's page draws: the service's segments and polls, told apart by how sure they are and cut at local days.
 
-import { localDays } from "./days.js";
+import { DAY, HOUR, localDays } from "./days.js";
 
 /** A state is taken as polled, not estimated, this near to a poll that found it so; milliseconds. EXPLANATIONS say it in words. */
-export const POLLED_WITHIN = 3_600_000;
+export const POLLED_WITHIN = HOUR;
 /** Polls of one status this near to each other, milliseconds, are one mark. */
-const NEAR = 86_400_000 / 700;
+const NEAR = DAY / 700;
 const STATE_OF = { active: "up", inactive: "down" };
 
 /**
@@ -18,21 +18,36 @@ const STATE_OF = { active: "up", inactive: "down" };
 export function weekOf(timeline, from) {
   const to = Date.parse(timeline.to);
   const polls = timeline.polls.map(({ timestamp_utc: at, status }) => ({ at: Date.parse(at), status }));
-  const told = timeline.segments.map(({ start, end, state }) => ({ start: Date.parse(start), end: Date.parse(end), state }));
+  const told = timeline.segments.map(({ start, end, state }) => ({
+    start: Date.parse(start),
+    end: Date.parse(end),
+    state,
+  }));
   const segments = told
     .filter(({ end }) => end > from)
-    .map((segment) => ({ ...segment, start: Math.max(segment.start, from), earlier: segment.start < from, ongoing: segment.end === to }));
+    .map((segment) => ({
+      ...segment,
+      start: Math.max(segment.start, from),
+      earlier: segment.start < from,
+      ongoing: segment.end === to,
+    }));
   const sure = sureTime(told, polls);
-  return { from, to, segments, polls: polls.filter(({ at }) => at >= from), parts: segments.flatMap((segment) => split(segment, sure)) };
+  return {
+    from,
+    to,
+    segments,
+    polls: polls.filter(({ at }) => at >= from),
+    parts: segments.flatMap((segment) => split(segment, sure)),
+  };
 }
 
 /** For up and down, the stretches of time near to a poll within business hours; ascending, and apart. */
 function sureTime(segments, polls) {
   const sure = { up: [], down: [] };
-  let place = 0;
+  let i = 0;
   for (const { at, status } of polls) {
-    while (place < segments.length - 1 && segments[place].end <= at) place += 1;
-    if (segments[place].state === "closed") continue; // it says nothing
+    while (i < segments.length - 1 && segments[i].end <= at) i += 1;
+    if (segments[i].state === "closed") continue; // it says nothing
     const stretches = sure[STATE_OF[status]];
     const last = stretches.at(-1);
     if (last && at - POLLED_WITHIN <= last.end) last.end = at + POLLED_WITHIN;
@@ -48,7 +63,14 @@ function split(segment, sure) {
   let from = segment.start;
   const add = (to, estimated) => {
     if (to <= from) return;
-    parts.push({ ...segment, start: from, end: to, estimated, earlier: segment.earlier && from === segment.start, ongoing: segment.ongoing && to === segment.end });
+    parts.push({
+      ...segment,
+      start: from,
+      end: to,
+      estimated,
+      earlier: segment.earlier && from === segment.start,
+      ongoing: segment.ongoing && to === segment.end,
+    });
     from = to;
   };
   for (let i = firstAfter(stretches, segment.start); i < stretches.length && stretches[i].start < segment.end; i += 1) {
@@ -59,7 +81,7 @@ function split(segment, sure) {
   return parts;
 }
 
-/** The place of the first stretch that ends after an instant. */
+/** The index of the first stretch that ends after an instant. */
 function firstAfter(stretches, at) {
   let [low, high] = [0, stretches.length];
   while (low < high) {

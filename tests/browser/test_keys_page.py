@@ -50,7 +50,7 @@ def test_keys_are_made_shown_once_and_revoked(open_page: Opener, service: Servic
     assert page.evaluate("navigator.clipboard.readText()") == reader
     page.get_by_label("Name").fill("reader")
     page.get_by_role("button", name="Make key").click()
-    expect(page.get_by_role("alert")).to_contain_text("There is a key named reader")
+    expect(page.get_by_role("alert")).to_contain_text("There is already a key named reader")
     page.get_by_role("link", name="Feeds").click()
     page.get_by_role("link", name="Keys").click()
     expect(rows).to_have_count(2)

@@ -1,9 +1,10 @@
 """Reports: started by a button, followed live, fetched, cancelled and deleted."""
 
+import re
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from tests.browser.conftest import Opener, elsewhere
 from tests.browser.reports import completed_report
@@ -38,6 +39,22 @@ def test_a_report_that_is_started_runs_before_ones_eyes(
     header, *rows = Path(download.value.path()).read_text().splitlines()
     assert header.endswith("unknown_last_week")
     assert len(rows) == 60
+
+
+def test_a_report_that_is_started_before_the_others_are_listed_stays(open_page: Opener) -> None:
+    page = open_page("/#/feeds")
+    late: list[tuple[Route, APIResponse]] = []
+    page.route(re.compile(r"/reports\?"), lambda route: late.append((route, route.fetch())))
+    page.get_by_role("link", name="Reports").click()
+    page.get_by_role("button", name="Start report").click()
+    expect(_said(page)).to_have_text(re.compile("Report (started|completed)"))
+    expect(page.locator(".reports tbody tr")).to_have_count(1)
+    ((route, listed),) = late
+    route.fulfill(response=listed)
+    before = len(listed.json()["items"])
+    assert before > 0
+    expect(page.locator(".reports tbody tr")).to_have_count(before + 1)
+    _newest(page, "Completed")
 
 
 def test_progress_survives_a_reload(open_page: Opener, module_database_url: str) -> None:

@@ -29,7 +29,7 @@ def install_npm_packages() -> Path:
         except AssertionError as error:
             if "CI" in os.environ:
                 raise
-            pytest.skip(f"npm cannot fetch what others make of the document with: {error}")
+            pytest.skip(f"npm cannot fetch the tools of package.json: {error}")
     return _NPM / "node_modules"
 
 
