@@ -87,6 +87,15 @@ def service(
         yield service
 
 
+@pytest.fixture(scope="module")
+def empty_service(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service that knows of no store."""
+    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
 async def _execute(url: str, sql: str) -> None:
     connection = await asyncpg.connect(url)
     try:

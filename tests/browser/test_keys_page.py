@@ -1,23 +1,18 @@
 """Keys: the first is made by the page and used at once; others are shown once, and revoked."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Opener
-from tests.harness.service import Service, running_service
+from tests.harness.service import Service
 
 HOSTILE = '<b>ops & "co"</b>'
 
 
 @pytest.fixture(scope="module")
-def service(
-    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """Without any key."""
-    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """Without a feed, and without a key."""
+    return empty_service
 
 
 def _make(page: Page, name: str, scope: str | None = None) -> str:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness.service import Service, running_service
+from tests.harness.service import Service
 
 TAGS = {"reports", "stores", "feeds", "keys", "operations"}
 PUBLIC = {"getLiveness", "getReadiness"}
@@ -18,11 +18,9 @@ WRITING_GETS = {"triggerReport", "listKeys"}
 
 
 @pytest.fixture(scope="module")
-def service(
-    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """Without a feed, and without a key."""
+    return empty_service
 
 
 @pytest.fixture(scope="module")

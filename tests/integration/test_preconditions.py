@@ -1,6 +1,5 @@
 """ETag, If-None-Match and If-Match of a store: nobody undoes a change that they have not seen."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,9 @@ BODIES: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def service(
-    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """Without a feed, and without a key."""
+    return empty_service
 
 
 def put(service: Service, path: str, body: Any, **headers: str) -> httpx.Response:

@@ -20,11 +20,9 @@ SOURCE = Path(package.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def service(
-    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """Without a feed, and without a key."""
+    return empty_service
 
 
 def raised() -> Iterator[tuple[int | None, str]]:

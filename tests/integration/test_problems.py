@@ -1,7 +1,6 @@
 """What goes wrong is told as application/problem+json, and no more of it than a reader can use."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,9 @@ KIND = "/problems/"
 
 
 @pytest.fixture(scope="module")
-def service(
-    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """Without a feed, and without a key."""
+    return empty_service
 
 
 @pytest.mark.parametrize(

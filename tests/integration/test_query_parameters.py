@@ -15,11 +15,9 @@ POLL = [{"store_id": "s1", "status": "active", "timestamp_utc": "2024-01-01T00:0
 
 
 @pytest.fixture(scope="module")
-def service(
-    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """Without a feed, and without a key."""
+    return empty_service
 
 
 def test_every_documented_operation_but_the_deprecated_refuses_what_it_does_not_know(
