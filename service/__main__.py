@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
     from rich.progress import TaskID
 
-    from compute.feed_rows import Feed
+    from compute.feed_header import Feed
     from service.feeds.history import Ingested
     from service.reports.options import ReportOptions
     from service.settings import Settings
@@ -49,7 +49,7 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
     def run(*args: object, **kwargs: object) -> None:
         import asyncpg
 
-        from compute.feed_rows import FeedRefused
+        from compute.feed_faults import FeedRefused
         from compute.zones import ZoneUnknown
         from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
         from service.keys import KeyRefused
@@ -407,7 +407,7 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
 
-    from compute.feed_rows import FeedRefused
+    from compute.feed_faults import FeedRefused
     from service.database.pool import open_pool
     from service.feeds.ingest import FeedFile, ingest_each
     from service.feeds.spool import spool_folder

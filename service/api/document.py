@@ -20,7 +20,7 @@ from litestar.response import Redirect
 from compute import timeline
 from compute.conditions import Condition
 from compute.csv_rows import WindowName
-from compute.feed_rows import Feed
+from compute.feed_header import Feed
 from compute.uptime import Interpolation
 from service import keys
 from service.api import feeds

@@ -23,16 +23,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
 from msgspec import UNSET, Meta, UnsetType
 
-from compute.feed_rows import (
-    COLUMNS,
-    FAULTS_SHOWN,
-    LONGEST_STORE_ID,
-    Fault,
-    Feed,
-    FeedRefused,
-    FeedRows,
-    parse_columns,
-)
+from compute.feed_faults import FAULTS_SHOWN, Fault, FeedRefused
+from compute.feed_header import COLUMNS, Feed
+from compute.feed_rows import FeedRows, parse_columns
+from compute.feed_values import LONGEST_STORE_ID
 from compute.zones import DEFAULT_TIMEZONE
 from service.decoding import problem_and_path
 from service.feeds.history import (
@@ -170,7 +164,6 @@ _ROWS: dict[Feed, type[msgspec.Struct]] = {
     "timezones": TimezoneRow,
 }
 
-
 _CSV_ROWS: dict[Feed, str] = {
     "polls": "8419537941919820732,active,2023-01-22 12:09:39.388884 UTC",
     "business_hours": "8419537941919820732,0,09:00:00,17:30:00",
@@ -179,8 +172,6 @@ _CSV_ROWS: dict[Feed, str] = {
 
 #: Names of the rows' schemas, which are components of the OpenAPI document.
 ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
-
-
 _WHOLE_WEEKS = "all rows of a store in one request"
 
 

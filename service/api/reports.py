@@ -13,7 +13,7 @@ from litestar.params import HeaderParameter, Parameter
 from litestar.response import Response
 from msgspec import Meta
 
-from compute.feed_rows import NUL_IN_STORE_ID
+from compute.feed_values import NUL_IN_STORE_ID
 from compute.uptime import Interpolation
 from service.api.feeds import GivenStoreId
 from service.api.report_details import (

@@ -16,14 +16,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
 from compute.business_hours import unpack_hours
-from compute.feed_rows import (
-    LONGEST_STORE_ID,
-    NUL_IN_STORE_ID,
-    FeedRefused,
-    parse_columns,
-    store_id_problem,
-    zone_problem,
-)
+from compute.feed_faults import FeedRefused
+from compute.feed_rows import parse_columns
+from compute.feed_values import LONGEST_STORE_ID, NUL_IN_STORE_ID, store_id_problem, zone_problem
 from compute.instants import instant_of
 from compute.zones import DEFAULT_TIMEZONE
 from service.api.feeds import EndTime, PollStatus, StartTime

@@ -17,7 +17,8 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from compute.feed_rows import Feed, FeedRefused, FeedUnknown
+from compute.feed_faults import FeedRefused
+from compute.feed_header import Feed, FeedUnknown
 from service.database.pool import DATABASE_FAILED
 
 log = logging.getLogger("storewatch.feeds")

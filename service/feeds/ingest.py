@@ -14,17 +14,9 @@ import asyncpg
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
-from compute.feed_rows import (
-    FAULTS_SHOWN,
-    Fault,
-    Feed,
-    FeedRefused,
-    FeedRows,
-    Header,
-    parse_csv,
-    read_header,
-    recognise,
-)
+from compute.feed_faults import FAULTS_SHOWN, Fault, FeedRefused
+from compute.feed_header import Feed, Header, read_header, recognise
+from compute.feed_rows import FeedRows, parse_csv
 from service import metrics
 from service.feeds.history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
 from service.feeds.merge import forget, merge

@@ -10,9 +10,7 @@ import numpy as np
 
 from compute.axis import DAY_MS, Ints
 from compute.business_hours import pack_weeks
-from compute.feed_rows import (
-    Feed,
-)
+from compute.feed_header import Feed
 from compute.instants import instant_of
 from compute.polls import merge_polls, pack_polls
 from service.feeds.history import Ingested

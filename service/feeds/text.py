@@ -14,7 +14,7 @@ from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from compute.feed_rows import Fault, FeedRefused
+from compute.feed_faults import Fault, FeedRefused
 
 if sys.version_info >= (3, 14):
     from compression import zstd

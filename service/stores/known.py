@@ -8,7 +8,7 @@ import numpy as np
 from compute.axis import DAY_MS
 from compute.batch import Question, StoreBatch
 from compute.business_hours import HOURS
-from compute.feed_rows import LONGEST_STORE_ID
+from compute.feed_values import LONGEST_STORE_ID
 from compute.polls import WORD
 from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
 from service.database.pool import Database

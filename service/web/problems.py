@@ -22,7 +22,8 @@ from litestar.params import ParameterKwarg
 from litestar.types import HTTPResponseStartEvent, Send
 from msgspec import UNSET, Meta, UnsetType
 
-from compute.feed_rows import COLUMNS, FeedRefused, FeedUnknown, header_of
+from compute.feed_faults import FeedRefused
+from compute.feed_header import COLUMNS, FeedUnknown, header_of
 from compute.zones import ZoneUnknown
 from service.database.pool import DATABASE_AWAY
 from service.logs import request_id

@@ -15,7 +15,8 @@ import asyncpg
 import httpx
 import numpy as np
 
-from compute.feed_rows import Feed, FeedRefused
+from compute.feed_faults import FeedRefused
+from compute.feed_header import Feed
 from compute.polls import pack_polls
 from service.database.pool import open_pool
 from service.feeds.ingest import FeedFile, ingest_each

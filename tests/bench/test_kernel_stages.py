@@ -19,7 +19,8 @@ from compute.axis import DAY_MS, Ints
 from compute.batch import Question, StoreBatch
 from compute.business_hours import BusinessTime, business_time, pack_weeks
 from compute.csv_rows import csv_rows
-from compute.feed_rows import FeedRows, parse_csv, read_header
+from compute.feed_header import read_header
+from compute.feed_rows import FeedRows, parse_csv
 from compute.polls import WORD, merge_polls, observed_positions, pack_polls
 from compute.report_rows import ReportRows, report_rows
 from compute.uptime import Runs, Totals, observe, runs, totals

@@ -57,8 +57,6 @@ def database_away(database_url: str, server: str) -> Iterator[None]:
 
 
 DAY = 19_000  # 2022-01-08
-
-
 NOON_MS = 43_200_000
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import psutil
 
 COMMAND = (sys.executable, "-m", "service")
-
-
 #: How long to wait for what must happen, before a test fails; seconds.
 PATIENCE = 60
 

@@ -13,7 +13,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from compute.feed_rows import Feed, FeedRefused
+from compute.feed_faults import FeedRefused
+from compute.feed_header import Feed
 from service.database.migrations import migrate
 from service.database.pool import WORK, pool_of
 from service.feeds import ingest as feeds

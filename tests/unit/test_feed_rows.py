@@ -6,7 +6,8 @@ from datetime import datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.feed_rows import Feed, FeedRows, parse_columns, parse_csv, read_header
+from compute.feed_header import Feed, read_header
+from compute.feed_rows import FeedRows, parse_columns, parse_csv
 from compute.instants import parse_instant
 
 HEADERS: dict[Feed, str] = {

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.feed_rows import FeedRefused
+from compute.feed_faults import FeedRefused
 from service.feeds import text as feed_text
 from service.feeds.text import Block, TooLarge, blocks
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.feed_rows import parse_columns, store_id_problem
+from compute.feed_rows import parse_columns
+from compute.feed_values import store_id_problem
 from compute.instants import LATEST_MS
 from compute.plain_polls import plain_polls
 
