@@ -1,13 +1,13 @@
 // The page: which part is shown, and the question for an API key.
 
 import { answerKey, keepKey, key, keyQuestion, onKeyChange } from "./api.js";
-import { Feeds } from "./feeds.js";
 import { html, render, useEffect, useRef, useState } from "./htm_preact.js";
-import { Keys } from "./keys.js";
-import { Overview } from "./overview.js";
-import { Reports } from "./reports.js";
-import { Store } from "./store.js";
-import { Stores } from "./stores.js";
+import { Feeds } from "./pages/feeds.js";
+import { Keys } from "./pages/keys.js";
+import { Overview } from "./pages/overview.js";
+import { Reports } from "./pages/reports.js";
+import { Store } from "./pages/store.js";
+import { Stores } from "./pages/stores.js";
 import { address, usePlace } from "./view.js";
 
 const PARTS = [

@@ -1,11 +1,11 @@
 // Reports: start one, see it run, fetch, cancel or delete it.
 
-import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "./api.js";
-import { DEFAULT_OPTIONS, optionsOf } from "./chosen.js";
-import { bytes, count, instant, percent, span } from "./format.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm_preact.js";
-import { Confirm, Loading, useLoaded, Wrong } from "./parts.js";
-import { address } from "./view.js";
+import { ended, fetched, follow, getJson, key, newestReports, saveCsv, startReport } from "../api.js";
+import { DEFAULT_OPTIONS, optionsOf } from "../chosen.js";
+import { bytes, count, instant, percent, span } from "../format.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../htm_preact.js";
+import { Confirm, Loading, useLoaded, Wrong } from "../parts.js";
+import { address } from "../view.js";
 
 const SHOWN = 100;
 

@@ -1,9 +1,9 @@
 // Keys: which there are, make one, revoke one.
 
-import { fetched, getJson, keepKey, key, keyHelps } from "./api.js";
-import { instant } from "./format.js";
-import { html, useEffect, useRef, useState } from "./htm_preact.js";
-import { Confirm, Loading, useLoaded, Wrong } from "./parts.js";
+import { fetched, getJson, keepKey, key, keyHelps } from "../api.js";
+import { instant } from "../format.js";
+import { html, useEffect, useRef, useState } from "../htm_preact.js";
+import { Confirm, Loading, useLoaded, Wrong } from "../parts.js";
 
 const READ_ONLY = "scope-too-small";
 

@@ -1,12 +1,12 @@
 // All stores at a glance: shares of business time, who was down most, what changed since the report before.
 
-import { getJson, saveCsv } from "./api.js";
-import { HeatMap, Trend } from "./charts.js";
-import { ChosenHead, CONDITIONS, Make, NoReport, storeOfReport, useChosen } from "./chosen.js";
-import { count, counted, hours, instant, percent, points, span, WINDOW_NAMES } from "./format.js";
-import { html, useState } from "./htm_preact.js";
-import { Available, Explain, Key, Loading, Shares, useLoaded, Wrong } from "./parts.js";
-import { address } from "./view.js";
+import { getJson, saveCsv } from "../api.js";
+import { HeatMap, Trend } from "../charts.js";
+import { ChosenHead, CONDITIONS, Make, NoReport, storeOfReport, useChosen } from "../chosen.js";
+import { count, counted, hours, instant, percent, points, span, WINDOW_NAMES } from "../format.js";
+import { html, useState } from "../htm_preact.js";
+import { Available, Explain, Key, Loading, Shares, useLoaded, Wrong } from "../parts.js";
+import { address } from "../view.js";
 
 const LISTED = 8;
 

@@ -1,10 +1,10 @@
 // Feeds: load files, see what became of them, and what the service knows.
 
-import { getJson } from "./api.js";
-import { bytes, count, counted, instant, percent, span } from "./format.js";
-import { html, useEffect, useState } from "./htm_preact.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
-import { canBeCancelled, cancel, upload, useUploads } from "./uploads.js";
+import { getJson } from "../api.js";
+import { bytes, count, counted, instant, percent, span } from "../format.js";
+import { html, useEffect, useState } from "../htm_preact.js";
+import { Loading, useLoaded, Wrong } from "../parts.js";
+import { canBeCancelled, cancel, upload, useUploads } from "../uploads.js";
 
 const HISTORY_SHOWN = 10;
 const words = (feed) => (feed === "timezones" ? "time zones" : feed.replaceAll("_", " "));

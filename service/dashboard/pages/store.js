@@ -1,13 +1,13 @@
 // One store: its week as a timeline in its local time, its outages, its hours.
 
-import { getJson, storePath } from "./api.js";
-import { DEFAULT_OPTIONS } from "./chosen.js";
-import { DAY, HOUR, LocalTime } from "./days.js";
-import { clock, count, dayName, exactInstant, exactSpan, instant, span, WEEKDAYS, WINDOW_NAMES } from "./format.js";
-import { html, useMemo, useRef, useState } from "./htm_preact.js";
-import { Available, Explain, Key, Loading, reached, Shares, useLoaded, Wrong } from "./parts.js";
-import { address } from "./view.js";
-import { daysOf, POLLED_WITHIN, weekOf } from "./week.js";
+import { getJson, storePath } from "../api.js";
+import { DEFAULT_OPTIONS } from "../chosen.js";
+import { DAY, HOUR, LocalTime } from "../days.js";
+import { clock, count, dayName, exactInstant, exactSpan, instant, span, WEEKDAYS, WINDOW_NAMES } from "../format.js";
+import { html, useMemo, useRef, useState } from "../htm_preact.js";
+import { Available, Explain, Key, Loading, reached, Shares, useLoaded, Wrong } from "../parts.js";
+import { address } from "../view.js";
+import { daysOf, POLLED_WITHIN, weekOf } from "../week.js";
 
 const WEEK = 7 * DAY;
 /** The options that a page's address may have. */

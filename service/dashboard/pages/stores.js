@@ -1,12 +1,12 @@
 // The stores of the chosen report, in a table of any length: only the rows in sight are fetched and drawn.
 
-import { getJson, saveCsv } from "./api.js";
-import { ChosenHead, CONDITIONS, NoReport, storeOfReport, useChosen } from "./chosen.js";
-import { count, instant, percent, span } from "./format.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./htm_preact.js";
-import { Loading, useLoaded, Wrong } from "./parts.js";
-import { ReportRows } from "./report_rows.js";
-import { choose, remember, remembered } from "./view.js";
+import { getJson, saveCsv } from "../api.js";
+import { ChosenHead, CONDITIONS, NoReport, storeOfReport, useChosen } from "../chosen.js";
+import { count, instant, percent, span } from "../format.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../htm_preact.js";
+import { Loading, useLoaded, Wrong } from "../parts.js";
+import { ReportRows } from "../report_rows.js";
+import { choose, remember, remembered } from "../view.js";
 
 const MORE_ROWS = 8; // drawn above and below those in sight
 const TALLEST = 8_000_000; // pixels; browsers draw no element of much more
