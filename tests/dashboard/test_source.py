@@ -1,5 +1,6 @@
 """The dashboard's scripts and styles as they are written: form, types, what needs no browser."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def test_scripts_and_styles_are_formatted_and_biome_finds_nothing(commands: Path
 
 def test_the_types_fit(commands: Path) -> None:
     run(commands / "tsc", "--project", HERE)
+
+
+def test_the_page_asks_for_every_script_at_once() -> None:
+    dashboard = ROOT / "service" / "dashboard"
+    asked = re.findall(r'(?:src|href)="dashboard/(.+\.js)"', (dashboard / "index.html").read_text())
+    scripts = [str(script.relative_to(dashboard)) for script in dashboard.rglob("*.js")]
+    assert sorted(asked) == sorted(scripts)
 
 
 def test_rules_that_need_no_browser() -> None:
