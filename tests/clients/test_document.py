@@ -15,7 +15,7 @@ import pytest
 from tests.clients.breaking_changes import OPEN, breaking_changes
 from tests.clients.tools import HERE, run
 
-LAST_RELEASE = HERE / "openapi-0.1.0.json"
+LAST_RELEASE = HERE / "openapi-0.2.0.json"
 
 
 def test_redocly_finds_nothing(document: Path, node_modules: Path) -> None:
