@@ -58,6 +58,20 @@ def unpack_hours(packed: bytes) -> tuple[Ints, Ints, Ints]:
     return rows[:, 0] // DAY_MS, rows[:, 0] % DAY_MS, rows[:, 1]
 
 
+def counted_ends(start: Ints, end: Ints) -> Ints:
+    """When rows of hours end as they count: from 23:59 on at midnight, else maybe on the next day.
+
+    Args:
+        start: int64[n], milliseconds since midnight
+        end: int64[n], the same, as a feed gives it
+
+    Returns:
+        int64[n], milliseconds since the midnight that the start's day begins with
+    """
+    end = np.where(end >= MIDNIGHT_FROM_MS, DAY_MS, end)
+    return np.where(end <= start, end + DAY_MS, end)
+
+
 @dataclass(frozen=True)
 class BusinessTime:
     """When the stores of a batch are open: disjoint, ascending, half-open intervals on an axis.
@@ -124,8 +138,7 @@ def business_time(
     hours = np.frombuffer(packed, dtype=HOURS).astype(np.int64)
     store = np.repeat(stores, rows)
     weekday, start = np.divmod(hours[:, 0], DAY_MS)
-    end = np.where(hours[:, 1] >= MIDNIGHT_FROM_MS, DAY_MS, hours[:, 1])
-    end = np.where(end <= start, end + DAY_MS, end)
+    end = counted_ends(start, hours[:, 1])
 
     first_date, last_date = _dates(axis)
     weeks = (last_date - first_date) // 7 + 1

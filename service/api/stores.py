@@ -15,7 +15,8 @@ from litestar.params import Body, Parameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
-from compute.business_hours import unpack_hours
+from compute.axis import DAY_MS
+from compute.business_hours import counted_ends, unpack_hours
 from compute.feed_faults import FeedRefused
 from compute.feed_rows import parse_columns
 from compute.feed_values import LONGEST_STORE_ID, NUL_IN_STORE_ID, store_id_problem, zone_problem
@@ -86,6 +87,15 @@ class Poll(msgspec.Struct, frozen=True):
     status: Annotated[PollStatus, Meta(description="What it answered.")]
 
 
+class CountedHours(msgspec.Struct, frozen=True, kw_only=True):
+    """Business hours on one day of every week as they count, in the store's local time."""
+
+    day: Annotated[int, Meta(ge=0, le=6, description="0 is Monday, 6 is Sunday.")]
+    start_time_local: Annotated[str, Meta(description="When they start.")]
+    end_time_local: Annotated[str, Meta(description="When they end; midnight is `24:00:00`.")]
+    ends_on_next_day: Annotated[bool, Meta(description="Whether they end on the day after.")]
+
+
 class StoreDetails(msgspec.Struct, frozen=True):
     """What is known of a store."""
 
@@ -94,6 +104,9 @@ class StoreDetails(msgspec.Struct, frozen=True):
     effective_timezone: EffectiveTimezone
     business_hours: Annotated[
         list[HoursRow], Meta(description="Its week; if it has no rows, it is always open.")
+    ]
+    counted_hours: Annotated[
+        list[CountedHours], Meta(description="The same rows, each as it counts.")
     ]
     newest_poll: Annotated[
         Poll | None, Meta(description="Its newest poll; null: it was never polled.")
@@ -408,19 +421,26 @@ async def _change(
 
 def _details(store: KnownStore) -> StoreDetails:
     day, start, end = unpack_hours(store.business_hours)
+    counted = counted_ends(start, end)
+    rows = zip(day.tolist(), start.tolist(), end.tolist(), counted.tolist(), strict=True)
+    given, as_counted = [], []
+    for weekday, opens, closes, ends in rows:
+        given.append(HoursRow(weekday, _clock(opens), _clock(closes)))
+        on_next_day = ends > DAY_MS
+        as_counted.append(
+            CountedHours(
+                day=weekday,
+                start_time_local=_clock(opens),
+                end_time_local=_clock(ends - DAY_MS if on_next_day else ends),
+                ends_on_next_day=on_next_day,
+            )
+        )
     return StoreDetails(
         store_id=store.store_id,
         timezone=store.timezone,
         effective_timezone=store.timezone or DEFAULT_TIMEZONE,
-        business_hours=[
-            HoursRow(*row)
-            for row in zip(
-                day.tolist(),
-                map(_clock, start.tolist()),
-                map(_clock, end.tolist()),
-                strict=True,
-            )
-        ],
+        business_hours=given,
+        counted_hours=as_counted,
         newest_poll=None if store.newest_poll is None else poll_of(store.newest_poll),
     )
 

@@ -282,6 +282,17 @@ HOURS = [
     {"day": 0, "start_time_local": "09:00:00", "end_time_local": "17:30:00"},
     {"day": 4, "start_time_local": "22:00:00", "end_time_local": "02:00:00"},
     {"day": 5, "start_time_local": "00:00:00", "end_time_local": "24:00:00"},
+    {"day": 6, "start_time_local": "10:00:00", "end_time_local": "23:59:30"},
+]
+#: The same as they count.
+COUNTED = [
+    {**row, "end_time_local": end, "ends_on_next_day": overnight}
+    for row, end, overnight in zip(
+        HOURS,
+        ("17:30:00", "02:00:00", "24:00:00", "24:00:00"),
+        (False, True, False, False),
+        strict=True,
+    )
 ]
 
 
@@ -298,6 +309,7 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "timezone": "Asia/Tokyo",
         "effective_timezone": "Asia/Tokyo",
         "business_hours": HOURS,
+        "counted_hours": COUNTED,
         "newest_poll": None,
     }
     service.ask("PUT", f"{place}/business-hours", json=[])
@@ -307,6 +319,7 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "timezone": None,
         "effective_timezone": "America/Chicago",
         "business_hours": [],
+        "counted_hours": [],
         "newest_poll": None,
     }
 

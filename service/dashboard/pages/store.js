@@ -84,7 +84,7 @@ export function Store({ id, query }) {
     }
     <div class="two">
       ${week && html`<${Outages} week=${week} clocks=${clocks} />`}
-      <${BusinessHours} hours=${store.business_hours} zone=${zone} />
+      <${BusinessHours} hours=${store.counted_hours} zone=${zone} />
     </div>
   `;
 }
@@ -324,14 +324,12 @@ function openOn(hours, day) {
   const rows = hours.filter((row) => row.day === day);
   if (!rows.length) return html`<span class="sub">closed</span>`;
   return rows.map(
-    ({ start_time_local: start, end_time_local: end }) =>
-      html`<span class="hours-row">${openRow(start.replace(/:00$/, ""), end.replace(/:00$/, ""))}</span>`,
+    ({ start_time_local: start, end_time_local: end, ends_on_next_day: overnight }) =>
+      html`<span class="hours-row">${openRow(start.replace(/:00$/, ""), end.replace(/:00$/, ""), overnight)}</span>`,
   );
 }
 
-function openRow(start, end) {
-  const midnight = end >= "23:59" || end === "00:00";
-  if (start === "00:00" && midnight) return "all day";
-  if (midnight) return `${start} to midnight`;
-  return end <= start ? `${start} to ${end} on the next day` : `${start} to ${end}`;
+function openRow(start, end, overnight) {
+  if (end === "24:00") return start === "00:00" ? "all day" : `${start} to midnight`;
+  return `${start} to ${end}${overnight ? " on the next day" : ""}`;
 }
