@@ -17,7 +17,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Send
 
 from service.app import create_app
-from service.database.pool import DatabaseUnavailable
+from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
 from service.failures import first_failure
 from service.keys import KeyRefused
 from service.settings import Settings
@@ -154,6 +154,10 @@ class _Server(uvicorn.Server):
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if isinstance(error := context.get("exception"), OSError) and error.errno in _NO_FILES:
             self._crowd.note(f"times the system gave no file: {error.strerror}")
+        elif isinstance(error, DATABASE_FAILED):
+            # asyncpg 0.32 gives connections back in tasks of its own, and lets nobody hear how
+            # that fails; the request or report whose connection it was has been told.
+            log.warning("a connection to the database ended badly: %s", error or type(error))
         else:
             loop.default_exception_handler(context)
 

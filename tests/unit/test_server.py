@@ -1,5 +1,7 @@
 """How the server takes the signals that end it."""
 
+import asyncio
+import gc
 import os
 import signal
 from unittest.mock import MagicMock
@@ -33,3 +35,25 @@ def test_told_again_while_it_takes_the_first_signal_it_still_ends_in_order(
     assert len(server._captured_signals) == 2
     assert server.should_exit
     assert not server.force_exit
+
+
+def test_a_task_of_asyncpg_that_fails_unheard_is_told_in_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = _Server(MagicMock(), MagicMock(), MagicMock(), uvicorn.Config(MagicMock()))
+
+    async def release() -> None:
+        raise TimeoutError
+
+    async def leave_alone() -> None:
+        asyncio.get_running_loop().set_exception_handler(server._on_loop_error)
+        task = asyncio.create_task(release())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    asyncio.run(leave_alone())
+    (told,) = caplog.records
+    assert told.levelname == "WARNING"
+    assert "a connection to the database ended badly" in told.message
+    assert told.exc_info is None
