@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import asyncpg
@@ -329,9 +329,9 @@ class FeedsState(msgspec.Struct, frozen=True):
         Meta(description="The instant of the newest poll of all stores; null: there is none."),
     ]
     newest_poll_age: Annotated[
-        float | None,
+        int | None,
         Meta(
-            description="Seconds since then; below 0 where the poll is dated in the future. Null: "
+            description="Whole seconds since then; below 0 where it is dated in the future. Null: "
             "there is no poll."
         ),
     ]
@@ -377,7 +377,7 @@ async def get_feeds(pool: asyncpg.Pool, refusals: Refusals) -> FeedsState:
         polls=known.polls,
         polls_exact=known.polls_exact,
         newest_poll=newest,
-        newest_poll_age=None if newest is None else (known.now - newest).total_seconds(),
+        newest_poll_age=None if newest is None else (known.now - newest) // timedelta(seconds=1),
         loads=await read_loads(pool),
         refusals=await read_refusals(pool),
     )
