@@ -23,9 +23,10 @@ _LOOK_SECONDS = 5.0
 
 
 class Sample(NamedTuple):
-    """What an instance held at one time, all its processes together."""
+    """What an instance held at one time."""
 
-    mebibytes: float
+    main_mebibytes: float  # its main process
+    largest_mebibytes: float  # of its other processes, that which held the most
     descriptors: int  # of its main process
     processes: int
 
@@ -116,7 +117,8 @@ def _sample(pid: int) -> Sample | None:
     """None: it ended just now."""
     try:
         main = psutil.Process(pid)
-        family = [main, *main.children(recursive=True)]
-        return Sample(held_by(family), main.num_fds(), len(family))
+        others = main.children(recursive=True)
+        largest = max((held_by([other]) for other in others), default=0.0)
+        return Sample(held_by([main]), largest, main.num_fds(), 1 + len(others))
     except psutil.NoSuchProcess:
         return None
