@@ -44,9 +44,13 @@ def pack_weeks(store: Ints, hours: Ints) -> tuple[list[int], list[bytes]]:
         hours: int64[n], start in milliseconds since Monday 00:00 << 32 | end in milliseconds since
             the start's midnight
     """
-    rows = np.unique(np.column_stack([store, hours >> 32, hours & 0xFFFF_FFFF]), axis=0)
-    stores, first = np.unique(rows[:, 0], return_index=True)
-    packed = rows[:, 1:].astype(HOURS.base).tobytes()
+    order = np.lexsort((hours, store))
+    store, hours = store[order], hours[order]
+    other = (store[1:] != store[:-1]) | (hours[1:] != hours[:-1])
+    distinct = np.append(True, other)[: len(hours)]
+    store, hours = store[distinct], hours[distinct]
+    stores, first = np.unique(store, return_index=True)
+    packed = np.column_stack([hours >> 32, hours & 0xFFFF_FFFF]).astype(HOURS.base).tobytes()
     bounds = [*(first * HOURS.itemsize).tolist(), len(packed)]
     weeks = [packed[start:end] for start, end in pairwise(bounds)]
     return stores.tolist(), weeks

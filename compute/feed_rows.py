@@ -34,6 +34,8 @@ from compute.instants import LATEST_MS, instant_of, parse_instant
 from compute.plain_polls import plain_instants, plain_polls
 
 Column = Sequence[str]
+#: For so few instants, arrays take longer to set up than to fill one by one.
+_FEW = 64
 
 
 @dataclass
@@ -253,9 +255,10 @@ def _instants(column: Column, index: int, bad: Bad, latest: int) -> Ints:
     """Milliseconds since 1970-01-01 UTC, cut."""
     if not column:
         return np.empty(0, dtype=np.int64)
-    plain = plain_instants(column)
-    if plain is not None and plain.max() <= latest:
-        return plain
+    if len(column) > _FEW:
+        plain = plain_instants(column)
+        if plain is not None and plain.max() <= latest:
+            return plain
 
     def number(text: str) -> int:
         instant = parse_instant(text)

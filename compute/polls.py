@@ -40,12 +40,21 @@ def observed_positions(axis: Axis, packed: bytes, store: Ints, day: Ints, size: 
     words = np.frombuffer(packed, dtype=WORD)
     count = size // WORD.itemsize
     midnight = axis.position(store, day * DAY_MS)
-    if np.any(midnight[1:] < midnight[:-1]):  # the database promises no order within a page
-        order = np.argsort(midnight)
-        first = (np.cumsum(count) - count)[order]
-        midnight, count = midnight[order], count[order]
-        words = words[np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(words))]
+    midnight, words, count = _rows_in_order(midnight, words, count)
     return np.repeat(midnight, count) + words
+
+
+def _rows_in_order(
+    key: Ints, words: npt.NDArray[np.int32], count: Ints
+) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+    """Rows by a key, with their words and how many each has: the database promises no order."""
+    if not np.any(key[1:] < key[:-1]):
+        return key, words, count
+    order = np.argsort(key)
+    first = (np.cumsum(count) - count)[order]
+    key, count = key[order], count[order]
+    words = words[np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(words))]
+    return key, words, count
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,26 @@ class PollDays:
     size: Ints
     packed: bytes
 
-    def rows(self, keep: npt.NDArray[np.bool_]) -> tuple[list[int], list[int], list[bytes]]:
-        """Stores, days and packed polls of the rows to keep (bool[rows])."""
+    @property
+    def polls(self) -> int:
+        """How many polls there are."""
+        return len(self.packed) // WORD.itemsize
+
+    def only(self, keep: npt.NDArray[np.bool_]) -> "PollDays":
+        """The rows to keep (bool[rows])."""
+        if keep.all():
+            return self
+        words = np.frombuffer(self.packed, dtype=WORD)
+        kept = words[np.repeat(keep, self.size // WORD.itemsize)]
+        return PollDays(self.store[keep], self.day[keep], self.size[keep], kept.tobytes())
+
+    def rows(self) -> tuple[list[int], list[int], list[bytes]]:
+        """Stores, days and packed polls of each row."""
         end = np.cumsum(self.size)
-        bounds = zip((end - self.size)[keep].tolist(), end[keep].tolist(), strict=True)
+        bounds = zip((end - self.size).tolist(), end.tolist(), strict=True)
         return (
-            self.store[keep].tolist(),
-            self.day[keep].tolist(),
+            self.store.tolist(),
+            self.day.tolist(),
             [self.packed[start:end] for start, end in bounds],
         )
 
@@ -87,13 +109,16 @@ def pack_polls(store: Ints, poll: Ints) -> PollDays:
     # Sorting numbers is several times faster than finding an order, so store and poll become one
     # number where they fit into it.
     first_store, first_poll = int(store.min()), int(poll.min()) & ~1
-    polls_per_store = (int(poll.max()) - first_poll + 2) & ~1
-    if (int(store.max()) - first_store + 1) * polls_per_store < 1 << 63:
-        both = np.sort((store - first_store) * polls_per_store + (poll - first_poll))
-        both = both[np.append(True, both[1:] != both[:-1])]
-        if not (both[1:] >> 1 == both[:-1] >> 1).any():
-            store, poll = np.divmod(both, polls_per_store)
-            return _rows(store + first_store, poll + first_poll)
+    bits = (int(poll.max()) - first_poll).bit_length()
+    if (int(store.max()) - first_store).bit_length() + bits < 64:
+        both = (store - first_store) << bits
+        both |= poll - first_poll
+        both.sort()
+        other = both[1:] != both[:-1]
+        if not other.all():
+            both = both[np.append(True, other)]
+        if not ((both[1:] ^ both[:-1]) == 1).any():
+            return _rows((both >> bits) + first_store, (both & ((1 << bits) - 1)) + first_poll)
         # Two statuses for one instant: which came last, the sorted numbers do not tell.
     order = _in_order(store, poll)
     store, poll = store[order], poll[order]
@@ -114,7 +139,8 @@ def _same_instant(store: Ints, poll: Ints) -> npt.NDArray[np.bool_]:
 
 def _rows(store: Ints, poll: Ints) -> PollDays:
     """Rows of polls that are in order and distinct."""
-    day, word = np.divmod(poll, 2 * DAY_MS)
+    day = poll // (2 * DAY_MS)  # much faster than `divmod`
+    word = poll - day * (2 * DAY_MS)
     first = np.append(True, (store[1:] != store[:-1]) | (day[1:] != day[:-1]))[: len(poll)]
     starts = np.flatnonzero(first)
     return PollDays(
@@ -127,59 +153,124 @@ def _rows(store: Ints, poll: Ints) -> PollDays:
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of arrived polls.
+    """What became of polls that arrived.
 
     Attributes:
-        days: stored and arrived polls together
+        days: stored and arrived polls together, a row for each store and day that anything arrived
+            for
         changed: bool[rows], rows of `days` that differ from what was stored
         known: bool[rows], rows of `days` of which some poll was stored
-        new: polls of an instant that had none
-        replaced: polls whose status differs from the one stored
-        unchanged: polls that were there already
+        counts: int64[feeds, 3], for each feed its polls of an instant that had none, those whose
+            status differs from the one before, and those that were there already
     """
 
     days: PollDays
     changed: npt.NDArray[np.bool_]
     known: npt.NDArray[np.bool_]
-    new: int
-    replaced: int
-    unchanged: int
+    counts: Ints
 
 
-def merge_polls(stored: PollDays, arrived: PollDays) -> Merged:
-    """Arrived polls into the stored rows of the same stores and days; an arrival replaces.
+#: In the order of `Merged.counts`.
+_NEW, _REPLACED, _UNCHANGED = range(3)
+#: A row's number and a poll's millisecond of its day become one number.
+_MS_BITS = 27
+
+
+def merge_polls(
+    stored: PollDays, store: Ints, poll: Ints, feed: Ints | None = None, feeds: int = 1
+) -> Merged:
+    """Polls that arrived, of one feed or of several, into the stored rows; an arrival replaces.
+
+    What each feed is told is what it would be told if the feeds had come one after the other.
 
     Args:
-        stored: rows of the stores and days that arrived, where there are any
-        arrived: packed by `pack_polls`
+        stored: rows of the stores and days that arrived, where there are any; in any order
+        store: int64[n], the store's number, in order of arrival
+        poll: int64[n], as `pack_polls` takes it
+        feed: int64[n], which feed each is of, ascending; None: all are of one
+        feeds: how many there are
     """
-    old_store, old_poll = unpack_polls(stored)
-    new_store, new_poll = unpack_polls(arrived)
-    if not len(old_poll):
-        every = np.ones(len(arrived.store), dtype=bool)
-        return Merged(arrived, every, ~every, new=len(new_poll), replaced=0, unchanged=0)
-    store = np.concatenate([old_store, new_store])
-    poll = np.concatenate([old_poll, new_poll])
-    arrival = np.repeat([False, True], [len(old_poll), len(new_poll)])
-    order = _in_order(store, poll)  # the stored poll before the one that arrived
-    store, poll, arrival = store[order], poll[order], arrival[order]
-    # Both sides are distinct, so an instant has one poll or a stored and an arrived one.
-    met = np.append(False, _same_instant(store, poll))
-    replaced = met & np.append(False, poll[1:] != poll[:-1])
-    new = arrival & ~met
-    last = ~np.append(met[1:], False)
-    days = _rows(store[last], poll[last])
-    row = np.repeat(np.arange(len(days.store)), days.size // WORD.itemsize)
-    changed = np.zeros(len(days.store), dtype=bool)
-    changed[row[(new | replaced)[last]]] = True
+    if feed is None:
+        feed = np.zeros(len(poll), dtype=np.int64)
+    rows, key, active, feed = _arrivals(store, poll, feed)
+    old_key, old_word, known = _stored_on(rows, stored)
+
+    at = np.searchsorted(old_key, key)
+    met = np.zeros(len(key), dtype=bool)
+    inside = at < len(old_key)
+    met[inside] = old_key[at[inside]] == key[inside]
+    first = np.append(True, key[1:] != key[:-1])[: len(key)]
+    last = np.append(key[1:] != key[:-1], True)[: len(key)]
+    old_active = np.zeros(len(key), dtype=np.int64)
+    old_active[met] = old_word[at[met]] & 1
+    # Of an instant, the first arrival meets the stored poll, and each other one the one before it.
+    before = np.where(first, old_active, np.append(0, active[:-1])[: len(key)])
+    became = np.where(first & ~met, _NEW, np.where(active != before, _REPLACED, _UNCHANGED))
+    counts = np.bincount(3 * feed + became, minlength=3 * feeds).reshape(feeds, 3)
+
+    row, word = key >> _MS_BITS, (key & ((1 << _MS_BITS) - 1)) << 1 | active
+    added, kept = last & ~met, last & met
+    differs = added | (kept & (active != old_active))
+    merged = old_word.copy()
+    merged[at[kept]] = word[kept]
+    size = np.bincount(old_key >> _MS_BITS, minlength=len(rows))
+    size += np.bincount(row[added], minlength=len(rows))
+    changed = np.zeros(len(rows), dtype=bool)
+    changed[row[differs]] = True
+    day = rows.astype(np.int32).astype(np.int64)
     return Merged(
-        days,
+        PollDays(
+            store=(rows - day) >> 32,
+            day=day,
+            size=size * WORD.itemsize,
+            packed=np.insert(merged, at[added], word[added]).astype(WORD, copy=False).tobytes(),
+        ),
         changed,
-        np.isin((days.store << 32) + days.day, (stored.store << 32) + stored.day),
-        new=int(new.sum()),
-        replaced=int(replaced.sum()),
-        unchanged=int(met.sum() - replaced.sum()),
+        known,
+        counts,
     )
+
+
+def _arrivals(store: Ints, poll: Ints, feed: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Arrivals in order of store and instant; of one feed's polls of an instant, the last alone.
+
+    Returns:
+        the rows that they belong to, int64[rows], store << 32 + day, ascending; and of each poll
+        its key, row << _MS_BITS | millisecond of the day, its status and its feed
+    """
+    if not _are_distinct_and_ascend(store, poll):
+        order = _in_order(store, poll)
+        store, poll, feed = store[order], poll[order], feed[order]
+        again = _same_instant(store, poll) & (feed[1:] == feed[:-1])
+        keep = np.append(~again, True)[: len(poll)]
+        store, poll, feed = store[keep], poll[keep], feed[keep]
+    day, word = np.divmod(poll, 2 * DAY_MS)
+    row_key = (store << 32) + day
+    begins = np.append(True, row_key[1:] != row_key[:-1])[: len(poll)]
+    row = np.cumsum(begins) - 1
+    return row_key[begins], (row << _MS_BITS) + (word >> 1), word & 1, feed
+
+
+def _are_distinct_and_ascend(store: Ints, poll: Ints) -> bool:
+    above = store[1:] > store[:-1]
+    return bool((above | ((store[1:] == store[:-1]) & (poll[1:] >> 1 > poll[:-1] >> 1))).all())
+
+
+def _stored_on(
+    rows: Ints, stored: PollDays
+) -> tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Stored polls in the order of the rows that something arrived for.
+
+    Returns:
+        the key of each poll, ascending, as `_arrivals` makes them; its word; and bool[rows],
+        whether a row has any
+    """
+    row = np.searchsorted(rows, (stored.store << 32) + stored.day)
+    words = np.frombuffer(stored.packed, dtype=WORD)
+    row, words, count = _rows_in_order(row, words, stored.size // WORD.itemsize)
+    known = np.zeros(len(rows), dtype=bool)
+    known[row] = True
+    return (np.repeat(row, count) << _MS_BITS) + (words >> 1), words, known
 
 
 def polls_outside(days: PollDays, first: int, end: int) -> PollDays:

@@ -1,10 +1,15 @@
 """The `storewatch` command.
 
-Worker processes import this module too, so each command imports what it needs by itself.
+Each command imports what it needs by itself, and only then: imports are most of a small one's time.
 """
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import gc
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,10 +29,13 @@ if TYPE_CHECKING:
     from service.feeds.history import Ingested
     from service.reports.options import ReportOptions
     from service.settings import Settings
+    from service.workers.pool import Workers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _READ_BYTES = 1 << 20
+#: A feed of more bytes is worth workers; one block of text is of as many.
+_FEW_BYTES = 4 << 20
 
 _ending = Ending()
 
@@ -47,42 +55,55 @@ def _command(function: Callable[..., Coroutine[None, None, None]]) -> Callable[.
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
-        import asyncpg
-
-        from compute.feed_faults import FeedRefused
-        from compute.zones import ZoneUnknown
-        from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
-        from service.keys import KeyRefused
-        from service.output_file import OutputFailed
-        from service.reports.pipeline import NoPolls
-        from service.settings import SettingsInvalid
-        from service.storage import StorageFailed
-        from service.workers.pool import WorkerDied
-
         try:
             _ending.run(function(*args, **kwargs))
-        except (FeedRefused, KeyRefused, SettingsInvalid) as error:
-            raise _Refused(str(error)) from error
-        except TimeoutError as error:
-            raise _Failed("The database did not answer in time.") from error
-        except BrokenPipeError:  # whatever reads our output has closed it; click handles that
+        except (click.ClickException, click.Abort, BrokenPipeError):  # click tells these
             raise
-        except asyncpg.DiskFullError as error:
-            raise _Failed(f"The disk of the database is full: {error}") from error
-        except (
-            DatabaseUnavailable,
-            NoPolls,
-            OutputFailed,
-            StorageFailed,
-            WorkerDied,
-            ZoneUnknown,
-            OSError,
-        ) as error:
-            raise _Failed(str(error)) from error
-        except DATABASE_FAILED as error:
-            raise _Failed(f"The database failed: {error}.") from error
+        except Exception as error:
+            told = _in_words(error)
+            if told is None:
+                raise
+            raise told from error
+        finally:
+            gc.freeze()  # Python, as it ends, would look through all modules for cycles
 
     return run
+
+
+def _in_words(error: Exception) -> click.ClickException | None:
+    """The message for a failure that a user can act on; None: it is a fault of the program."""
+    import asyncpg
+
+    from compute.feed_faults import FeedRefused
+    from compute.zones import ZoneUnknown
+    from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
+    from service.keys import KeyRefused
+    from service.output_file import OutputFailed
+    from service.reports.pipeline import NoPolls
+    from service.settings import SettingsInvalid
+    from service.storage import StorageFailed
+    from service.workers.pool import WorkerDied
+
+    in_its_own_words = (
+        DatabaseUnavailable,
+        NoPolls,
+        OutputFailed,
+        StorageFailed,
+        WorkerDied,
+        ZoneUnknown,
+        OSError,
+    )
+    if isinstance(error, (FeedRefused, KeyRefused, SettingsInvalid)):
+        return _Refused(str(error))
+    if isinstance(error, TimeoutError):
+        return _Failed("The database did not answer in time.")
+    if isinstance(error, asyncpg.DiskFullError):
+        return _Failed(f"The disk of the database is full: {error}")
+    if isinstance(error, in_its_own_words):
+        return _Failed(str(error))
+    if isinstance(error, DATABASE_FAILED):
+        return _Failed(f"The database failed: {error}.")
+    return None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -403,54 +424,56 @@ def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:
 
 
 async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as ProgressBar
-
-    from compute.feed_faults import FeedRefused
-    from service.database.pool import open_pool
-    from service.feeds.ingest import FeedFile, ingest_each
-    from service.feeds.spool import spool_folder
     from service.workers.pool import Workers
 
     # Zones and hours first, so that a report in the meantime sees no new store without them.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
-    given = [feed for feed in order if files[feed]]
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    refused: list[str] = []
-    aside = spool_folder(settings.home)
-    workers = Workers(settings.workers)
+    given = {feed: files[feed] for feed in order if files[feed]}
+    workers = Workers(settings.workers, first_here=True)
     try:
-        async with open_pool(settings.database_url, settings.home, own=False) as pool:
-            with ProgressBar(
-                *columns, console=console, transient=True, disable=not console.is_terminal
-            ) as bar:
-                feeds = [
-                    (
-                        feed,
-                        [FeedFile(_name(file), _pieces(file, bar, task)) for file in files[feed]],
-                    )
-                    for feed in given
-                    for task in [bar.add_task(f"Loading {_words(feed)}", total=_size(files[feed]))]
-                ]
-                told = iter(given)
-                async for done in ingest_each(pool, workers, feeds, aside=aside):
-                    feed = next(told)
-                    bar.remove_task(bar.task_ids[0])
-                    if isinstance(done, FeedRefused):
-                        refused += [*map(str, done.faults), f"{_words(feed)}: {done.summary}"]
-                    else:
-                        console.out(_loaded(feed, len(files[feed]), done), highlight=False)
+        if any((_size(names) or 0) > _FEW_BYTES for names in given.values()):
+            workers.begin()
+        async with _opened(settings, "service.feeds.ingest") as pool:
+            refused = await _load(pool, workers, settings.home, given)
     finally:
         workers.close()
     if refused:
         raise _Refused("\n".join(refused))
+
+
+async def _load(
+    pool: "asyncpg.Pool",
+    workers: "Workers",
+    home: Path,
+    files: "Mapping[Feed, tuple[str, ...]]",
+) -> list[str]:
+    """Load feeds and say what became of each; what is wrong with those that are refused."""
+    from compute.feed_faults import FeedRefused
+    from service.feeds.ingest import FeedFile, ingest_each
+    from service.feeds.spool import spool_folder
+
+    refused: list[str] = []
+    aside = spool_folder(home)
+    with _bar(sys.stderr.isatty()) as bar:
+        feeds = [
+            (feed, [FeedFile(_name(name), _pieces(name, bar, task)) for name in names])
+            for feed, names in files.items()
+            for task in [
+                bar.add_task(f"Loading {_words(feed)}", total=_size(names)) if bar else None
+            ]
+        ]
+        told = iter(files.items())
+        async for done in ingest_each(pool, workers, feeds, aside=aside):
+            feed, names = next(told)
+            if bar:
+                bar.remove_task(bar.task_ids[0])
+            if isinstance(done, FeedRefused):
+                refused += [*map(str, done.faults), f"{_words(feed)}: {done.summary}"]
+            elif bar:
+                bar.console.out(_loaded(feed, len(names), done), highlight=False)
+            else:
+                click.echo(_loaded(feed, len(names), done), err=True)
+    return refused
 
 
 def _loaded(feed: "Feed", files: int, done: "Ingested") -> str:
@@ -481,51 +504,83 @@ def _size(files: Sequence[str]) -> int | None:
     return None if "-" in files else sum(Path(file).stat().st_size for file in files)
 
 
-async def _pieces(file: str, bar: "ProgressBar", task: "TaskID") -> AsyncIterator[bytes]:
+async def _pieces(
+    file: str, bar: "ProgressBar | None", task: "TaskID | None"
+) -> AsyncIterator[bytes]:
     """The bytes of a file; the bar shows how many were read."""
     import asyncio
 
     with click.open_file(file, "rb") as source:
         while piece := await asyncio.to_thread(source.read, _READ_BYTES):
             yield piece
-            bar.advance(task, len(piece))
+            if bar and task is not None:
+                bar.advance(task, len(piece))
 
 
 async def _report(settings: "Settings", options: "ReportOptions", out: str) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as ProgressBar
-
-    from service.database.pool import open_pool
     from service.output_file import open_output
-    from service.reports.pipeline import Progress, write_report
     from service.workers.pool import Workers
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("Computing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("stores"),
-        TimeRemainingColumn(),
-    )
-    workers = Workers(settings.workers)
+    workers = Workers(settings.workers, first_here=True)
     try:
         async with (
             open_output(out) as file,
-            open_pool(settings.database_url, settings.home, own=False) as pool,
+            _opened(settings, "service.reports.pipeline") as pool,
         ):
+            from service.reports.pipeline import Progress, write_report
+
             # If the rows go to a terminal they show the progress, and a bar would cut into them.
-            hidden = file.isatty() or not console.is_terminal
-            with ProgressBar(*columns, console=console, transient=True, disable=hidden) as bar:
-                task = bar.add_task("report")
+            with _bar(sys.stderr.isatty() and not file.isatty(), of_stores=True) as bar:
+                task = bar.add_task("Computing") if bar else None
 
                 def show(progress: Progress) -> None:
-                    bar.update(task, completed=progress.stores_done, total=progress.stores_total)
+                    if bar and task is not None:
+                        done, total = progress.stores_done, progress.stores_total
+                        bar.update(task, completed=done, total=total)
 
                 await write_report(pool, workers, options, file, show)
     finally:
         workers.close()
+
+
+@asynccontextmanager
+async def _opened(settings: "Settings", needed: str) -> "AsyncIterator[asyncpg.Pool]":
+    """The database. While it answers, or its server starts, the module needed next is loaded."""
+    from service.database.pool import open_pool
+
+    threading.Thread(target=import_module, args=[needed]).start()
+    async with open_pool(settings.database_url, settings.home, own=False) as pool:
+        yield pool
+
+
+@contextmanager
+def _bar(seen: bool, *, of_stores: bool = False) -> "Iterator[ProgressBar | None]":
+    """A bar on the terminal; None if nobody would see it, which saves the time of loading it.
+
+    Args:
+        seen: whether standard error is a terminal that may be written to
+        of_stores: whether it counts stores; else it counts bytes
+    """
+    if not seen:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as ProgressBar
+
+    counts = (MofNCompleteColumn(), TextColumn("stores")) if of_stores else (DownloadColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn())
+    console = Console(stderr=True)
+    with ProgressBar(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        yield bar
 
 
 if __name__ == "__main__":

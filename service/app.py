@@ -29,9 +29,11 @@ from service.api import (
     reports,
     stores,
 )
+from service.api.quick_polls import QuickPolls
 from service.api.readiness import Readiness
-from service.database.pool import REQUESTS, WORK, pool_of, prepared_database
+from service.database.pool import FEEDS_AT_ONCE, REQUESTS, WORK, pool_of, prepared_database
 from service.feeds.history import Refusals
+from service.feeds.poll_line import PollLine
 from service.feeds.spool import spool_folder
 from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
 from service.logs import RequestLog
@@ -51,9 +53,9 @@ from service.workers.pool import Workers
 
 log = logging.getLogger("storewatch")
 
-# A running report reads on three connections and renews its lease on a fourth. Feeds are stored one
-# after another; besides, the queue is checked and tidied, and one connection listens.
-_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 5
+# A running report reads on three connections and renews its lease on a fourth. Feeds are stored on
+# some, and live polls on one; besides, the queue is checked and tidied, and one connection listens.
+_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 2 * FEEDS_AT_ONCE + 5
 _CONNECTIONS_FOR_REQUESTS = 12
 
 
@@ -94,6 +96,7 @@ def create_app(
                 await _prepare_keys(pool, settings, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_location, settings.home)
                 aside = spool_folder(settings.home)
+                poll_line = PollLine(work_pool)
                 runner = ReportRunner(
                     work_pool,
                     workers,
@@ -118,13 +121,14 @@ def create_app(
                         "files": files,
                         "report_totals": ReportTotals(files),
                         "aside": aside,
+                        "poll_line": poll_line,
                         "refusals": Refusals(pool),
                         "events": events,
                         "runner": runner,
                         "readiness": Readiness(pool, workers, files),
                     }
                 )
-                async with events.listening(), runner.running():
+                async with events.listening(), poll_line.running(), runner.running():
                     yield
         finally:
             workers.close()
@@ -153,6 +157,10 @@ def create_app(
 
     async def aside(state: State) -> Folder:
         given: Folder = state.aside
+        return given
+
+    async def poll_line(state: State) -> PollLine:
+        given: PollLine = state.poll_line
         return given
 
     async def refusals(state: State) -> Refusals:
@@ -197,6 +205,7 @@ def create_app(
             "files": Provide(files),
             "report_totals": Provide(report_totals),
             "aside": Provide(aside),
+            "poll_line": Provide(poll_line),
             "refusals": Provide(refusals),
             "events": Provide(events),
             "runner": Provide(runner),
@@ -220,7 +229,7 @@ def _around(app: Litestar, settings: Settings) -> ASGIApp:
     )
     first_segments = {route.path.split("/")[1] for route in app.routes}
     prefixed = PathPrefix(inner, settings.root_path, settings.trusted_proxies, first_segments)
-    return RequestLog(Cors(prefixed, settings.cors_origins))
+    return QuickPolls(RequestLog(Cors(prefixed, settings.cors_origins)), app.state)
 
 
 async def _prepare_keys(

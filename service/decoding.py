@@ -1,5 +1,7 @@
 """msgspec's errors, taken apart: what is wrong, and where."""
 
+from collections.abc import Iterable
+
 
 def problem_and_path(error: Exception) -> tuple[str, str]:
     """What msgspec says is wrong, and the path of the value that it is about.
@@ -15,3 +17,10 @@ def problem_and_path(error: Exception) -> tuple[str, str]:
     """
     problem, _, path = str(error).partition(" - at `$")
     return problem, path.strip(".`")
+
+
+def with_members(problem: str, members: Iterable[str]) -> str:
+    """msgspec's message; one about a member that a Struct does not have lists those that it has."""
+    if not problem.startswith("Object contains unknown field"):
+        return problem
+    return f"{problem}; it has {', '.join(members)}"

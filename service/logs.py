@@ -4,6 +4,7 @@ Every line names the request and the report that it belongs to. No line contains
 query: what is never logged cannot leak from the log.
 """
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -33,6 +34,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: Paths that machines ask every few seconds: requests are logged only if they fail.
 _QUIET = "/health/"
+#: How often the number of requests is logged that are not logged one by one, seconds.
+_TELL_SECONDS = 10.0
 
 
 def start_logging(stream: TextIO | None = None) -> None:
@@ -105,7 +108,7 @@ class RequestLog:
             return
         begin = time.perf_counter()
         path, client = scope["path"], scope["client"]
-        own_id = _given_id(scope) or secrets.token_hex(8)
+        own_id = given_id(scope) or secrets.token_hex(8)
         token = _request_id.set(own_id)
         status = 0
 
@@ -143,7 +146,46 @@ class RequestLog:
             _request_id.reset(token)
 
 
-def _given_id(scope: HTTPScope | Scope) -> str | None:
+class Successes:
+    """Requests of one kind that come so often that only a number of them is logged, now and then.
+
+    Args:
+        method: of all of them
+        route: of all of them
+    """
+
+    def __init__(self, method: str, route: str) -> None:
+        self._method, self._route = method, route
+        self._seconds = metrics.REQUEST_SECONDS.labels(method, route, "200")
+        self._count, self._slowest = 0, 0.0
+
+    def add(self, seconds: float) -> None:
+        """Measure a request that was answered by 200 after so many seconds."""
+        self._seconds.observe(seconds)
+        if not self._count:
+            asyncio.get_running_loop().call_later(_TELL_SECONDS, self._tell)
+        self._count += 1
+        self._slowest = max(self._slowest, seconds)
+
+    def _tell(self) -> None:
+        access.info(
+            "%s %s 200, %d times",
+            *(self._method, self._route, self._count),
+            extra={
+                "fields": {
+                    "method": self._method,
+                    "route": self._route,
+                    "status": 200,
+                    "requests": self._count,
+                    "most_milliseconds": round(1000 * self._slowest, 1),
+                }
+            },
+        )
+        self._count, self._slowest = 0, 0.0
+
+
+def given_id(scope: HTTPScope | Scope) -> str | None:
+    """The id that a client or a proxy gives a request, if it is a sane one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")

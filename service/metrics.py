@@ -1,10 +1,19 @@
-"""The metrics that `/metrics` shows. The code that does the work updates them."""
+"""The metrics that `/metrics` shows.
 
+The code that serves updates them. What commands do too is counted in `service.counts`.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib.metadata import version
+from typing import Literal
 
-from prometheus_client import Counter, Gauge, Histogram, Info
+from prometheus_client import REGISTRY, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from compute.zones import TZ_VERSION
+from service import counts
 
 BUILD = Info("storewatch_build", "Version of storewatch, and release of the tz database.")
 BUILD.info({"version": version("storewatch"), "tz_version": TZ_VERSION})
@@ -15,8 +24,6 @@ REQUEST_SECONDS = Histogram(
     ["method", "route", "status"],
 )
 REPORTS = Gauge("storewatch_reports", "Reports in the database, by state.", ["state"])
-STORES = Counter("storewatch_stores", "Stores written to reports.")
-POLLS = Counter("storewatch_polls", "Polls read for reports.")
 BATCH_SECONDS = Histogram(
     "storewatch_batch_seconds",
     "Time to read one batch of a report, and to have it computed (including the wait).",
@@ -35,5 +42,27 @@ WORKERS = Gauge("storewatch_worker_processes", "Live worker processes.")
 CONNECTIONS = Gauge(
     "storewatch_database_connections", "Open connections to the database.", ["state"]
 )
-INGEST_ROWS = Counter("storewatch_ingest_rows", "Rows of feeds that were stored.", ["feed"])
-INGEST_REFUSED = Counter("storewatch_ingest_refused", "Feeds that were refused.", ["feed"])
+
+
+def time_of_batch(step: Literal["read", "compute"]) -> AbstractContextManager[object]:
+    """Around that step of a batch."""
+    return BATCH_SECONDS.labels(step).time()
+
+
+class _Counts(Collector):
+    def collect(self) -> Iterator[Metric]:
+        """What is counted in `service.counts`, as it is now."""
+        for name, told in (("stores", "Stores written to"), ("polls", "Polls read for")):
+            value = counts.REPORTED[name]
+            yield CounterMetricFamily(f"storewatch_{name}", f"{told} reports.", value)
+        for name, told, count in (
+            ("rows", "Rows of feeds that were stored.", counts.INGEST_ROWS),
+            ("refused", "Feeds that were refused.", counts.INGEST_REFUSED),
+        ):
+            family = CounterMetricFamily(f"storewatch_ingest_{name}", told, labels=["feed"])
+            for feed, value in count.items():
+                family.add_metric([feed], value)
+            yield family
+
+
+REGISTRY.register(_Counts())

@@ -24,9 +24,9 @@ from compute.feed_header import Feed
 from compute.uptime import Interpolation
 from service import keys
 from service.api import feeds
-from service.api.feeds import PollStatus
 from service.api.operations import HealthStatus
 from service.api.reports import LegacyStatus
+from service.feeds.json_rows import PollStatus
 from service.reports import queue as reports
 from service.web.access import SECURITY_SCHEMES, needed_scope
 from service.web.files import static_file
@@ -58,7 +58,7 @@ Every error is `application/problem+json` (RFC 9457), and programs can tell its 
 _TAGS = [
     Tag("reports", "Ask for a report over many stores, follow its progress, download its CSV."),
     Tag("stores", "What is known of a store, and its availability over any window."),
-    Tag("feeds", "Polls, business hours and time zones, as CSV of any size or small JSON."),
+    Tag("feeds", "Polls, business hours and time zones: CSV or, of polls, NDJSON; or small JSON."),
     Tag("keys", "API keys, of which each request needs one once there is any."),
     Tag("operations", "For those who run the service: health and metrics."),
 ]

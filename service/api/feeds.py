@@ -1,9 +1,10 @@
 """Feeds over HTTP: CSV of any size, streamed into the database, or some rows as JSON; their state.
 
-A feed's own path takes both, and the path below it CSV alone. In the OpenAPI document each has one
-media type: generated clients choose the type of a body badly where there is a choice.
-openapi-python-client 0.29 then makes a module that cannot be imported (its issue 1451),
-@hey-api/openapi-ts a function whose types know JSON alone.
+A feed's own path takes both, and the path below it CSV alone; polls also come as NDJSON, a JSON
+object on each line, of any size like CSV. In the OpenAPI document each path has one media type:
+generated clients choose the type of a body badly where there is a choice. openapi-python-client
+0.29 then makes a module that cannot be imported (its issue 1451), @hey-api/openapi-ts a function
+whose types know JSON alone.
 
 `POST /feeds` takes a file of any feed, which its header tells.
 """
@@ -11,9 +12,8 @@ openapi-python-client 0.29 then makes a module that cannot be imported (its issu
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, cast
 
 import asyncpg
 import msgspec
@@ -21,14 +21,12 @@ from litestar import Request, get, post
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
-from compute.feed_faults import FAULTS_SHOWN, Fault, FeedRefused
+from compute.feed_faults import Fault, FeedRefused
 from compute.feed_header import COLUMNS, Feed
-from compute.feed_rows import FeedRows, parse_columns
-from compute.feed_values import LONGEST_STORE_ID
+from compute.feed_rows import FeedRows
 from compute.zones import DEFAULT_TIMEZONE
-from service.decoding import problem_and_path
 from service.feeds.history import (
     FeedLoad,
     FeedRefusal,
@@ -47,121 +45,38 @@ from service.feeds.ingest import (
     recognised,
     text_of,
 )
-from service.feeds.text import TooLarge, Unreadable, unpacked
+from service.feeds.json_rows import (
+    MOST_JSON_ROWS,
+    ROWS,
+    NotAnArray,
+    NotJson,
+    TooManyRows,
+    array_rows,
+)
+from service.feeds.poll_line import LineFull, PollLine
+from service.feeds.text import Form, TooLarge, Unreadable, unpacked
 from service.settings import Settings
 from service.storage import Folder
 from service.web.access import caller_of
 from service.web.links import link
-from service.web.problems import Problem, documented, with_members
+from service.web.problems import Problem, documented
 from service.workers.pool import Workers
 
-_CSV, _JSON = "text/csv", "application/json"
-#: Bounds of a JSON body.
-MOST_JSON_ROWS = 10_000
+_CSV, _JSON, _NDJSON = "text/csv", "application/json", "application/x-ndjson"
+#: No name is registered. That one is what Vector, Fluentd and Fluent Bit say; others say these.
+_ALSO_NDJSON = ("application/jsonl", "application/ndjson")
+#: Most bytes of a JSON body.
 MOST_JSON_BYTES = 10_000_000
+#: Where `service.api.quick_polls` leaves in a request's scope why it could not store its polls.
+FAILED = "storewatch_failed"
 #: Only one JSON body is parsed at a time: a bad one of 10 MB may take 360 MB of memory, as five
 #: million values, and because of the interpreter's lock two at once would not be faster.
 _PARSING = asyncio.Lock()
-
-# What these types say of values is for readers and generated clients. `parse_columns` does the
-# checking, for JSON as for CSV, and says what is wrong with each row.
-GivenStoreId: TypeAlias = Annotated[
-    str,
-    Meta(
-        description="The store's id: any text.",
-        extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID},
-    ),
-]
-_NewStoreId: TypeAlias = Annotated[
-    GivenStoreId,
-    Meta(description="Any text without white space at its ends, but not `.`, `..` or `*`."),
-]
-_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
-StartTime: TypeAlias = Annotated[
-    str,
-    Meta(
-        description="Local time such as 09:00 or 09:00:00.",
-        examples=["09:00:00"],
-        extra_json_schema={"pattern": f"^{_TIME_OF_DAY}$"},
-    ),
-]
-EndTime: TypeAlias = Annotated[
-    str,
-    Meta(
-        description="Local time, at most 24:00:00.",
-        examples=["17:30:00"],
-        extra_json_schema={"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"},
-    ),
-]
-PollStatus = Literal["active", "inactive"]
-
-
-class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A poll: what a store answered when it was asked."""
-
-    store_id: _NewStoreId
-    status: Annotated[
-        str,
-        Meta(
-            description="What it answered.", extra_json_schema={"enum": list(get_args(PollStatus))}
-        ),
-    ]
-    timestamp_utc: Annotated[
-        str,
-        Meta(
-            description="When it was asked: RFC 3339, or as feeds write it, 2023-01-22 "
-            "12:09:39.388884 UTC. UTC if it has no offset. At most a day after the service's "
-            "clock.",
-            extra_json_schema={"format": "date-time"},
-        ),
-    ]
-
-
-class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Business hours of a store on one day of every week, in its local time.
-
-    An end at or before the start lies on the next day; 23:59 or later means midnight.
-    """
-
-    store_id: _NewStoreId
-    day: Annotated[
-        int,
-        Meta(
-            description="0 is Monday, 6 is Sunday.",
-            extra_json_schema={"minimum": 0, "maximum": 6},
-        ),
-    ]
-    start_time_local: StartTime
-    end_time_local: EndTime
-
-
-class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time zone of a store: either `timezone` or `timezone_str`, its former name."""
-
-    store_id: _NewStoreId
-    timezone: Annotated[
-        str | UnsetType, Meta(description="Its IANA name.", examples=["America/Chicago"])
-    ] = UNSET
-    timezone_str: Annotated[
-        str | UnsetType,
-        Meta(description="The former name of `timezone`.", extra_json_schema={"deprecated": True}),
-    ] = UNSET
-
-    def __post_init__(self) -> None:
-        if (self.timezone is UNSET) is (self.timezone_str is UNSET):
-            raise ValueError("A row must have either `timezone` or `timezone_str`, its former name")
-
 
 _PATHS: dict[Feed, str] = {
     "polls": "/polls",
     "business_hours": "/business-hours",
     "timezones": "/timezones",
-}
-
-_ROWS: dict[Feed, type[msgspec.Struct]] = {
-    "polls": PollRow,
-    "business_hours": BusinessHoursRow,
-    "timezones": TimezoneRow,
 }
 
 _CSV_ROWS: dict[Feed, str] = {
@@ -171,7 +86,11 @@ _CSV_ROWS: dict[Feed, str] = {
 }
 
 #: Names of the rows' schemas, which are components of the OpenAPI document.
-ROW_SCHEMAS = tuple(row.__name__ for row in _ROWS.values())
+ROW_SCHEMAS = tuple(row.__name__ for row in ROWS.values())
+_NDJSON_ROW = (
+    '{"store_id": "8419537941919820732", "status": "active", '
+    '"timestamp_utc": "2023-01-22T12:09:39.388Z"}\n'
+)
 _WHOLE_WEEKS = "all rows of a store in one request"
 
 
@@ -181,9 +100,17 @@ def _operation(feed: Feed | None, media_type: str) -> type[Operation]:
     class FeedOperation(Operation):
         def to_schema(self) -> dict[str, Any]:
             if media_type == _JSON and feed is not None:
-                items = {"$ref": f"#/components/schemas/{_ROWS[feed].__name__}"}
+                items = {"$ref": f"#/components/schemas/{ROWS[feed].__name__}"}
                 schema = {"type": "array", "maxItems": MOST_JSON_ROWS, "items": items}
                 content: dict[str, Any] = {_JSON: {"schema": schema}}
+            elif media_type == _NDJSON:
+                text = (
+                    "On each line a JSON object such as a row of `POST /polls`, in UTF-8, plain, "
+                    "gzip or zstd. Further members are ignored, as columns of CSV are, and so are "
+                    "empty lines."
+                )
+                schema = {"type": "string", "format": "binary", "description": text}
+                content = {_NDJSON: {"schema": schema, "example": _NDJSON_ROW}}
             else:
                 header = ",".join(COLUMNS[feed or "polls"])
                 text = "CSV in UTF-8, plain, gzip or zstd, with a header" + (
@@ -225,11 +152,18 @@ def _route(
         settings: Settings,
         aside: Folder,
         refusals: Refusals,
+        poll_line: PollLine,
     ) -> Ingested:
-        if _media_type(request, taken) == _CSV:
-            into = (work_pool, workers, aside, refusals)
-            return (await _load_csv(feed, request, settings.feed_bytes, *into))[1]
-        return await _load_json(feed, request, work_pool)
+        failed = cast(BaseException | None, request.scope.get(FAILED))
+        if failed is not None:
+            with _line_full():
+                raise failed
+        media_type = _media_type(request, taken)
+        if media_type == _JSON:
+            return await _load_json(feed, request, work_pool, poll_line)
+        form: Form = "csv" if media_type == _CSV else "ndjson"
+        into = (work_pool, poll_line, workers, aside, refusals)
+        return (await _load_text(feed, form, request, settings.feed_bytes, *into))[1]
 
     return post_feed
 
@@ -270,6 +204,7 @@ async def post_any_feed(
     settings: Settings,
     aside: Folder,
     refusals: Refusals,
+    poll_line: PollLine,
 ) -> LoadedFeed:
     """Load CSV, plain, gzip or zstd, of the feed whose columns its first line names.
 
@@ -278,8 +213,8 @@ async def post_any_feed(
     of no feed, or of several, is told by 422 of the type `/problems/feed-not-recognised`.
     """
     _media_type(request, (_CSV,))
-    into = (work_pool, workers, aside, refusals)
-    feed, done = await _load_csv(None, request, settings.feed_bytes, *into)
+    into = (work_pool, poll_line, workers, aside, refusals)
+    feed, done = await _load_text(None, "csv", request, settings.feed_bytes, *into)
     return LoadedFeed(feed=feed, **msgspec.structs.asdict(done))
 
 
@@ -339,7 +274,7 @@ class FeedsState(msgspec.Struct, frozen=True):
         list[FeedLoad],
         Meta(
             description="Files that were loaded, the newest first, the last 20 of each feed. What "
-            "was sent as JSON is not among them."
+            "was sent as JSON or NDJSON is not among them."
         ),
     ]
     refusals: Annotated[
@@ -389,9 +324,12 @@ ROUTES = [
         _PATHS["polls"],
         "postPolls",
         "Load polls",
-        "Load up to 10,000 polls as JSON. The same path takes CSV, as `/polls/csv` does.\n\n"
+        "Load up to 10,000 polls as JSON. The same path takes CSV and NDJSON, as `/polls/csv` and "
+        "`/polls/ndjson` do.\n\n"
         "All rows are stored, or none. A poll replaces an earlier one of the same store and "
-        "millisecond, so sending the same polls again changes nothing.",
+        "millisecond, so sending the same polls again changes nothing. Polls that arrive together "
+        "are stored together, each request as if it came alone.",
+        (_CSV, _NDJSON, _JSON),
     ),
     _route(
         "business_hours",
@@ -411,6 +349,16 @@ ROUTES = [
         "All rows are stored, or none. `new`, `replaced` and `unchanged` count stores.",
     ),
     _csv_route("polls", "postPollsCsv", "polls"),
+    _route(
+        "polls",
+        "/polls/ndjson",
+        "postPollsNdjson",
+        "Load polls as NDJSON",
+        "Load polls as NDJSON, a JSON object on each line, plain, gzip or zstd, of any number, as "
+        "programs that collect logs send them. `application/jsonl` and `application/ndjson` are "
+        "taken as well. All rows are stored, or none; see `/polls` for what they replace.",
+        (_NDJSON,),
+    ),
     _csv_route("business_hours", "postBusinessHoursCsv", "business hours"),
     _csv_route("timezones", "postTimezonesCsv", "time zones"),
     post_any_feed,
@@ -421,6 +369,8 @@ ROUTES = [
 def _media_type(request: Request[Any, Any, Any], taken: Sequence[str]) -> str:
     """The type of the body, one of those that are taken."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _ALSO_NDJSON:
+        media_type = _NDJSON
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if media_type not in taken:
         raise Problem(
@@ -450,34 +400,63 @@ def _at_most(most: int, feed: Feed | None, request: Request[Any, Any, Any]) -> I
         raise Problem(413, problem) from None
 
 
-async def _load_csv(
+@contextmanager
+def _line_full() -> Iterator[None]:
+    """Refuse polls for which there is no room in line."""
+    try:
+        yield
+    except LineFull:
+        raise Problem(
+            503,
+            "So many polls wait to be stored that no more are taken now. Send them again soon.",
+            slug="no-room",
+            headers={"Retry-After": "1"},
+        ) from None
+
+
+async def _load_text(
     feed: Feed | None,
+    form: Form,
     request: Request[Any, Any, Any],
     most: int,
     work_pool: asyncpg.Pool,
+    poll_line: PollLine,
     workers: Workers,
     aside: Folder,
     refusals: Refusals,
 ) -> tuple[Feed, Ingested]:
-    """Load a file of a feed, or of the one that its header tells."""
+    """Load a file of a feed, or of the one that its header tells.
+
+    NDJSON is not noted, like JSON: programs that collect lines send it every few seconds.
+    """
     caller = caller_of(request)
-    sender = Sender(caller.name if caller else None)
+    sender = Sender(caller.name if caller else None) if form == "csv" else None
     with _at_most(most, feed, request):
         try:
             # Its first bytes tell how it is packed, not Content-Encoding: files are sent as they
             # are.
-            text = text_of(FeedFile("", _body(request)), most)
+            text = text_of(FeedFile("", _body(request), form), most)
             if feed is None:
                 feed, text = await recognised(text)
-            into = (work_pool, workers, feed, [text])
-            return feed, await ingest_texts(*into, aside=aside, sender=sender)
+            with _line_full():
+                done = await ingest_texts(
+                    work_pool,
+                    workers,
+                    feed,
+                    [text],
+                    aside=aside,
+                    sender=sender,
+                    poll_line=poll_line,
+                )
+            return feed, done
         except FeedRefused as refused:
-            refusals.note(feed, sender, refused)
+            if sender is not None:
+                refusals.note(feed, sender, refused)
             raise
 
 
 async def _load_json(
-    feed: Feed, request: Request[Any, Any, Any], work_pool: asyncpg.Pool
+    feed: Feed, request: Request[Any, Any, Any], work_pool: asyncpg.Pool, poll_line: PollLine
 ) -> Ingested:
     with _at_most(MOST_JSON_BYTES, feed, request):
         try:
@@ -486,8 +465,9 @@ async def _load_json(
         except Unreadable as error:
             raise FeedRefused([Fault(1, "", "", str(error))], 1) from None
     async with _PARSING:
-        rows = await asyncio.to_thread(_rows, feed, text, latest_poll())
-    return await ingest_rows(work_pool, feed, rows)
+        rows = await asyncio.to_thread(json_rows, feed, text)
+    with _line_full():
+        return await ingest_rows(work_pool, poll_line, feed, rows)
 
 
 def _in_parts(feed: Feed | None) -> str:
@@ -510,35 +490,15 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         raise Problem(400, text) from None
 
 
-def _rows(feed: Feed, body: bytes, latest: int) -> FeedRows:
+def json_rows(feed: Feed, body: bytes) -> FeedRows:
     """Rows of a body of JSON; the line of a fault is the row's position in the array, from 1."""
     try:
-        given = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except msgspec.ValidationError:
+        return array_rows(feed, body, latest_poll())
+    except NotAnArray:
         text = "The body is not a JSON array of rows."
         raise Problem(422, text, slug="invalid-request") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NotJson as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
-    if len(given) > MOST_JSON_ROWS:
+    except TooManyRows:
         problem = f"An array can have at most {MOST_JSON_ROWS} rows: send it as CSV"
-        raise Problem(413, f"{problem}, or {_in_parts(feed)}.")
-    row_type = _ROWS[feed]
-    read: list[list[Any]] = []
-    positions: list[int] = []
-    faults: list[Fault] = []
-    for number, raw in enumerate(given, 1):
-        try:
-            row = msgspec.json.decode(raw, type=row_type)
-            read.append([value for value in msgspec.structs.astuple(row) if value is not UNSET])
-            positions.append(number)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            problem, column = problem_and_path(error)
-            faults.append(Fault(number, column, "", with_members(problem, row_type)))
-    columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
-    rows = parse_columns(feed, columns, latest)
-    faults += [replace(fault, line=positions[fault.line - 1]) for fault in rows.faults]
-    if not faults:
-        return rows
-    faults.sort(key=lambda fault: fault.line)
-    count = len(faults) - len(rows.faults) + rows.fault_count
-    return FeedRows(faults=faults[:FAULTS_SHOWN], fault_count=count)
+        raise Problem(413, f"{problem}, or {_in_parts(feed)}.") from None

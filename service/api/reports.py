@@ -15,7 +15,6 @@ from msgspec import Meta
 
 from compute.feed_values import NUL_IN_STORE_ID
 from compute.uptime import Interpolation
-from service.api.feeds import GivenStoreId
 from service.api.report_details import (
     ReportDetails,
     ReportId,
@@ -24,6 +23,7 @@ from service.api.report_details import (
     known_report,
     no_such_report,
 )
+from service.feeds.json_rows import GivenStoreId
 from service.reports.files import ReportFiles
 from service.reports.max_gap import DEFAULT_MAX_GAP, MAX_GAP_BOUNDS, parse_max_gap
 from service.reports.options import ReportOptions

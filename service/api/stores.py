@@ -22,8 +22,8 @@ from compute.feed_rows import parse_columns
 from compute.feed_values import LONGEST_STORE_ID, NUL_IN_STORE_ID, store_id_problem, zone_problem
 from compute.instants import instant_of
 from compute.zones import DEFAULT_TIMEZONE
-from service.api.feeds import EndTime, PollStatus, StartTime
 from service.feeds.ingest import set_of_store
+from service.feeds.json_rows import EndTime, PollStatus, StartTime
 from service.stores.known import KnownStore, list_stores, read_store
 from service.web.conditions import (
     ETAG,

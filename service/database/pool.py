@@ -8,17 +8,17 @@ DatabaseUnavailable is defined beside the private PostgreSQL; import it from her
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 
 from service.database.embedded import DatabaseUnavailable, embedded_postgres
-from service.database.migrations import migrate
+from service.database.migrations import is_current, migrate
 
 __all__ = [
     "COMMAND",
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("storewatch.database")
+
+Connected = TypeVar("Connected")
 
 OLDEST_POSTGRESQL = 15
 
@@ -59,6 +61,7 @@ DATABASE_AWAY = (
     asyncpg.CannotConnectNowError,
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database was told to allow no connections
     asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,  # with something that is not ours
     asyncpg.QueryCanceledError,  # by `statement_timeout`
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
@@ -76,6 +79,10 @@ _UNREADABLE = (
 )
 
 
+#: Large feeds that a process stores at the same time, and as many small ones.
+FEEDS_AT_ONCE = 2
+
+
 @dataclass(frozen=True)
 class Waits:
     """How long to wait for the database, seconds; 0: as long as it takes.
@@ -87,7 +94,7 @@ class Waits:
         statement: how long the server works on a statement; it would go on without its client
         idle: how long the server waits for the next statement of a transaction; after that it
             frees the locks of an instance that is frozen
-        turn: for the turn to store a feed
+        turn: for others who store or delete what a feed says, too
     """
 
     connection: float
@@ -120,7 +127,8 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
 
     Attributes:
         waits: how long to wait for what
-        line: held by whatever in this process stores a feed or is next to do so
+        large_feeds: held by those in this process that store a large feed, or delete polls
+        small_feeds: held by those that store a small one
     """
 
     def __init__(self, url: str, waits: Waits, size: int) -> None:
@@ -138,7 +146,9 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
             command_timeout=waits.answer,
             server_settings=_SESSION | waits.of_session,
         )
-        self.waits, self.line = waits, asyncio.Lock()
+        self.waits = waits
+        self.large_feeds = asyncio.Semaphore(FEEDS_AT_ONCE)
+        self.small_feeds = asyncio.Semaphore(FEEDS_AT_ONCE)
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection; TimeoutError if none is free in time. Releasing it has the same bound."""
@@ -146,9 +156,14 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
 
 
 @asynccontextmanager
-async def pool_of(url: str, waits: Waits, size: int) -> AsyncIterator[asyncpg.Pool]:
-    """Connections to a database that is prepared, at most `size` of them."""
-    pool = await _Pool(url, waits, size)
+async def pool_of(
+    url: str, waits: Waits, size: int, patience: float = 0
+) -> AsyncIterator[asyncpg.Pool]:
+    """Connections to a database, at most `size` of them.
+
+    Raises DatabaseUnavailable if it cannot be reached, also not for `patience` seconds.
+    """
+    pool = await _patiently(lambda: _Pool(url, waits, size), _address(url), patience)
     try:
         yield pool
     finally:
@@ -202,40 +217,52 @@ async def prepared_database(
     Raises:
         DatabaseUnavailable: it cannot be reached or used
     """
-    if database_url is None:
-        async with embedded_postgres(home, own=own, connections=connections) as url:
-            await _prepare(url, connections, patience)
-            yield url
-    else:
-        await _prepare(database_url, connections, patience)
-        yield database_url
+    async with _server(database_url, home, own, connections) as url:
+        await _prepare(url, connections, patience)
+        yield url
 
 
 @asynccontextmanager
 async def open_pool(
     database_url: str | None, home: Path, *, own: bool, max_size: int = 10, patience: float = 30
 ) -> AsyncIterator[asyncpg.Pool]:
-    """Connections of one kind, for a command: `prepared_database` and `pool_of` in one."""
+    """As `prepared_database`, for a command: yields its connections, which are of one kind.
+
+    The first one is also what looks whether there is anything to prepare.
+    """
     async with (
-        prepared_database(
-            database_url, home, own=own, connections=max_size, patience=patience
-        ) as url,
-        pool_of(url, COMMAND, max_size) as pool,
+        _server(database_url, home, own, max_size) as url,
+        pool_of(url, COMMAND, max_size, patience) as pool,
     ):
+        async with pool.acquire() as connection:
+            await _check(connection, _address(url), max_size)
+            current = await is_current(connection)
+        if not current:  # over a connection without bounds: a migration may take long
+            await _prepare(url, max_size, patience)
         yield pool
+
+
+@asynccontextmanager
+async def _server(
+    database_url: str | None, home: Path, own: bool, connections: int
+) -> AsyncIterator[str]:
+    """The URL of the server that is used, which runs or is told to be elsewhere."""
+    if database_url is not None:
+        yield database_url
+        return
+    async with embedded_postgres(home, own=own, connections=connections) as url:
+        yield url
 
 
 async def _prepare(url: str, connections: int, patience: float) -> None:
     address = _address(url)
-    connection = await _connect(url, address, patience)
+    connection = await _patiently(
+        lambda: asyncpg.connect(url, timeout=_CONNECT_SECONDS, server_settings=_SESSION),
+        address,
+        patience,
+    )
     try:
-        server = connection.get_server_version()
-        if server.major < OLDEST_POSTGRESQL:
-            raise DatabaseUnavailable(
-                f"{address} is PostgreSQL {server.major}: "
-                f"storewatch needs {OLDEST_POSTGRESQL} or newer."
-            )
-        await _check_room(connection, address, connections)
+        await _check(connection, address, connections)
         await migrate(connection)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseUnavailable(
@@ -244,6 +271,17 @@ async def _prepare(url: str, connections: int, patience: float) -> None:
         ) from error
     finally:
         await connection.close(timeout=_CLOSE_SECONDS)
+
+
+async def _check(connection: asyncpg.Connection, address: str, connections: int) -> None:
+    """Refuse a server that is too old, or has too little room."""
+    server = connection.get_server_version()
+    if server.major < OLDEST_POSTGRESQL:
+        raise DatabaseUnavailable(
+            f"{address} is PostgreSQL {server.major}: "
+            f"storewatch needs {OLDEST_POSTGRESQL} or newer."
+        )
+    await _check_room(connection, address, connections)
 
 
 async def _check_room(connection: asyncpg.Connection, address: str, connections: int) -> None:
@@ -261,12 +299,15 @@ async def _check_room(connection: asyncpg.Connection, address: str, connections:
         )
 
 
-async def _connect(url: str, address: str, patience: float) -> asyncpg.Connection:
+async def _patiently(
+    connect: Callable[[], Awaitable[Connected]], address: str, patience: float
+) -> Connected:
+    """Connect; while nothing answers at the address, try again for so many seconds."""
     said = False
     deadline = asyncio.get_running_loop().time() + patience
     while True:
         try:
-            return await asyncpg.connect(url, timeout=_CONNECT_SECONDS, server_settings=_SESSION)
+            return await connect()
         except _MAY_PASS as error:
             reason = str(error) or "it does not answer"
             if asyncio.get_running_loop().time() > deadline:

@@ -1,8 +1,9 @@
 """What the service knows of feeds: how much there is, and what became of the files sent last.
 
 A file that is loaded is noted by the transaction that stores it, one that is refused afterwards, as
-far as that can be done. JSON is not noted: pollers send it every few seconds. What is noted is
-bounded, for each feed by itself.
+far as that can be done. JSON and NDJSON are not noted: pollers and programs that collect logs send
+them every few seconds, and would push all else out. What is noted is bounded, for each feed by
+itself.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from service.database.pool import DATABASE_FAILED
 log = logging.getLogger("storewatch.feeds")
 
 #: Of each feed so many loads are remembered, and so many refusals.
-_KEPT = 20
+KEPT = 20
 #: Characters of a fault.
 _LONGEST_FAULT = 300
 #: Refusals that one instance notes at the same time; of more nothing is noted.
@@ -134,7 +135,7 @@ async def note_load(
             for update skip locked
         )
         """,
-        *(feed, *sender, *msgspec.structs.astuple(done), _KEPT - 1),
+        *(feed, *sender, *msgspec.structs.astuple(done), KEPT - 1),
     )
 
 
@@ -155,7 +156,7 @@ async def note_refusal(
                     order by id desc offset $6 for update skip locked
                 )
                 """,
-                *(feed, *sender, *_faults(refused), _KEPT - 1),
+                *(feed, *sender, *_faults(refused), KEPT - 1),
             )
     except DATABASE_FAILED as error:
         log.warning("cannot note that a feed was refused: %s", error or type(error).__name__)

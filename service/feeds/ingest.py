@@ -1,4 +1,4 @@
-"""A feed of polls, business hours or time zones, as CSV text → checked → merged into the database.
+"""A feed of polls, business hours or time zones, as text → checked → merged into the database.
 
 First the whole feed is read, checked and set aside; then, if all of it is good, it is written in
 one transaction. So a bad feed changes nothing, and memory does not grow with the feed.
@@ -17,17 +17,22 @@ from compute.axis import DAY_MS, Ints
 from compute.feed_faults import FAULTS_SHOWN, Fault, FeedRefused
 from compute.feed_header import Feed, Header, read_header, recognise
 from compute.feed_rows import FeedRows, parse_csv
-from service import metrics
+from service import counts
 from service.feeds.history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
-from service.feeds.merge import forget, merge
+from service.feeds.json_rows import line_rows
+from service.feeds.merge import forget, lock_stores, make_stores, merge
+from service.feeds.poll_line import SMALL, PollLine
 from service.feeds.spool import Spool
-from service.feeds.text import Block, blocks
-from service.feeds.turn import turn
+from service.feeds.storing import storing
+from service.feeds.text import Block, Form, blocks
 from service.storage import Folder
 from service.stores.known import KnownStore, read_store
 from service.workers.pool import Workers
 from service.workers.stream import stream
 
+#: Blocks that are parsed at the same time. More workers would wait for text, which comes from here,
+#: and each takes some 50 MB.
+_BLOCKS_AT_ONCE = 3
 #: Rows that a store may have in a feed of hours or zones: all of them are in memory at once.
 _MOST_ROWS_OF_STORE = 100_000
 
@@ -37,11 +42,13 @@ class FeedFile(NamedTuple):
 
     Attributes:
         name: for messages about faults; empty: there is only one file
-        pieces: CSV, plain, gzip or zstd, in pieces of any size
+        pieces: plain, gzip or zstd, in pieces of any size
+        form: of the text; NDJSON has polls alone
     """
 
     name: str
     pieces: AsyncIterator[bytes]
+    form: Form = "csv"
 
 
 class FeedText(NamedTuple):
@@ -50,10 +57,12 @@ class FeedText(NamedTuple):
     Attributes:
         name: for the reader of faults; empty: there is only one
         blocks: as `service.feeds.text` gives them
+        form: of the text
     """
 
     name: str
     blocks: AsyncIterator[Block]
+    form: Form = "csv"
 
 
 def latest_poll() -> int:
@@ -101,7 +110,8 @@ def text_of(file: FeedFile, most_bytes: int | None = None) -> FeedText:
         file: any
         most_bytes: of it, packed and unpacked; None: any number
     """
-    return FeedText(file.name, blocks(*file, most_bytes))
+    text = blocks(file.name, file.pieces, most_bytes, file.form)
+    return FeedText(file.name, text, file.form)
 
 
 async def recognised(text: FeedText) -> tuple[Feed, FeedText]:
@@ -124,7 +134,7 @@ async def recognised(text: FeedText) -> tuple[Feed, FeedText]:
             raise _empty(text.name)
         feed = recognise(text.name, first.text)
     except FeedRefused:
-        metrics.INGEST_REFUSED.labels("unknown").inc()
+        counts.INGEST_REFUSED["unknown"] += 1
         raise
 
     async def whole() -> AsyncIterator[Block]:
@@ -142,10 +152,15 @@ async def ingest_texts(
     texts: Sequence[FeedText],
     *,
     aside: Folder,
-    sender: Sender,
+    sender: Sender | None,
+    poll_line: PollLine | None = None,
 ) -> Ingested:
-    """As `ingest`, files that are read as text already."""
+    """As `ingest`, files that are read as text already; a few polls are stored by way of a line."""
     checked = await _check(workers, feed, texts, aside)
+    if poll_line is not None and feed == "polls" and checked.spool.rows <= SMALL:
+        with contextlib.closing(checked.spool):
+            rows = FeedRows(checked.store_ids, *await asyncio.to_thread(checked.spool.all))
+        return await _store_in_line(poll_line, rows, sender)
     return await _store(pool, checked, sender)
 
 
@@ -156,7 +171,7 @@ async def ingest_each(
     *,
     aside: Folder,
 ) -> AsyncIterator[Ingested | FeedRefused]:
-    """Load feeds in their order, each by itself; while one is stored, the next is checked.
+    """Load feeds in their order, each by itself; while one is stored, the next ones are checked.
 
     It is for the command: what becomes of them is noted as of it.
 
@@ -173,40 +188,61 @@ async def ingest_each(
         StorageFailed: one cannot be set aside; nothing of it is stored
     """
 
-    async def check(feed: Feed, files: Sequence[FeedFile]) -> _Checked | FeedRefused:
+    async def check(
+        feed: Feed,
+        files: Sequence[FeedFile],
+        before: Sequence[asyncio.Task[_Checked | FeedRefused]],
+    ) -> _Checked | FeedRefused:
+        if before:
+            await asyncio.wait(before)
         try:
             return await _check(workers, feed, list(map(text_of, files)), aside)
         except FeedRefused as refused:
             await note_refusal(pool, feed, COMMAND, refused)
             return refused
 
-    checks = (asyncio.create_task(check(*feed)) for feed in feeds)
-    ahead = next(checks, None)
+    checks: list[asyncio.Task[_Checked | FeedRefused]] = []
+    for feed, files in feeds:
+        checks.append(asyncio.create_task(check(feed, files, checks[-1:])))
     try:
-        while ahead is not None:
+        for ahead in checks:
             checked = await ahead
-            ahead = next(checks, None)
             if isinstance(checked, FeedRefused):
                 yield checked
             else:
                 yield await _store(pool, checked, COMMAND)
     finally:
-        if ahead is not None:
+        for ahead in checks:
             ahead.cancel()
 
 
-async def ingest_rows(pool: asyncpg.Pool, feed: Feed, rows: FeedRows) -> Ingested:
+async def ingest_rows(
+    pool: asyncpg.Pool, poll_line: PollLine, feed: Feed, rows: FeedRows
+) -> Ingested:
     """Load rows that are already in memory, all of them or nothing.
 
     Args:
         pool: the database
+        poll_line: where polls wait until they are stored
         feed: what the rows are about
-        rows: parsed
+        rows: parsed; of polls at most SMALL
 
     Raises:
         FeedRefused: something is wrong with them; nothing of them is stored
+        LineFull: too many polls wait; nothing of them is stored
     """
+    if feed == "polls":
+        _refuse_faults(feed, rows)
+        return await _store_in_line(poll_line, rows)
     return await _store(pool, _checked(feed, rows))
+
+
+async def _store_in_line(
+    poll_line: PollLine, rows: FeedRows, sender: Sender | None = None
+) -> Ingested:
+    done = await poll_line.store(rows, sender)
+    counts.INGEST_ROWS["polls"] += done.rows
+    return done
 
 
 class _Checked(NamedTuple):
@@ -227,12 +263,16 @@ class _Checked(NamedTuple):
 
 def _checked(feed: Feed, rows: FeedRows) -> _Checked:
     """Rows that are in memory and stay there."""
-    with _counted(feed):
-        if rows.fault_count:
-            raise FeedRefused(rows.faults, rows.fault_count)
+    _refuse_faults(feed, rows)
     spool = Spool(None)
     spool.append(rows.store, rows.value)
     return _Checked(feed, rows.store_ids, rows.names, spool)
+
+
+def _refuse_faults(feed: Feed, rows: FeedRows) -> None:
+    with _counted(feed):
+        if rows.fault_count:
+            raise FeedRefused(rows.faults, rows.fault_count)
 
 
 async def _check(
@@ -250,13 +290,13 @@ async def _check(
 async def _store(pool: asyncpg.Pool, checked: _Checked, sender: Sender | None = None) -> Ingested:
     """Store a feed; who sent it is noted, unless there is none to note."""
     try:
-        async with turn(pool, checked.spool.rows) as connection:
+        async with storing(pool, checked.spool.rows) as connection:
             done = await merge(connection, *checked)
             if sender is not None:
                 await note_load(connection, checked.feed, sender, done)
     finally:
         checked.spool.close()
-    metrics.INGEST_ROWS.labels(checked.feed).inc(done.rows)
+    counts.INGEST_ROWS[checked.feed] += done.rows
     return done
 
 
@@ -266,7 +306,7 @@ def _counted(feed: Feed) -> Iterator[None]:
     try:
         yield
     except FeedRefused:
-        metrics.INGEST_REFUSED.labels(feed).inc()
+        counts.INGEST_REFUSED[feed] += 1
         raise
 
 
@@ -279,7 +319,8 @@ async def set_of_store(
 ) -> KnownStore:
     """Set one store's hours or zone as a feed would, if a check of what is known of it passes.
 
-    The check, the write and the result are of one transaction: nothing else writes in between.
+    The check, the write and the result are of one transaction, and nobody else sets the hours or
+    the zone of the store in between.
 
     Args:
         pool: the database
@@ -295,14 +336,16 @@ async def set_of_store(
         FeedRefused: something is wrong with the rows
     """
     checked = None if rows is None else _checked(feed, rows)
-    async with turn(pool) as connection:
-        check(await read_store(connection, store_id))
+    async with storing(pool) as connection:
+        made = await make_stores(connection, [store_id])
+        await lock_stores(connection, [store_id])
+        check(None if len(made) else await read_store(connection, store_id))
         if checked is None:
             await forget(connection, feed, store_id)
         else:
             await merge(connection, *checked)
         written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
-    metrics.INGEST_ROWS.labels(feed).inc(0 if checked is None else checked.spool.rows)
+    counts.INGEST_ROWS[feed] += 0 if checked is None else checked.spool.rows
     return written
 
 
@@ -331,7 +374,9 @@ async def _set_aside(
         if isinstance(part, FeedRows):
             return part
         header, (line, text) = part
-        return await workers.run(parse_csv, feed, header, text, line, latest)
+        if isinstance(header, Header):
+            return await workers.run(parse_csv, feed, header, text, line, latest)
+        return await workers.run(line_rows, header, text, line, latest)
 
     def add(rows: FeedRows) -> None:
         value = names.of(rows.names)[rows.value] if rows.names else rows.value
@@ -345,7 +390,7 @@ async def _set_aside(
             await asyncio.to_thread(add, rows)
         return 0
 
-    await stream(workers, _parts(feed, texts), parse, keep)
+    await stream(workers, _parts(feed, texts), parse, keep, _BLOCKS_AT_ONCE)
     if fault_count:
         raise FeedRefused(faults, fault_count)
     if feed != "polls" and spool.most_rows > _MOST_ROWS_OF_STORE:
@@ -354,13 +399,14 @@ async def _set_aside(
     return _Checked(feed, list(stores), list(names), spool)
 
 
-_Part: TypeAlias = tuple[Header, Block]
+#: The header of its file, or of NDJSON, which has none, its name.
+_Part: TypeAlias = tuple[Header | str, Block]
 
 
 async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part | FeedRows]:
     """The files in blocks; for a file that cannot be read to its end, finally the reason."""
-    for name, text in texts:
-        header = None
+    for name, text, form in texts:
+        header: Header | str | None = name if form == "ndjson" else None
         try:
             async for block in text:
                 if header is None:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import numpy as np
@@ -11,24 +10,25 @@ import numpy as np
 from compute.axis import DAY_MS, Ints
 from compute.business_hours import pack_weeks
 from compute.feed_header import Feed
-from compute.instants import instant_of
-from compute.polls import merge_polls, pack_polls
 from service.feeds.history import Ingested
+from service.feeds.poll_rows import note_newest, write_polls
 from service.feeds.spool import Spool
+from service.feeds.storing import patiently
 from service.stores.packed import from_array_send
-from service.stores.polls import poll_days
+
+#: Stores that one statement makes or locks.
+_STORES_AT_ONCE = 100_000
 
 
 async def forget(
     connection: asyncpg.Connection, feed: Literal["business_hours", "timezones"], store_id: str
 ) -> None:
-    """Remove what feeds said of a store's hours or zone."""
+    """Remove what feeds said of a store's hours or zone; it is there, and locked."""
     forgetting = {
-        "business_hours": "update store set business_hours = null where id = $1",
-        "timezones": "update store set timezone = null where id = $1",
+        "business_hours": "update store set business_hours = null where store_id = $1",
+        "timezones": "update store set timezone = null where store_id = $1",
     }
-    [number] = (await _store_numbers(connection, [store_id])).tolist()
-    await connection.execute(forgetting[feed], number)
+    await connection.execute(forgetting[feed], store_id)
 
 
 async def merge(
@@ -37,24 +37,15 @@ async def merge(
     """Merge the rows that were set aside into the database, part by part, in the order of reports.
 
     Args:
-        connection: in the transaction whose turn it is
+        connection: in a transaction of `storing`
         feed: what the rows are about
         stores: ids; the number of a store in the spool is its index here
         names: of time zones; a zone's value in the spool is its index here; else empty
         spool: the rows
     """
     in_order, rank = await asyncio.to_thread(_in_order, stores)
-    writers: dict[Feed, Callable[..., Awaitable[tuple[int, int, int]]]] = {
-        "polls": _write_polls,
-        "business_hours": _write_hours,
-        "timezones": partial(_write_zones, names),
-    }
-    counts = np.zeros(3, dtype=np.int64)
-    # Polls are merged day by day, so the days of a store may be in different parts.
-    parts = spool.parts(rank, apart=2 * DAY_MS if feed == "polls" else None)
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        first, last, rank_of_row, value = part
-        counts += await writers[feed](connection, in_order[first:last], rank_of_row - first, value)
+    writers = {"polls": _write_polls, "business_hours": _write_hours, "timezones": _write_zones}
+    counts = await writers[feed](connection, in_order, rank, names, spool)
     new, replaced, unchanged = counts.tolist()
     return Ingested(spool.rows, len(stores), new, replaced, unchanged)
 
@@ -66,18 +57,66 @@ def _in_order(stores: list[str]) -> tuple[list[str], Ints]:
     return in_order, np.fromiter(map(rank_of.__getitem__, stores), np.int64, count=len(stores))
 
 
-async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
-    """The stores' numbers in the database; a store exists as soon as a feed names it."""
-    await connection.execute(
-        # In order of their ids, so that the polls of neighbours in a report are neighbours on disk.
-        """
-        insert into store (store_id)
-        select store_id from unnest($1::text[]) with ordinality as named (store_id, ordinal)
-        where not exists (select from store where store.store_id = named.store_id)
-        order by ordinal
-        """,
-        store_ids,
-    )
+async def make_stores(
+    connection: asyncpg.Connection,
+    store_ids: list[str],
+    run: Callable[..., Awaitable[Any]] = patiently,
+) -> Ints:
+    """Make the stores that there are not yet: one exists as soon as a feed names it.
+
+    Args:
+        connection: in a transaction of `storing`
+        store_ids: in their order, so that the polls of neighbours in a report become neighbours on
+            disk; distinct, or not
+        run: runs a statement, like `patiently`
+
+    Returns:
+        int64[new stores], their numbers in the database
+    """
+    made = [np.empty(0, dtype=np.int64)]
+    for first in range(0, len(store_ids), _STORES_AT_ONCE):
+        numbers = await run(
+            connection,
+            # `on conflict` is for those that another transaction makes meanwhile: for each, it uses
+            # up a number.
+            """
+            with made as (
+                insert into store (store_id)
+                select store_id from unnest($1::text[]) with ordinality as named (store_id, ordinal)
+                where not exists (select from store where store.store_id = named.store_id)
+                order by ordinal
+                on conflict (store_id) do nothing returning id
+            )
+            select array_send(array_agg(id)) from made
+            """,
+            store_ids[first : first + _STORES_AT_ONCE],
+        )
+        made.append(from_array_send(numbers))
+    return np.concatenate(made)
+
+
+async def lock_stores(connection: asyncpg.Connection, store_ids: list[str]) -> None:
+    """Lock stores that there are, before their hours or zones are set.
+
+    Args:
+        connection: in a transaction of `storing`
+        store_ids: in their order
+    """
+    for first in range(0, len(store_ids), _STORES_AT_ONCE):
+        await patiently(
+            connection,
+            """
+            with locked as (
+                select id from store where store_id = any ($1::text[]) order by store_id for update
+            )
+            select count(*) from locked
+            """,
+            store_ids[first : first + _STORES_AT_ONCE],
+        )
+
+
+async def store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
+    """The numbers in the database of stores that there are."""
     numbers = await connection.fetchval(
         """
         select array_send(array_agg(store.id order by ordinal))
@@ -90,75 +129,77 @@ async def _store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -
 
 
 async def _write_polls(
-    connection: asyncpg.Connection, store_ids: list[str], store: Ints, poll: Ints
-) -> tuple[int, int, int]:
-    number = await _store_numbers(connection, store_ids)
-    arrived = await asyncio.to_thread(pack_polls, number[store], poll)
-    stored = await connection.fetchrow(
-        """
-        select string_agg(polls, '') as polls,
-               array_send(array_agg((store::bigint << 32) + day)) as store_day,
-               array_send(array_agg(length(polls))) as size
-        from unnest($1::integer[], $2::integer[]) as arrived (store, day)
-        join poll_day using (store, day)
-        """,
-        arrived.store.tolist(),
-        arrived.day.tolist(),
-    )
-    merged = await asyncio.to_thread(merge_polls, poll_days(stored), arrived)
-    await connection.copy_records_to_table(
-        "poll_day",
-        records=zip(*merged.days.rows(merged.changed & ~merged.known), strict=True),
-        columns=["store", "day", "polls"],
-    )
-    await connection.execute(
-        # An `update` would be a join, for which outdated statistics may lead to a bad plan.
-        """
-        insert into poll_day (store, day, polls)
-        select * from unnest($1::integer[], $2::integer[], $3::bytea[])
-        on conflict (store, day) do update set polls = excluded.polls
-        """,
-        *merged.days.rows(merged.changed & merged.known),
-    )
-    await connection.execute(
-        """
-        insert into newest_poll as known (instant) values ($1)
-        on conflict (only_row) do update set instant = excluded.instant
-        where known.instant < excluded.instant
-        """,
-        instant_of(int(poll.max()) >> 1),
-    )
-    return merged.new, merged.replaced, merged.unchanged
+    connection: asyncpg.Connection, store_ids: list[str], rank: Ints, names: list[str], spool: Spool
+) -> Ints:
+    made = await make_stores(connection, store_ids)
+    counts = np.zeros(3, dtype=np.int64)
+    newest: int | None = None
+    # Polls are merged day by day, so the days of a store may be in different parts.
+    parts = spool.parts(rank, apart=2 * DAY_MS)
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        first, last, rank_of_row, poll = part
+        number = await store_numbers(connection, store_ids[first:last])
+        counts += await write_polls(connection, number, made, rank_of_row - first, poll)
+        newest = max(int(poll.max()), newest if newest is not None else int(poll.max()))
+    if newest is not None:
+        await note_newest(connection, newest)
+    return counts
 
 
 async def _write_hours(
-    connection: asyncpg.Connection, store_ids: list[str], store: Ints, hours: Ints
-) -> tuple[int, int, int]:
+    connection: asyncpg.Connection, store_ids: list[str], rank: Ints, names: list[str], spool: Spool
+) -> Ints:
     """The week in the feed replaces the whole week of each store that the feed names."""
-    _, weeks = await asyncio.to_thread(pack_weeks, store, hours)  # every store has a row
-    return await _set(connection, "business_hours", "bytea", store_ids, weeks)
+    await lock_stores(connection, store_ids)
+    counts = np.zeros(3, dtype=np.int64)
+    parts = spool.parts(rank)
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        first, last, rank_of_row, hours = part
+        # Every store has a row.
+        _, weeks = await asyncio.to_thread(pack_weeks, rank_of_row - first, hours)
+        counts += await _set(connection, "business_hours", "bytea", store_ids[first:last], weeks)
+    return counts
 
 
 async def _write_zones(
-    names: list[str],
     connection: asyncpg.Connection,
     store_ids: list[str],
-    store: Ints,
-    zone: Ints,
-) -> tuple[int, int, int]:
+    rank: Ints,
+    names: list[str],
+    spool: Spool,
+) -> Ints:
     """The last row of each store that the feed names replaces the store's zone."""
-    _, last = np.unique(store[::-1], return_index=True)  # every store has a row
-    given = [names[number] for number in zone[::-1][last].tolist()]
-    await connection.execute(
+    number_of = await _zone_numbers(connection, names)
+    await lock_stores(connection, store_ids)
+    counts = np.zeros(3, dtype=np.int64)
+    parts = spool.parts(rank)
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        first, last, rank_of_row, zone = part
+        # Every store has a row.
+        _, at = np.unique(rank_of_row[::-1], return_index=True)
+        zones = number_of[zone[::-1][at]].tolist()
+        counts += await _set(connection, "timezone", "smallint", store_ids[first:last], zones)
+    return counts
+
+
+async def _zone_numbers(connection: asyncpg.Connection, names: list[str]) -> Ints:
+    """The numbers in the database of time zones."""
+    await patiently(
+        connection,
         """
-        insert into timezone (name) select distinct name from unnest($1::text[]) as given (name)
-        where not exists (select from timezone where timezone.name = given.name)
+        with added as (
+            insert into timezone (name)
+            select name from unnest($1::text[]) as given (name)
+            where not exists (select from timezone where timezone.name = given.name)
+            order by name
+            on conflict (name) do nothing returning id
+        )
+        select count(*) from added
         """,
-        given,
+        names,
     )
     number = dict(await connection.fetch("select name, id from timezone"))
-    zones = [number[name] for name in given]
-    return await _set(connection, "timezone", "smallint", store_ids, zones)
+    return np.array([number[name] for name in names], dtype=np.int64)
 
 
 async def _set(
@@ -167,28 +208,49 @@ async def _set(
     kind: Literal["bytea", "smallint"],
     store_ids: list[str],
     values: Sequence[bytes] | Sequence[int],
-) -> tuple[int, int, int]:
-    """Set a column of each store; new stores are inserted with it, which saves half of the time."""
-    counts: tuple[int, int, int] = await connection.fetchrow(
-        f"""
-        with given as (
-            select named.*, store.id, store.{column} as known
-            from unnest($1::text[], $2::{kind}[])
-                with ordinality as named (store_id, value, ordinal)
-            left join store on store.store_id = named.store_id
-        ), added as (
-            insert into store (store_id, {column})
-            select store_id, value from given where id is null order by ordinal
-        ), written as (
-            update store set {column} = given.value from given
-            where store.id = given.id and given.known is distinct from given.value
+) -> Ints:
+    """Set a column of each store; new stores are inserted with it, which saves half of the time.
+
+    Those that there are must be locked.
+
+    Returns:
+        int64[3], how many had none, another one and the same
+    """
+    while True:
+        await connection.execute("savepoint setting")
+        counts: list[int] | None = await patiently(
+            connection,
+            f"""
+            with given as (
+                select named.*, store.id, store.{column} as known
+                from unnest($1::text[], $2::{kind}[])
+                    with ordinality as named (store_id, value, ordinal)
+                left join store on store.store_id = named.store_id
+            ), added as (
+                insert into store (store_id, {column})
+                select store_id, value from given where id is null order by ordinal
+                on conflict (store_id) do nothing returning id
+            ), written as (
+                update store set {column} = given.value from given
+                where store.id = given.id and given.known is distinct from given.value
+            )
+            select case
+                when (select count(*) from added) = count(*) filter (where id is null)
+                then array[
+                    count(*) filter (where known is null),
+                    count(*) filter (where known <> value),
+                    count(*) filter (where known = value)
+                ]
+            end
+            from given
+            """,  # noqa: S608 - column and kind are named above
+            store_ids,
+            values,
         )
-        select count(*) filter (where known is null),
-               count(*) filter (where known <> value),
-               count(*) filter (where known = value)
-        from given
-        """,  # noqa: S608 - column and kind are named above
-        store_ids,
-        values,
-    )
-    return counts
+        if counts is not None:
+            await connection.execute("release setting")
+            return np.array(counts, dtype=np.int64)
+        # Another transaction has made one of the new stores meanwhile: now it is there, and locked
+        # like the others.
+        await connection.execute("rollback to setting")
+        await lock_stores(connection, store_ids)

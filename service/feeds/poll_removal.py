@@ -17,7 +17,7 @@ from compute.axis import DAY_MS
 from compute.instants import instant_of
 from compute.polls import WORD, PollDays, polls_outside
 from service.database.pool import transaction
-from service.feeds.turn import turn
+from service.feeds.storing import alone
 from service.stores.polls import newest_poll
 
 #: Rows that are read together where a day is deleted in part: some tens of megabytes.
@@ -68,7 +68,7 @@ async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls
     whole_from, whole_to = -(-first // DAY_MS), end // DAY_MS  # days, the last one not included
     rows = await count_polls(pool, first, end)
     in_part = {first // DAY_MS, end // DAY_MS} - set(range(whole_from, whole_to))
-    async with turn(pool, rows) as connection:
+    async with alone(pool, rows) as connection:
         removed = int(
             await connection.fetchval(
                 """
@@ -116,14 +116,14 @@ async def _delete_from_day(connection: asyncpg.Connection, day: int, first: int,
             day,
             stored.store[gone].tolist(),
         )
-        shorter = kept.size < stored.size[np.searchsorted(stored.store, kept.store)]
+        shorter = kept.only(kept.size < stored.size[np.searchsorted(stored.store, kept.store)])
         await connection.execute(
             """
             update poll_day set polls = kept.polls
             from unnest($1::integer[], $2::integer[], $3::bytea[]) as kept (store, day, polls)
             where poll_day.store = kept.store and poll_day.day = kept.day
             """,
-            *kept.rows(shorter),
+            *shorter.rows(),
         )
         removed += (len(stored.packed) - len(kept.packed)) // WORD.itemsize
 
@@ -133,10 +133,10 @@ async def _find_newest(connection: asyncpg.Connection, first: int, end: int) -> 
     known = await newest_poll(connection)
     if known is None or not first <= known < end:
         return
-    await connection.execute("delete from newest_poll")
+    await connection.execute("delete from newest_poll_row")
     await connection.execute(
         """
-        insert into newest_poll (instant)
+        insert into newest_poll_row (instant)
         select timestamptz '1970-01-01 00:00:00+00' + day * interval '24 hours'
             + (max(packed_int4(polls, length(polls) / $1::integer - 1)) >> 1)
                 * interval '1 millisecond'

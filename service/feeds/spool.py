@@ -2,7 +2,8 @@
 
 Memory stays the same whatever the feed's size: rows go to an unnamed temporary file, of which a
 crash leaves nothing, and come back in parts. Each part has all rows of some stores, so that no
-store's data is written twice, unless one store has more rows than a part may have.
+store's data is written twice. Only a store that has more rows than a part may have, and has parts
+of its own then, comes in several.
 
 A row is a store's number and a value, which `feed_rows` describes.
 """
@@ -76,6 +77,13 @@ class Spool:
         count[: len(self._rows_of_store)] += self._rows_of_store
         self._rows_of_store = count
 
+    def all(self) -> tuple[Ints, Ints]:
+        """Store and value of all rows, in order of arrival: for a few rows."""
+        with self._failing_in_words():
+            self._file.seek(0)
+            rows = _read(self._file, -1)
+        return rows["store"].astype(np.int64), rows["value"]
+
     @property
     def most_rows(self) -> int:
         """Rows of the store that has the most."""
@@ -86,8 +94,8 @@ class Spool:
 
         Args:
             rank: int64[stores], where each store comes in the wanted order
-            apart: if there are very many rows, those of a store may be in different parts where
-                their values, divided by this, differ; None: all rows of a store are in one part
+            apart: rows of a store with very many may be in different parts, in the order of their
+                values, where these, divided by this, differ; None: they are all in one part
 
         Yields:
             first rank, last rank + 1, rank of each row, value of each row, in order of arrival
@@ -96,16 +104,19 @@ class Spool:
         rows[rank] = self._rows_of_store
         weight = rows + _ROWS_LIKE_A_STORE
         part_of_rank = (np.cumsum(weight) - weight) // self._part_rows
-        names, first = np.unique(part_of_rank, return_index=True)
+        alone = rows > self._part_rows
+        begins = np.append(True, np.diff(part_of_rank) > 0)[: len(rank)] | alone
+        begins[1:] |= alone[:-1]
+        first = np.flatnonzero(begins)
         last = np.append(first[1:], len(rank))
-        if len(names) <= 1:
-            files = [self._file] * len(names)
+        if len(first) <= 1:
+            files = [self._file] * len(first)
         else:
-            part_of_store = np.searchsorted(names, part_of_rank)[rank]
-            files = self._scatter(self._file, lambda some: part_of_store[some["store"]], len(names))
+            part_of_store = (np.cumsum(begins) - 1)[rank]
+            files = self._scatter(self._file, lambda some: part_of_store[some["store"]], len(first))
         for part, file in enumerate(files):
-            count = int(rows[first[part] : last[part]].sum())
-            for piece in self._by_value(file, count, apart):
+            cut = apart if alone[first[part]] else None
+            for piece in self._by_value(file, int(rows[first[part]]), cut):
                 with self._failing_in_words():
                     piece.seek(0)
                     some = _read(piece, -1)
@@ -114,10 +125,10 @@ class Spool:
                     yield int(first[part]), int(last[part]), rank[some["store"]], some["value"]
 
     def _by_value(self, file: IO[bytes], count: int, apart: int | None) -> list[IO[bytes]]:
-        """A part as it is or, if it has too many rows, cut into pieces by value."""
-        pieces = -(-count // self._part_rows)
-        if apart is None or pieces <= 2:
+        """The rows of one store that has so many, cut into pieces by value; None: as they are."""
+        if apart is None:
             return [file]
+        pieces = -(-count // self._part_rows)
         samples = [some["value"][::_SAMPLED] // apart for some in self._chunks(file)]
         sample = np.sort(np.concatenate(samples))
         cuts = np.unique(sample[np.arange(1, pieces) * len(sample) // pieces])

@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -87,21 +87,25 @@ class Block(NamedTuple):
     text: bytes
 
 
+Form = Literal["csv", "ndjson"]
+
+
 async def blocks(
-    source: str, pieces: AsyncIterator[bytes], most: int | None = None
+    source: str, pieces: AsyncIterator[bytes], most: int | None = None, form: Form = "csv"
 ) -> AsyncIterator[Block]:
-    """The first line by itself, then all rows.
+    """All rows, of CSV after the first line by itself.
 
     Args:
         source: the file, as faults name it
         pieces: its bytes, plain, gzip or zstd
         most: how many bytes are allowed, packed and unpacked; None: any number
+        form: of the text; in NDJSON every line end ends a row
 
     Raises:
         FeedRefused: it is not the text of a feed, or cannot be read any further
         TooLarge: there are more bytes than are allowed
     """
-    rows = _Rows()
+    rows = _Rows(form)
     try:
         async for piece in unpacked(pieces, most):
             await _away(len(piece), rows.add, piece)
@@ -141,12 +145,20 @@ class _NoRows(Exception):  # noqa: N818
 class _Rows:
     """Text that comes in pieces and leaves in blocks.
 
+    Args:
+        form: of the text
+
     Attributes:
+        size: bytes held
         lost: whether it is unclear where rows end from here on, so that reading on is useless
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form) -> None:
         self.lost = False
+        self.size = 0
+        self._is_csv = form == "csv"
+        # It never shrinks: memory that is given back comes back from the kernel page by page,
+        # zeroed, which takes several times as long as to copy the text.
         self._held = bytearray()
         self._line = 1  # that the held text begins on
         self._header_end = 0  # 0: not seen yet
@@ -155,26 +167,25 @@ class _Rows:
         self._line_ends = 0  # that follow on each other at the end of what was taken
 
     @property
-    def size(self) -> int:
-        """Bytes held."""
-        return len(self._held)
-
-    @property
     def line_reached(self) -> int:
         """The physical line that the text ends in."""
-        return self._line + self._held.count(b"\n")
+        return self._line + self._held.count(b"\n", 0, self.size)
 
     def add(self, piece: bytes) -> None:
         """Hold one more piece."""
         begin = 0
-        if not self._header_end:
+        if self._is_csv and not self._header_end:
             begin = piece.find(b"\n") + 1
             self._header_end = self.size + begin if begin else 0
             begin = begin or len(piece)
-        end, self._quoted = _last_row(piece[begin:], self._quoted)
+        if self._is_csv:
+            end, self._quoted = _last_row(piece[begin:], self._quoted)
+        else:
+            end = piece.rfind(b"\n") + 1
         if end:
             self._end = self.size + begin + end
-        self._held += piece
+        self._held[self.size : self.size + len(piece)] = piece
+        self.size += len(piece)
 
     @property
     def ready(self) -> bool:
@@ -197,7 +208,7 @@ class _Rows:
         # After a misplaced quote all line ends look quoted, up to the end. A block that ends at one
         # of them is enough for whatever parses its rows to find where the quote is.
         self.lost = True
-        end = self._held.rfind(b"\n") + 1
+        end = self._held.rfind(b"\n", 0, self.size) + 1
         if not end:
             raise _NoRows(self._line, f"no line ends within {self.size} bytes from here")
         return self._cut(end)
@@ -208,7 +219,8 @@ class _Rows:
 
     def _cut(self, end: int) -> Block:
         text = bytes(memoryview(self._held)[:end])
-        del self._held[:end]
+        self._held[: self.size - end] = self._held[end : self.size]
+        self.size -= end
         self._end = max(self._end - end, 0)
         line = self._line
         # Six times as fast as `bytes.count`, which finds one after the other.

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Protocol
 
 import asyncpg
 import msgspec
@@ -16,7 +17,7 @@ from compute.polls import WORD
 from compute.report_rows import ReportRows, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.zones import ZoneUnknown, zone_names
-from service import metrics
+from service import counts
 from service.reports.options import ReportOptions
 from service.stores.packed import indexes_of
 from service.stores.snapshot import Snapshot, StoreColumns, snapshot
@@ -61,6 +62,7 @@ async def write_report(
     file: Writable,
     on_progress: Callable[[Progress], None],
     totals: Writable | None = None,
+    timed: Callable[[Literal["read", "compute"]], AbstractContextManager[object]] = nullcontext,
 ) -> Progress:
     """Compute a report over the stores as they are now, and write its CSV.
 
@@ -72,6 +74,7 @@ async def write_report(
         on_progress: called after each batch
         totals: gets the exact totals of each store, as `compute.packed_totals` has them; nothing
             else may write to it
+        timed: gives what surrounds the reading of a batch, and its computing
 
     Returns:
         the last progress
@@ -101,10 +104,10 @@ async def write_report(
             raise ZoneUnknown(lost)
 
         async def compute(page: StoreColumns) -> ReportRows:
-            with metrics.BATCH_SECONDS.labels("read").time():
+            with timed("read"):
                 batch = await read_batch(stored, page, zones, question)
-            metrics.POLLS.inc(len(batch.polls) // WORD.itemsize)
-            with metrics.BATCH_SECONDS.labels("compute").time():
+            counts.REPORTED["polls"] += len(batch.polls) // WORD.itemsize
+            with timed("compute"):
                 return await workers.run(report_rows, batch, question)
 
         def write_both(rows: ReportRows) -> None:
@@ -119,7 +122,7 @@ async def write_report(
             roll_up = progress.roll_up + together
             progress = Progress(roll_up.stores, total, as_of, roll_up)
             on_progress(progress)
-            metrics.STORES.inc(together.stores)
+            counts.REPORTED["stores"] += together.stores
             return together.stores
 
         file.write(header(options.include_unknown))

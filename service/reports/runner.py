@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from compute.zones import ZoneUnknown
+from service import metrics
 from service.database.pool import DATABASE_AWAY, DATABASE_FAILED, transaction
 from service.failures import first_failure
 from service.logs import about_report
@@ -228,7 +229,8 @@ class ReportRunner:
                 async with asyncio.TaskGroup() as group:
                     renewing = group.create_task(renew())
                     progress = await write_report(
-                        self._pool, self._workers, options, file, on_progress, totals
+                        *(self._pool, self._workers, options, file, on_progress, totals),
+                        timed=metrics.time_of_batch,
                     )
                     for written, name in ((file, report.run_file), (totals, report.run_totals)):
                         await asyncio.to_thread(written.flush)

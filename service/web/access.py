@@ -6,6 +6,7 @@ need `read` and everything else `write`. A key of scope `write` may read too.
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -168,6 +169,7 @@ def needed_scope(opt: Mapping[str, Any], method: str) -> Needed:
     return needed
 
 
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address is this machine's own, reached from itself alone."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -179,6 +181,7 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+@lru_cache
 def _host_name(url: str) -> str:
     try:
         return (urlsplit(url).hostname or "").rstrip(".")

@@ -246,7 +246,8 @@ TYPES = {
         "Body too large",
         "The body is larger than this operation accepts. If it is compressed, its decompressed "
         "size counts.",
-        "Send it in parts. Feeds as CSV may be far larger than feeds as JSON.",
+        "Send it in parts. Feeds as CSV, and polls as NDJSON, may be far larger than feeds as "
+        "JSON.",
     ),
     "unsupported-media-type": ProblemType(
         415,

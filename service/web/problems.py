@@ -26,6 +26,7 @@ from compute.feed_faults import FeedRefused
 from compute.feed_header import COLUMNS, FeedUnknown, header_of
 from compute.zones import ZoneUnknown
 from service.database.pool import DATABASE_AWAY
+from service.decoding import with_members
 from service.logs import request_id
 from service.storage import StorageFailed
 from service.web.problem_types import OF_STATUS, TYPES, path_of
@@ -309,7 +310,7 @@ def _of_part(request: Request[object, object, State], told: Mapping[str, object]
     if source == "body" and problem == "'data'":  # Litestar's way to say that there is no body
         problem = "a body is needed"
     for struct in _structs_of_body(request):
-        problem = with_members(problem, struct)
+        problem = with_members(problem, struct.__struct_encode_fields__)
     return ProblemError(
         problem=problem,
         source=UNSET if source is None else str(getattr(source, "value", source)),
@@ -323,13 +324,6 @@ def _structs_of_body(request: Request[object, object, State]) -> list[type[msgsp
     data = handler.parsed_fn_signature.parameters.get("data") if handler else None
     types = [] if data is None else [data, *data.inner_types]
     return [each.annotation for each in types if each.is_subclass_of(msgspec.Struct)]
-
-
-def with_members(problem: str, struct: type[msgspec.Struct]) -> str:
-    """msgspec's message; one about a member that a Struct does not have lists those that it has."""
-    if not problem.startswith("Object contains unknown field"):
-        return problem
-    return f"{problem}; it has {', '.join(struct.__struct_encode_fields__)}"
 
 
 def _name_in_request(request: Request[object, object, State], name: object) -> object:

@@ -1,8 +1,6 @@
 """The worker processes: started on demand, shared by reports and feeds, replaced when one dies."""
 
 import asyncio
-import ctypes
-import gc
 import multiprocessing
 import os
 import signal
@@ -14,10 +12,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from typing import ParamSpec, TypeVar, cast
 
 from service.workers.in_flight import InFlightLimit
+from service.workers.worker import begin_worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,17 +31,12 @@ _NO_FORK_SERVER = (EOFError, ConnectionError, FileNotFoundError)
 #: Pauses, in seconds, before each attempt to start a process. The first attempt after the old fork
 #: server is completely gone starts a new one.
 _START_AFTER = (0, 0.01, 0.1, 1.0)
-#: How often we check whether a long batch can still end, and a worker checks whether its service is
-#: still there, seconds.
+#: How often we check whether a long batch can still end, seconds.
 _LOOK_SECONDS = 1.0
 
 #: Batches in flight per core at first: of several, one is being read, one is being computed, and
 #: some wait until they are written. `make bench ARGS=in-flight` shows the effect of other numbers.
 _BEGIN_PER_CORE = 6
-
-#: Unused memory that a worker may keep, and the numbers of glibc's options for that.
-_KEPT_BYTES = 64 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 #: See `Workers.close`.
 _CLOSE_SECONDS = 2
@@ -67,10 +61,21 @@ class Workers:
         most: processes, and batches in flight
         start: batches in flight to begin with; None: a few per core
         adapt: whether that number then follows the measured throughput
+        first_here: whether a batch that is alone is run in this process while there are no workers.
+            Their start takes longer than a small job, but a process that also answers requests
+            would answer late meanwhile
     """
 
-    def __init__(self, most: int, *, start: int | None = None, adapt: bool = True) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        start: int | None = None,
+        adapt: bool = True,
+        first_here: bool = False,
+    ) -> None:
         self._most = most
+        self._first_here = first_here
         self._limit = InFlightLimit(
             start or _BEGIN_PER_CORE * _usable_cores(), most, time.monotonic()
         )
@@ -86,12 +91,25 @@ class Workers:
         self._context.set_forkserver_preload(
             [
                 "service.workers.fork_server",
-                "service.workers.pool",
+                "service.workers.worker",
+                "concurrent.futures.process",
                 "compute.report_rows",
                 "compute.feed_rows",
             ]
         )
-        self._pool = self._new_pool(most)
+        self._begun: ProcessPoolExecutor | None = None
+
+    @property
+    def _pool(self) -> ProcessPoolExecutor:
+        if self._begun is None:
+            self._begun = self._new_pool(self._most)
+        return self._begun
+
+    def begin(self) -> None:
+        """Begin to start workers: what they import is loaded while this process does other work."""
+        self._first_here = False
+        with _out_of_the_terminals_reach():
+            forkserver.ensure_running()
 
     @property
     def limit(self) -> int:
@@ -148,6 +166,8 @@ class Workers:
             WorkerDied: the worker also died when the batch ran alone, or none can be started
         """
         batch = partial(task, *args, **kwargs)
+        if self._first_here and not self._running and self._begun is None:
+            return await self._run_here(batch)
         if not self._running:
             self._last_result = time.monotonic()
         self._running += 1
@@ -165,6 +185,13 @@ class Workers:
             "a worker process died each time it was given a certain batch; "
             "the machine's log says whether it ran out of memory"
         )
+
+    async def _run_here(self, batch: Callable[[], R]) -> R:
+        self._running += 1
+        try:
+            return await asyncio.to_thread(batch)
+        finally:
+            self._running -= 1
 
     async def _try(self, batch: Callable[[], R], *, alone: bool) -> R:
         """Give a batch to the pool or, alone, to one of its own.
@@ -194,7 +221,9 @@ class Workers:
 
     def processes(self) -> list[int]:
         """Process ids of the live workers."""
-        return list(self._pool._processes or ())  # the executor has no public way to ask
+        if self._begun is None:
+            return []
+        return list(self._begun._processes or ())  # the executor has no public way to ask
 
     async def answer(self) -> bool:
         """Whether the workers do their work, as far as that shows without starting another.
@@ -215,19 +244,21 @@ class Workers:
         killed in the middle of sending a result, and the pool would wait for the rest for ever.
         Workers that are left end with this process.
         """
+        if self._begun is None:
+            return
         ending = threading.Thread(
-            target=self._pool.shutdown, kwargs={"cancel_futures": True}, daemon=True
+            target=self._begun.shutdown, kwargs={"cancel_futures": True}, daemon=True
         )
         ending.start()
         ending.join(_CLOSE_SECONDS)
 
     def _new_pool(self, most: int) -> ProcessPoolExecutor:
         with _out_of_the_terminals_reach():
-            return ProcessPoolExecutor(most, mp_context=self._context, initializer=_begin_worker)
+            return ProcessPoolExecutor(most, mp_context=self._context, initializer=begin_worker)
 
     def _give_up(self, broken: ProcessPoolExecutor) -> None:
-        if self._pool is broken:  # no other batch that saw it break has replaced it yet
-            self._pool = self._new_pool(self._most)
+        if self._begun is broken:  # no other batch that saw it break has replaced it yet
+            self._begun = None
         for process in list((broken._processes or {}).values()):
             process.kill()
         broken.shutdown(wait=False)
@@ -283,31 +314,3 @@ def _out_of_the_terminals_reach() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin_worker() -> None:
-    # Parsing makes many small objects and no cycles: with the default thresholds of the garbage
-    # collector it takes twice as long.
-    gc.set_threshold(200_000, 50, 50)
-    _keep_freed_memory()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _keep_freed_memory() -> None:
-    # Each batch needs the memory that the last one freed. By default glibc returns it to the kernel
-    # in between, and gets it back page by page, zeroed: a third of the time of parsing polls.
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-
-
-def _end_with_parent() -> None:
-    # A killed service cannot end its workers. They would not notice either, because each holds the
-    # write end of the queue that it reads from, so none sees the end of that queue. And once the
-    # fork server is gone, the service takes its workers for dead.
-    fork_server = os.getppid()
-    service = multiprocessing.parent_process()
-    if service is not None:
-        while service.is_alive() and os.getppid() == fork_server:
-            service.join(_LOOK_SECONDS)
-        os._exit(1)

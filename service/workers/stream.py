@@ -16,6 +16,7 @@ async def stream(
     items: AsyncIterator[Item],
     work: Callable[[Item], Coroutine[None, None, Result]],
     write: Callable[[Result], Awaitable[float]],
+    most: int | None = None,
 ) -> None:
     """Put every item through `work`, many at a time, and its result through `write`, one by one.
 
@@ -28,13 +29,17 @@ async def stream(
         work: awaited for several items at the same time
         write: gets the results in the order of the items; returns how much work each was, by which
             the workers measure throughput, or 0
+        most: items that may have a slot at the same time; None: as many as there are slots
     """
     results: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()  # bounded by the slots
     slots = 0
+    room = asyncio.Semaphore(most) if most else None
 
     async def read() -> None:
         nonlocal slots
         async for item in items:
+            if room:
+                await room.acquire()
             await workers.take_slot()
             slots += 1
             results.put_nowait(group.create_task(work(item)))
@@ -47,6 +52,8 @@ async def stream(
             del result
             slots -= 1
             workers.give_back_slot(done)
+            if room:
+                room.release()
 
     try:
         async with asyncio.TaskGroup() as group:

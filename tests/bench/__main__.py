@@ -30,7 +30,7 @@ from service.feeds.spool import spool_folder
 from service.reports.options import ReportOptions
 from service.reports.pipeline import Progress, write_report
 from service.workers.pool import Workers
-from tests.bench import stages, subject
+from tests.bench import live, stages, storage, subject
 from tests.bench.measure import PeakMemory, console, held_by, in_turns, show
 from tests.harness.feeds import ingest as ingest_command
 from tests.harness.service import Service, running_service
@@ -126,7 +126,7 @@ def _compare_loads(
             for turn in range(rounds):
                 for name, load in ours.items():
                     await pool.execute(
-                        "truncate store, poll_day, newest_poll restart identity cascade"
+                        "truncate store, poll_day, newest_poll_row restart identity cascade"
                     )
                     await pool.execute("checkpoint")
                     begin = time.perf_counter()
@@ -301,6 +301,74 @@ def show_stages(folder: Path, stores: int, feed: Path | None, rounds: int) -> No
                 await stages.show_stages(pool, rounds)
 
     asyncio.run(run())
+
+
+@main.command(name="live")
+@click.option("--stores", default=14_000, show_default=True)
+@click.option("--connections", default="1,16,128,512", show_default=True, help="Numbers of them.")
+@click.option("--seconds", default=5.0, show_default=True, help="Of a phase.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option(
+    "--bulk-polls",
+    default=20_000_000,
+    show_default=True,
+    help="Older polls, about, that are loaded beside single ones; 0: none.",
+)
+@click.pass_obj
+def show_live(
+    folder: Path, stores: int, connections: str, seconds: float, rounds: int, bulk_polls: int
+) -> None:
+    """Single polls, one a request, beside a row per poll; then beside reports, reads and a load."""
+    numbers = list(map(int, connections.split(",")))
+    live.measure(
+        folder,
+        stores=stores,
+        connections=numbers,
+        seconds=seconds,
+        rounds=rounds,
+        bulk_polls=bulk_polls,
+    )
+
+
+@main.command(name="storage")
+@click.option("--stores", default=1_400, show_default=True)
+@click.option("--every", default=1, show_default=True, help="Minutes between a store's polls.")
+@click.option("--minutes", default=24 * 60, show_default=True, help="Of live polls.")
+@click.option("--group", default=100, show_default=True, help="Polls stored at a time.")
+@click.option(
+    "--try",
+    "choices",
+    multiple=True,
+    help="Settings of poll_day, such as 'fillfactor=70 storage=main toast_tuple_target=8160 "
+    "vacuum_share=0.05'; may be repeated. Without one: as it is.",
+)
+@click.option("--rounds", default=7, show_default=True, help="Of reports.")
+@click.pass_obj
+def show_storage(
+    folder: Path,
+    stores: int,
+    every: int,
+    minutes: int,
+    group: int,
+    choices: tuple[str, ...],
+    rounds: int,
+) -> None:
+    """What live polls do to the table of polls: its growth, the log, and reports afterwards."""
+    try:
+        tried = [storage.Choice.read(text) for text in choices or ("",)]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--try") from None
+    asyncio.run(
+        storage.measure(
+            folder,
+            tried,
+            stores=stores,
+            every=every,
+            minutes=minutes,
+            group=group,
+            rounds=rounds,
+        )
+    )
 
 
 if __name__ == "__main__":

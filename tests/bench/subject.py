@@ -99,7 +99,9 @@ async def _pieces(file: Path) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def load_many(pool: asyncpg.Pool, workers: Workers, folder: Path, stores: int) -> int:
+async def load_many(
+    pool: asyncpg.Pool, workers: Workers, folder: Path, stores: int, newest: datetime = NEWEST
+) -> int:
     """Load made-up stores with a week of polls, without the detour over 10 GB of text.
 
     Hours and zones are ingested; polls are copied into their table, then put in the order that
@@ -118,18 +120,15 @@ async def load_many(pool: asyncpg.Pool, workers: Workers, folder: Path, stores: 
     number_of = dict(await pool.fetch("select store_id, id from store"))
     numbers = np.array([number_of[name.decode()] for name in store_ids(stores).tolist()])
     polls = 0
-    for store, instant, active in poll_columns(stores, newest=NEWEST):
+    for store, instant, active in poll_columns(stores, newest=newest):
         days = pack_polls(numbers[store], instant << 1 | active)
-        every = np.ones(len(days.store), dtype=bool)
         await pool.copy_records_to_table(
             "poll_day",
-            records=zip(*days.rows(every), strict=True),
+            records=zip(*days.rows(), strict=True),
             columns=["store", "day", "polls"],
         )
         polls += len(instant)
-    await pool.execute(
-        "insert into newest_poll (instant) values ($1) on conflict do nothing", NEWEST
-    )
+    await pool.execute("select note_newest_poll($1)", newest)
     await pool.execute("cluster poll_day using poll_day_pkey", timeout=3600)
     await pool.execute("vacuum analyze", timeout=3600)
     return polls

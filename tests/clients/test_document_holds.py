@@ -26,7 +26,8 @@ def test_every_answer_is_as_the_document_says_and_none_is_a_fault_of_the_service
     # The key would revoke itself: the least and the largest ids are tried, too.
     ask(database_url, "alter table api_key alter id restart with 4711")
     ask(database_url, "update api_key set id = default")
-    config.write_text(template.substitute(KEY=key, STORE=store, REPORT=report))
+    hooks = CONFIG.with_name("schemathesis_hooks.py")
+    config.write_text(template.substitute(KEY=key, STORE=store, REPORT=report, HOOKS=hooks))
     document = f"{service.base_url}/schema/openapi.json"
     schemathesis = Path(sys.executable).with_name("schemathesis")
     done = subprocess.run(

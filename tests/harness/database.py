@@ -35,13 +35,30 @@ def polls_locked(database_url: str) -> Iterator[None]:
 @contextmanager
 def table_locked(database_url: str, table: str) -> Iterator[None]:
     """Hold up whoever needs a table, until the block ends."""
+    with another_transaction(database_url, f"lock table {table} in access exclusive mode"):
+        yield
+
+
+@contextmanager
+def another_transaction(database_url: str, statements: str) -> Iterator[None]:
+    """Have something locked until the block ends, as another instance or a person may."""
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(database_url))
         try:
-            runner.run(connection.execute(f"begin; lock table {table} in access exclusive mode"))
+            runner.run(connection.execute(f"begin; {statements}"))
             yield
         finally:
             runner.run(connection.close())
+
+
+def waiting_for_locks(database_url: str) -> int:
+    """How many sessions wait for what another one has locked."""
+    [(count,)] = ask(
+        database_url,
+        "select count(*) from pg_stat_activity "
+        "where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    return int(count)
 
 
 @contextmanager
@@ -90,7 +107,7 @@ def add_many_stores(database_url: str, stores: int) -> bytes:
                 (NOON_MS << 1).to_bytes(4, "little"),
             )
             await connection.execute(
-                "insert into newest_poll (instant) values (to_timestamp($1))",
+                "insert into newest_poll_row (instant) values (to_timestamp($1))",
                 DAY * 86_400 + NOON_MS / 1000,
             )
         finally:

@@ -288,9 +288,25 @@ def test_who_waits_in_line_for_room_gets_it_when_the_one_before_has_ended(
         ("POST /polls HTTP/1.1|Host: a|Content-Length: 5, 6", 400),
         ("POST /polls HTTP/1.1|Host: a|Content-Length: +5", 400),
         ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: gzip, chunked", 501),
-        ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: chunked|Transfer-Encoding: x", 501),
+        ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: chunked|Transfer-Encoding: x", 400),
+        ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: chunked, chunked", 400),
+        ("POST /polls HTTP/1.1|Host: a|Transfer-Encoding: xchunked", 501),
+        ("POST /polls HTTP/1.1|Host: a|Content-Length: 5|Content-Length: 5", 400),
+        ("POST /polls HTTP/1.1|Host: a|Content-Length: 0x5", 400),
         ("POST /polls HTTP/1.1|Host: a|Content-Length : 5", 400),
         ("GET /health/live HTTP/1.1|X: no host", 400),
+        ("GET /health/live HTTP/1.1|Host: a|Host: b", 400),
+        ("GET /health/live HTTP/1.1|Host: a|X: folded| into two", 400),
+        ("GET /health/live HTTP/1.1|Host: a|X: nul\0", 400),
+        ("GET /health/live HTTP/1.1|Host: a|X: a\rY: b", 400),
+        ("GET /health/live HTTP/1.1|Host: a|: nameless", 400),
+        ("GET /health/live HTTP/0.9|Host: a", 400),
+        ("GET /health/live HTTP/2.0|Host: a", 400),
+        ("GET /health/live HTTP/1.7|Host: a", 400),
+        ("GET /health/live|Host: a", 400),
+        ("GET /health/ live HTTP/1.1|Host: a", 400),
+        ("GET /\u00e9 HTTP/1.1|Host: a", 400),
+        ("CONNECT a:1 HTTP/1.1|Host: a", 400),
         ("nonsense", 400),
     ],
 )
@@ -315,6 +331,55 @@ def test_a_head_that_grows_and_grows_is_refused(service: Service) -> None:
         assert told.status_code == 431
         assert problem(told)["detail"]
         assert is_closed(sender)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"x\r\nabc\r\n0\r\n\r\n",
+        b"-1\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabcd\r\n0\r\n\r\n",
+        b"3\nabc\n0\n\n",
+        b"ffffffffffffffffff\r\nabc",
+        b"3;" + 70_000 * b"x",
+        b"0\r\nX: " + 400_000 * b"x",
+        b"0\r\n" + 20_000 * b"X: y\r\n",
+    ],
+)
+def test_chunks_that_are_none_are_refused_and_nothing_behind_them_is_read(
+    service: Service, chunks: bytes
+) -> None:
+    head = b"POST /polls HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+    with connect(service) as sender:
+        sender.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + LIVE)
+        told = answer(sender)
+        assert told.status_code == 400
+        assert told.headers["Connection"] == "close"
+        assert is_closed(sender)
+
+
+def test_requests_may_be_sent_ahead_but_not_without_end(service: Service) -> None:
+    with connect(service) as sender:
+        sender.sendall(10 * LIVE)
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 10:
+            received += sender.recv(65_536)
+    with connect(service) as sender:
+        sender.sendall(5_000 * LIVE)
+        received = b""
+        with suppress(ConnectionResetError):
+            while piece := sender.recv(65_536):
+                received += piece
+        assert received.count(b"HTTP/1.1 200") < 100
+
+
+def test_trailers_are_no_headers(service: Service) -> None:
+    with connect(service) as sender:
+        sender.sendall(
+            b"POST /polls HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\nContent-Type: text/csv\r\n\r\n"
+        )
+        assert answer(sender).status_code == 415
 
 
 def test_bad_requests_do_not_fill_the_log(service: Service) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from compute.feed_faults import FeedRefused
@@ -22,6 +23,7 @@ from service.feeds import text as feed_text
 from service.feeds.history import Ingested
 from service.feeds.ingest import FeedFile, ingest
 from service.feeds.spool import Spool, spool_folder
+from service.feeds.text import Form
 from service.workers.pool import Workers
 from tests.harness.database import ask
 from tests.harness.processes import storewatch
@@ -61,14 +63,14 @@ class Store:
         files = [FeedFile("the feed", pieces())]
         return self._runner.run(ingest(self._pool, self._workers, feed, files, aside=self._aside))
 
-    def load_rows(self, feed: Feed, rows: Iterator[bytes]) -> int:
+    def load_rows(self, feed: Feed, rows: Iterator[bytes], form: Form = "csv") -> int:
         """Load a feed that is made while it is loaded; how many rows it had."""
 
         async def pieces() -> AsyncIterator[bytes]:
             while some := b"".join(islice(rows, 500)):
                 yield some
 
-        files = [FeedFile("the feed", pieces())]
+        files = [FeedFile("the feed", pieces(), form)]
         feed_done = ingest(self._pool, self._workers, feed, files, aside=self._aside)
         return self._runner.run(feed_done).rows
 
@@ -235,7 +237,7 @@ def row_versions(store: Store) -> list[tuple[Any, ...]]:
     """Every row of every table with the transaction that wrote it."""
     return [
         row
-        for table in ("store", "timezone", "poll_day", "newest_poll")
+        for table in ("store", "timezone", "poll_day", "newest_poll_row")
         for row in store.ask(f"select xmin::text, t.* from {table} as t order by ctid")  # noqa: S608
     ]
 
@@ -561,6 +563,14 @@ def made_up(rows: int, stores: int, statuses: tuple[str, str]) -> Iterator[bytes
         yield f"store-{row * 7 % stores},{status},2023-01-{day:02} {clock} UTC\n".encode()
 
 
+def as_lines(rows: Iterator[bytes]) -> Iterator[bytes]:
+    """Rows of CSV, after their header, as NDJSON."""
+    next(rows)
+    for row in rows:
+        members = zip(("store_id", "status", "timestamp_utc"), row.decode().split(","), strict=True)
+        yield msgspec.json.encode({name: value.rstrip() for name, value in members}) + b"\n"
+
+
 def test_a_feed_that_is_merged_in_many_parts_gives_the_same_store_as_in_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -569,7 +579,7 @@ def test_a_feed_that_is_merged_in_many_parts_gives_the_same_store_as_in_one(
     second = b"".join(made_up(15_000, 200, ("inactive", "active")))
 
     def load() -> tuple[object, ...]:
-        store.ask("truncate store, poll_day, newest_poll")
+        store.ask("truncate store, poll_day, newest_poll_row")
         counts = store.load("polls", first), store.load("polls", second)
         return *counts, store.polls(), store.ask("select instant from newest_poll")
 
@@ -586,7 +596,7 @@ def test_one_store_with_more_rows_than_a_part_gives_the_same_polls_as_in_one(
     rows += b"".join(islice(made_up(5_000, 1, ("inactive", "active")), 1, None))
     store.load("polls", rows)
     in_one = store.polls()
-    store.ask("truncate store, poll_day, newest_poll")
+    store.ask("truncate store, poll_day, newest_poll_row")
     monkeypatch.setattr(feeds, "Spool", partial(Spool, part_rows=700))
     store.load("polls", rows)
     assert store.polls() == in_one
@@ -598,17 +608,20 @@ def test_more_rows_of_hours_than_a_week_has_are_refused(store: Store) -> None:
     assert "a store has 100001 rows; at most 100000 are allowed" in told
 
 
-@pytest.mark.parametrize(("stores", "growth"), [(100, 1.5), (1, 6)])
+@pytest.mark.parametrize(
+    ("stores", "growth", "form"), [(100, 1.5, "csv"), (1, 6, "csv"), (100, 1.5, "ndjson")]
+)
 def test_memory_does_not_grow_with_the_feed(
-    store: Store, monkeypatch: pytest.MonkeyPatch, stores: int, growth: float
+    store: Store, monkeypatch: pytest.MonkeyPatch, stores: int, growth: float, form: Form
 ) -> None:
     # Small blocks and parts, so that a small feed has many of them.
     monkeypatch.setattr(feed_text, "BLOCK", 1 << 16)
     monkeypatch.setattr(feeds, "Spool", partial(Spool, part_rows=5000))
 
     def peak(rows: int) -> int:
+        made = made_up(rows, stores, ("active", "inactive"))
         tracemalloc.start()
-        assert store.load_rows("polls", made_up(rows, stores, ("active", "inactive"))) == rows
+        assert store.load_rows("polls", made if form == "csv" else as_lines(made), form) == rows
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak

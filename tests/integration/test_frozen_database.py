@@ -20,6 +20,7 @@ from tests.harness.service import Service, problem, running_service
 
 POLLS = "store_id,status,timestamp_utc\ns1,active,2023-01-22 12:09:39.388884 UTC\n"
 #: A stretch of time in which there are none.
+POLL = {"store_id": "s1", "status": "active", "timestamp_utc": "2023-01-22T12:09:39Z"}
 NO_POLLS = "/polls?from=1999-01-01T00:00Z&to=1999-02-01T00:00Z"
 CSV = {"Content-Type": "text/csv"}
 #: What needs the database, and may change nothing.
@@ -71,9 +72,10 @@ def test_a_frozen_database_is_told_by_503_and_the_service_goes_on_when_it_does(
     with ThreadPoolExecutor(40) as threads, frozen(postgres(own_database)):
         # More requests than connections: who waits for one is answered too.
         stored = threads.submit(status, "/polls", "POST", content=POLLS, headers=CSV)
+        single = threads.submit(status, "/polls", "POST", json=[POLL])
         deleted = threads.submit(status, NO_POLLS, "DELETE")
         assert set(threads.map(status, PATHS * 8)) == {503}
-        assert (stored.result(), deleted.result()) == (503, 503)
+        assert (stored.result(), single.result(), deleted.result()) == (503, 503, 503)
         assert own_database.get("/health/live").status_code == 200
     eventually(lambda: own_database.get("/health/ready").status_code == 200)
     assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1

@@ -307,3 +307,27 @@ def test_a_server_too_old_is_refused(database_url: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(pool, "OLDEST_POSTGRESQL", 1000)
     with pytest.raises(DatabaseUnavailable, match="storewatch needs 1000 or newer"):
         asyncio.run(enter(database_url))
+
+
+def test_an_older_version_beside_this_one_reads_the_newest_poll_and_adds_none(
+    database_url: str, migrations: Path
+) -> None:
+    later = sorted(migrations.glob("*.sql"))[10:]
+    texts = {file: file.read_text() for file in later}
+    for file in later:
+        file.unlink()
+    asyncio.run(run_migrate(database_url))
+    insert = """
+        insert into newest_poll as known (instant) values ('2023-01-22 12:00Z')
+        on conflict (only_row) do update set instant = excluded.instant
+        where known.instant < excluded.instant returning 1
+    """
+    assert asyncio.run(fetch(database_url, insert)) == [(1,)]
+    for file, text in texts.items():
+        file.write_text(text)
+    asyncio.run(run_migrate(database_url))
+    known = "select instant = '2023-01-22 12:00Z' from newest_poll"
+    assert asyncio.run(fetch(database_url, known)) == [(True,)]
+    with pytest.raises(asyncpg.PostgresError):
+        asyncio.run(fetch(database_url, insert))
+    assert asyncio.run(fetch(database_url, known)) == [(True,)]

@@ -101,7 +101,9 @@ def test_every_operation_tells_which_key_it_needs(
         assert operation["security"] == expected
 
 
-def test_feeds_are_csv_or_json(document: Any, operations: dict[str, tuple[str, Any]]) -> None:
+def test_feeds_are_csv_or_json_and_polls_are_ndjson_too(
+    document: Any, operations: dict[str, tuple[str, Any]]
+) -> None:
     rows = {
         "postPolls": "PollRow",
         "postBusinessHours": "BusinessHoursRow",
@@ -114,17 +116,22 @@ def test_feeds_are_csv_or_json(document: Any, operations: dict[str, tuple[str, A
         (csv,) = operations[f"{name}Csv"][1]["requestBody"]["content"].items()
         assert csv[0] == "text/csv"
         assert csv[1]["schema"]["format"] == "binary"
+    (ndjson,) = operations["postPollsNdjson"][1]["requestBody"]["content"].items()
+    assert ndjson[0] == "application/x-ndjson"
+    assert ndjson[1]["schema"]["format"] == "binary"
 
 
 def test_the_examples_of_feeds_are_feeds(service: Service, document: Any) -> None:
-    csv = {
-        path: operations["post"]["requestBody"]["content"]["text/csv"]["example"]
+    bodies = {
+        path: operations["post"]["requestBody"]["content"]
         for path, operations in document["paths"].items()
-        if path.endswith("/csv") and "post" in operations
+        if path.endswith(("/csv", "/ndjson")) and "post" in operations
     }
-    assert csv.keys() == {"/polls/csv", "/business-hours/csv", "/timezones/csv"}
-    for path, example in csv.items():
-        loaded = service.ask("POST", path, content=example, headers={"Content-Type": "text/csv"})
+    assert bodies.keys() == {"/polls/csv", "/polls/ndjson", "/business-hours/csv", "/timezones/csv"}
+    for path, content in bodies.items():
+        [(media_type, body)] = content.items()
+        headers = {"Content-Type": media_type}
+        loaded = service.ask("POST", path, content=body["example"], headers=headers)
         assert (loaded.status_code, loaded.json()["rows"]) == (200, 1)
 
 

@@ -20,7 +20,8 @@ from service.reports.files import FolderFiles
 from service.reports.options import ReportOptions
 from service.reports.queue import create_report
 from service.reports.runner import ReportRunner
-from service.workers.pool import WorkerDied, Workers, _begin_worker
+from service.workers.pool import WorkerDied, Workers
+from service.workers.worker import begin_worker
 from tests.harness.database import DAY, add_many_stores, ask
 from tests.harness.processes import eventually, is_alive
 from tests.harness.service import freeze_workers, running_service
@@ -165,7 +166,7 @@ def test_batches_beside_a_cancelled_one_are_not_lost_when_their_pool_breaks(
 
 
 def begin_and_wait(begun: Path) -> None:
-    _begin_worker()
+    begin_worker()
     begun.touch()
     time.sleep(600)
 

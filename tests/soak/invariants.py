@@ -148,9 +148,15 @@ async def check_reports(world: World, connection: asyncpg.Connection, folder: Pa
         ):
             findings.add(Invariant.REPORTS, "a report is cancelled that nobody cancelled")
     files = {path.name: path for path in folder.iterdir()}
+    # Reports expire all the while, and then their files go.
+    completed = "select id from report where state = 'completed'"
+    still = {row["id"] for row in await connection.fetch(completed)}
     for report_id, row in rows.items():
         if row["state"] == "completed":
             path = files.pop(row["file_name"], None)
+            if report_id not in still:
+                files.pop(row["file_name"].removesuffix("csv") + "totals", None)
+                continue
             if path is None:
                 findings.add(Invariant.FILES, f"a completed report has no file: {report_id}")
             elif hashlib.sha256(path.read_bytes()).digest() != row["file_sha256"]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from compute.feed_faults import FeedRefused
 from service.feeds import text as feed_text
-from service.feeds.text import Block, TooLarge, blocks
+from service.feeds.text import Block, Form, TooLarge, blocks
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -31,9 +31,9 @@ async def some(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def read(pieces: Iterable[bytes], most: int | None = None) -> list[Block]:
+def read(pieces: Iterable[bytes], most: int | None = None, form: Form = "csv") -> list[Block]:
     async def run() -> list[Block]:
-        return [block async for block in blocks("file", some(pieces), most)]
+        return [block async for block in blocks("file", some(pieces), most, form)]
 
     return asyncio.run(run())
 
@@ -42,9 +42,9 @@ def cut(text: bytes, size: int) -> list[bytes]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def refusal(pieces: Iterable[bytes]) -> str:
+def refusal(pieces: Iterable[bytes], form: Form = "csv") -> str:
     with pytest.raises(FeedRefused) as refused:
-        read(pieces)
+        read(pieces, form=form)
     [fault] = refused.value.faults
     return str(fault)
 
@@ -82,6 +82,39 @@ def test_a_quote_out_of_place_ends_the_blocks_with_one_that_shows_it(
     assert found[-1].text.startswith(b'12" pizza\n')
     assert found[-1].text.endswith(b"row\n")
     assert len(b"".join(block.text for block in found)) <= len(text)
+
+
+LINES = st.lists(st.sampled_from(['{"a":"\\""}\n', '{"a":1}\r\n', "\n", '"\n', "{\n"]))
+
+
+@settings(deadline=None)
+@given(rows=LINES, size=st.integers(1, 200), last=st.sampled_from(["", '{"no":"line end"}']))
+def test_blocks_of_ndjson_are_whole_lines_also_where_quotes_are_odd(
+    rows: list[str], size: int, last: str
+) -> None:
+    text = "\ufeff" + "".join(rows) + last
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(feed_text, "BLOCK", BLOCK)
+        found = read(cut(text.encode(), size), form="ndjson")
+    assert b"".join(block.text for block in found).decode() == text[1:]
+    for before, block in pairwise(found):
+        assert block.line == before.line + before.text.count(b"\n")
+        assert before.text.endswith(b"\n")
+    assert all(len(block.text) < 2 * BLOCK + size for block in found)
+
+
+def test_ndjson_has_the_bounds_of_csv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_text, "BLOCK", BLOCK)
+    monkeypatch.setattr(feed_text, "MOST_EMPTY_LINES", 100)
+    told = refusal([b'{"a":1}\n', *[b"x" * 50] * 9], "ndjson")
+    assert told.startswith("file: line 2: no line ends within ")
+    assert read([b"\n" * 100, b'{"a":1}\n'], form="ndjson")
+    told = "file: line 2: more than 100 empty lines follow in a row from here"
+    assert refusal([b'{"a":1}\n', b"\r\n" * 101], "ndjson") == told
+    with pytest.raises(TooLarge):
+        read([gzip.compress(b'{"a":1}\n' * 100)], 799, "ndjson")
+    cut_off = gzip.compress(b'{"a":1}\n' * 100)[:-4]
+    assert refusal([cut_off], "ndjson").startswith("file: line 101: the gzip data cannot be read")
 
 
 def test_a_line_without_an_end_is_refused_where_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:

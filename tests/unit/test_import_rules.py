@@ -44,8 +44,9 @@ ROOMS = {
     "service.signals": room(),
     "service.output_file": room(),
     "service.workers": room(),
+    "service.counts": room(),
     "service.settings": room("", "msgspec"),
-    "service.metrics": room("compute", "prometheus_client"),
+    "service.metrics": room("compute service.counts", "prometheus_client"),
     "service.logs": room("service.metrics", "msgspec"),
     # The database, and what lies in it. It gets its settings handed in.
     "service.database": room("", "asyncpg"),
@@ -53,21 +54,22 @@ ROOMS = {
     "service.stores": room("compute service.database", "asyncpg msgspec numpy"),
     # The data's way in, and its way out: neither knows of the other, nor of HTTP.
     "service.feeds": room(
-        "compute service.database service.metrics service.stores service.workers",
+        "compute service.counts service.database service.stores service.workers",
         "asyncpg backports compression msgspec numpy",
     ),
     "service.reports": room(
-        "compute service.database service.logs service.metrics service.stores service.workers",
+        "compute service.counts service.database service.logs service.metrics service.stores"
+        " service.workers",
         "asyncpg msgspec numpy obstore",
     ),
     # HTTP: what all answers share knows of no resource; a resource puts the two together.
     "service.web": room(
         "compute service.database service.keys service.logs service.settings",
-        "asyncpg h11 litestar msgspec uvicorn werkzeug",
+        "asyncpg litestar msgspec uvicorn werkzeug",
     ),
     "service.api": room(
-        "compute service.database service.feeds service.keys service.metrics service.reports"
-        " service.settings service.stores service.web service.workers",
+        "compute service.database service.feeds service.keys service.logs service.metrics"
+        " service.reports service.settings service.stores service.web service.workers",
         "asyncpg litestar msgspec numpy prometheus_client werkzeug",
     ),
     # What puts all of it together.
@@ -85,6 +87,7 @@ ROOMS = {
         " service.reports service.server service.settings service.signals service.workers",
         "asyncpg click msgspec rich",
     ),
+    "service.command": room("service.__main__"),
 }
 
 #: Small modules without arrows of their own: every room of `service/` below may import them.
@@ -95,7 +98,7 @@ EXCEPTIONS = {
     ("service.logs", "litestar"): "RequestLog, the log's ASGI layer, is typed by litestar.types",
 }
 
-#: All that the command imports before it knows what is asked: worker processes import it too.
+#: All that the command imports before it knows what is asked.
 BEFORE_THE_COMMAND = {"click", "service.reports.max_gap", "service.signals"}
 
 

@@ -4,10 +4,12 @@ Run by `test_generated_clients.py`: drive.py URL FOLDER, with the key in STOREWA
 """
 
 import csv
+import json
 import os
 import sys
 import time
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -20,6 +22,7 @@ from storewatch_client.api.feeds import (
     post_feed,
     post_polls,
     post_polls_csv,
+    post_polls_ndjson,
     post_timezones,
 )
 from storewatch_client.api.reports import create_report, get_report, get_report_csv
@@ -85,6 +88,9 @@ def drive(client: AuthenticatedClient, folder: Path) -> None:
     again = [poll(row) for row in rows(folder / "polls.csv")[:100]]
     loaded = expect(Ingested, post_polls.sync(client=client, body=again))
     assert (loaded.new, loaded.replaced, loaded.unchanged) == (0, 0, 100), loaded
+    lines = BytesIO(b"".join(json.dumps(row.to_dict()).encode() + b"\n" for row in again))
+    loaded = expect(Ingested, post_polls_ndjson.sync(client=client, body=File(lines)))
+    assert (loaded.rows, loaded.unchanged) == (100, 100), loaded
 
     # 422: a store of nowhere, told by row and column.
     nowhere = [TimezoneRow(store_id=store_id, timezone="America/Nowhere")]

@@ -53,6 +53,9 @@ async function main(url: string, folder: string): Promise<void> {
   const again = (await rows(polls)).slice(0, 100).map(poll);
   loaded = await given(storewatch.postPolls({ client, body: again }));
   assert.deepEqual([loaded.new, loaded.replaced, loaded.unchanged], [0, 0, 100]);
+  const lines = new Blob(again.map((row) => `${JSON.stringify(row)}\n`));
+  loaded = await given(storewatch.postPollsNdjson({ client, body: lines }));
+  assert.deepEqual([loaded.rows, loaded.unchanged], [100, 100]);
 
   // 422: a store of nowhere, told by row and column.
   const nowhere = [{ store_id: path.store_id, timezone: 'America/Nowhere' }];

@@ -1,0 +1,279 @@
+"""Rows of a feed as JSON, of an array or one on each line (NDJSON) → numbers.
+
+What is wrong with a value is said by `compute.feed_rows`, for JSON as for CSV.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from io import BytesIO
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from compute.feed_faults import FAULTS_SHOWN, Fault
+from compute.feed_header import COLUMNS, Feed
+from compute.feed_rows import FeedRows, parse_columns
+from compute.feed_values import LONGEST_STORE_ID
+from service.decoding import problem_and_path, with_members
+
+#: Most rows of an array.
+MOST_JSON_ROWS = 10_000
+
+# What these types say of values is for readers and generated clients. `parse_columns` does the
+# checking, for JSON as for CSV, and says what is wrong with each row.
+GivenStoreId: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="The store's id: any text.",
+        extra_json_schema={"minLength": 1, "maxLength": LONGEST_STORE_ID},
+    ),
+]
+_NewStoreId: TypeAlias = Annotated[
+    GivenStoreId,
+    Meta(description="Any text without white space at its ends, but not `.`, `..` or `*`."),
+]
+_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
+StartTime: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Local time such as 09:00 or 09:00:00.",
+        examples=["09:00:00"],
+        extra_json_schema={"pattern": f"^{_TIME_OF_DAY}$"},
+    ),
+]
+EndTime: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Local time, at most 24:00:00.",
+        examples=["17:30:00"],
+        extra_json_schema={"pattern": f"^({_TIME_OF_DAY}|24:00(:00)?)$"},
+    ),
+]
+PollStatus = Literal["active", "inactive"]
+
+
+class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A poll: what a store answered when it was asked."""
+
+    store_id: _NewStoreId
+    status: Annotated[
+        str,
+        Meta(
+            description="What it answered.", extra_json_schema={"enum": list(get_args(PollStatus))}
+        ),
+    ]
+    timestamp_utc: Annotated[
+        str,
+        Meta(
+            description="When it was asked: RFC 3339, or as feeds write it, 2023-01-22 "
+            "12:09:39.388884 UTC. UTC if it has no offset. At most a day after the service's "
+            "clock.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+
+
+class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Business hours of a store on one day of every week, in its local time.
+
+    An end at or before the start lies on the next day; 23:59 or later means midnight.
+    """
+
+    store_id: _NewStoreId
+    day: Annotated[
+        int,
+        Meta(
+            description="0 is Monday, 6 is Sunday.",
+            extra_json_schema={"minimum": 0, "maximum": 6},
+        ),
+    ]
+    start_time_local: StartTime
+    end_time_local: EndTime
+
+
+class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time zone of a store: either `timezone` or `timezone_str`, its former name."""
+
+    store_id: _NewStoreId
+    timezone: Annotated[
+        str | UnsetType, Meta(description="Its IANA name.", examples=["America/Chicago"])
+    ] = UNSET
+    timezone_str: Annotated[
+        str | UnsetType,
+        Meta(description="The former name of `timezone`.", extra_json_schema={"deprecated": True}),
+    ] = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.timezone is UNSET) is (self.timezone_str is UNSET):
+            raise ValueError("A row must have either `timezone` or `timezone_str`, its former name")
+
+
+ROWS: dict[Feed, type[msgspec.Struct]] = {
+    "polls": PollRow,
+    "business_hours": BusinessHoursRow,
+    "timezones": TimezoneRow,
+}
+
+
+class PollOnALine(PollRow, frozen=True, forbid_unknown_fields=False, gc=False):
+    """A poll on a line of its own. Programs that collect lines add members, which are ignored."""
+
+
+class NotJson(Exception):  # noqa: N818 - read by a person as a sentence
+    """A body is not JSON; the message says why."""
+
+
+class NotAnArray(Exception):  # noqa: N818 - read by a person as a sentence
+    """A body is JSON, but not an array."""
+
+
+class TooManyRows(Exception):  # noqa: N818 - read by a person as a sentence
+    """An array has more rows than are taken."""
+
+
+def array_rows(feed: Feed, body: bytes, latest: int) -> FeedRows:
+    """Rows of an array of JSON; the line of a fault is the row's position in it, from 1.
+
+    Args:
+        feed: which feed
+        body: UTF-8
+        latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
+
+    Raises:
+        NotJson, NotAnArray, TooManyRows: it has no rows that could be looked at
+    """
+    try:
+        given = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except msgspec.ValidationError:
+        raise NotAnArray from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotJson(str(error)) from None
+    if len(given) > MOST_JSON_ROWS:
+        raise TooManyRows
+    row_type = ROWS[feed]
+    return _rows(feed, row_type, msgspec.json.Decoder(row_type).decode, enumerate(given, 1), latest)
+
+
+def line_rows(source: str, block: bytes, first_line: int, latest: int) -> FeedRows:
+    """Polls of whole lines of NDJSON; lines without anything are passed over.
+
+    Args:
+        source: the file, as faults name it
+        block: UTF-8
+        first_line: the line that the block begins on, from 1
+        latest: as for `array_rows`
+    """
+    if (polls := _plain_lines(block)) is not None:
+        columns = [
+            [poll.store_id for poll in polls],
+            [poll.status for poll in polls],
+            [poll.timestamp_utc for poll in polls],
+        ]
+        rows = parse_columns("polls", columns, latest)
+        if not rows.fault_count:
+            return rows
+    lines = (
+        (line, text) for line, text in enumerate(BytesIO(block), first_line) if text.strip(_SPACE)
+    )
+    rows = _rows("polls", PollOnALine, _poll_on_a_line, lines, latest)
+    rows.faults = [replace(fault, source=source) for fault in rows.faults]
+    return rows
+
+
+_SPACE = b" \t\r\n"
+_POLL_DECODER = msgspec.json.Decoder(PollOnALine)
+_QUOTED_MEMBERS = tuple(b'"%b"' % name.encode() for name in PollOnALine.__struct_fields__)
+#: How a letter that an escape stands for begins. In the name of a member it hides the name.
+_ESCAPED_LETTER = b"\\u00"
+
+
+def _plain_lines(block: bytes) -> list[PollOnALine] | None:
+    """The polls of a block that has one on each line; None: it has to be read line by line.
+
+    That takes about three times as long, and gives the same for what is plain.
+    """
+    lines = (block.replace(b"\r\n", b"\n") if b"\r" in block else block).strip(b"\n")
+    try:
+        lines.decode()  # msgspec does not look at bytes of members that are ignored
+        polls = _POLL_DECODER.decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    # `decode_lines` takes any white space for the end of a row, and none at all, too. Where } ends
+    # a line and { begins the next, it is between rows: within one a comma would be there.
+    count = len(polls)
+    if not lines.count(b"}\n{") == lines.count(b"\n") == max(count - 1, 0):
+        return None
+    escaped = b"\\" in lines and _ESCAPED_LETTER in lines  # the first alone is found much faster
+    if escaped or any(lines.count(name) != count for name in _QUOTED_MEMBERS):
+        return None
+    return polls
+
+
+def _poll_on_a_line(line: bytes | msgspec.Raw) -> PollOnALine:
+    """The poll of a line.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it has none; the message says why
+    """
+    line = bytes(line)
+    poll = _POLL_DECODER.decode(line)
+    line.decode()
+    if _ESCAPED_LETTER in line or any(line.count(name) != 1 for name in _QUOTED_MEMBERS):
+        # msgspec takes the last of several members of one name, and does not tell.
+        names = [name for name, _ in json.loads(line, object_pairs_hook=list, parse_int=str)]
+        for name in PollOnALine.__struct_fields__:
+            if names.count(name) > 1:
+                raise msgspec.ValidationError(f"Object has the field `{name}` twice - at `$`")
+    return poll
+
+
+def _rows(
+    feed: Feed,
+    row_type: type[msgspec.Struct],
+    decode: Callable[[bytes | msgspec.Raw], msgspec.Struct],
+    given: Iterable[tuple[int, bytes | msgspec.Raw]],
+    latest: int,
+) -> FeedRows:
+    """Rows, each by itself, with the line that is told in its faults."""
+    read: list[Sequence[Any]] = []
+    line_of: list[int] = []
+    faults: list[Fault] = []
+    unread = 0
+    for line, text in given:
+        try:
+            row = decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            unread += 1
+            if unread <= FAULTS_SHOWN:
+                faults.append(_fault(line, text, row_type, error))
+        else:
+            read.append([value for value in msgspec.structs.astuple(row) if value is not UNSET])
+            line_of.append(line)
+    columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
+    rows = parse_columns(feed, columns, latest)
+    if not unread and not rows.fault_count:
+        return rows
+    faults += [replace(fault, line=line_of[fault.line - 1]) for fault in rows.faults]
+    faults.sort(key=lambda fault: fault.line)
+    return FeedRows(faults=faults[:FAULTS_SHOWN], fault_count=unread + rows.fault_count)
+
+
+def _fault(
+    line: int, text: bytes | msgspec.Raw, row_type: type[msgspec.Struct], error: Exception
+) -> Fault:
+    """What is wrong with a row that cannot be decoded."""
+    if isinstance(error, UnicodeDecodeError):
+        value = error.object[error.start : error.end].hex(" ")
+        return Fault(line, "", "", f"bytes {value} are not UTF-8")
+    if isinstance(error, RecursionError):
+        return Fault(line, "", "", "its JSON is nested too deeply")
+    problem, column = problem_and_path(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return Fault(line, "", "", f"it is not JSON: {problem}")
+    value = ""
+    if column:
+        given = msgspec.json.decode(text, type=dict[str, msgspec.Raw])[column]
+        value = bytes(given).decode(errors="replace")[:80]
+    return Fault(line, column, value, with_members(problem, row_type.__struct_encode_fields__))
