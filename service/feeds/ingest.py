@@ -157,7 +157,7 @@ async def ingest_texts(
 ) -> Ingested:
     """As `ingest`, files that are read as text already; a few polls are stored by way of a line."""
     checked = await _check(workers, feed, texts, aside)
-    if poll_line is not None and feed == "polls" and checked.spool.rows <= SMALL:
+    if poll_line is not None and feed == "polls" and 0 < checked.spool.rows <= SMALL:
         with contextlib.closing(checked.spool):
             rows = FeedRows(checked.store_ids, *await asyncio.to_thread(checked.spool.all))
         return await _store_in_line(poll_line, rows, sender)
