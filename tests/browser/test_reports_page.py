@@ -170,6 +170,8 @@ def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Serv
     newest = service.get("/reports").json()["items"][0]
     assert newest["options"]["interpolation"] == "previous"
     assert newest["options"]["max_gap"] == "1h30m"
+    # For the next report, too: drawing the form anew does not put the default back.
+    expect(page.get_by_label("A poll speaks for up to")).to_have_value("90m")
 
 
 def test_as_of_may_be_a_full_minute_of_which_browsers_leave_out_the_seconds(

@@ -29,22 +29,28 @@ from tests.harness.service import freeze_workers, running_service
 WORKERS = 3
 STORES = 40_000
 
+#: The pool ends the other workers as soon as one has died.
+ended_by_the_pool = suppress(psutil.NoSuchProcess)
+
 
 def kill_one(workers: list[psutil.Process]) -> None:
     workers[0].kill()
     for worker in workers[1:]:
-        worker.resume()
+        with ended_by_the_pool:
+            worker.resume()
 
 
 def kill_all(workers: list[psutil.Process]) -> None:
     for worker in workers:
-        worker.kill()
+        with ended_by_the_pool:
+            worker.kill()
 
 
 def kill_fork_server(workers: list[psutil.Process]) -> None:
     workers[0].parent().kill()
     for worker in workers:
-        worker.resume()
+        with ended_by_the_pool:
+            worker.resume()
 
 
 def kill_fork_server_and_all(workers: list[psutil.Process]) -> None:
@@ -74,9 +80,7 @@ def test_a_worker_that_is_killed_between_two_reports_is_not_missed(
     expected = add_many_stores(database_url, 1000)
     with running_service(database_url, tmp_path) as service:
         assert service.report() == expected
-        for worker in service.workers():
-            with suppress(psutil.NoSuchProcess):  # the pool ends the others when one has died
-                worker.kill()
+        kill_all(service.workers())
         assert service.report() == expected
 
 

@@ -119,8 +119,8 @@ function Start({ onStarted }) {
               <option value="previous">the previous one counts</option>
             </select>
           </label>
-          <label>A poll speaks for up to<input name="max_gap" value=${DEFAULT_OPTIONS.max_gap} required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
-          <label class="check"><input type="checkbox" name="include_unknown" checked />Columns of unknown time</label>
+          <label>A poll speaks for up to<input name="max_gap" defaultValue=${DEFAULT_OPTIONS.max_gap} required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
+          <label class="check"><input type="checkbox" name="include_unknown" defaultChecked />Columns of unknown time</label>
         </div>
       </details>
       ${error && html`<${Wrong} error=${error} />`}
