@@ -8,11 +8,12 @@ proxy, which is the one that can tell them apart.
 
 import asyncio
 import resource
-import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from types import SimpleNamespace
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.web.patience import Crowd, Patience
 from service.web.problems import Problem, wire_bytes
@@ -39,11 +40,14 @@ _FULL = Problem(
     slug="too-many-connections",
     headers={"Retry-After": str(_FULL_RETRY_SECONDS), "Connection": "close"},
 )
-#: Most bytes of the head of a request, and between two pieces of its body. It is looked at after
-#: each time that something is read, which is up to 256 KiB.
-_LONGEST_HEAD = 64 << 10
+#: Most bytes of the head of a request, and between two pieces of its body; and how many are parsed
+#: before that is looked at. Up to 256 KiB are read at a time.
+_LONGEST_HEAD, _PIECE = 64 << 10, 16 << 10
 #: Requests that a connection may send before the first of them is answered.
 _MOST_PIPELINED = 32
+
+#: Headers that say how long a body is.
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 _HEAD_TOO_LONG = Problem(
     431, "The head of the request is too long.", headers={"Connection": "close"}
@@ -180,6 +184,9 @@ class Connection(HttpToolsProtocol):
         # Bytes since the head began, or since the last piece of a body: of what lies between the
         # pieces, nothing is of use.
         self._without_body = 0
+        # Requests that are not answered to their end, oldest first.
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        self._refused: Problem | None = None
 
     @property
     def has_request(self) -> bool:
@@ -194,14 +201,20 @@ class Connection(HttpToolsProtocol):
             self._all.turn_away(transport, wire_bytes(_FULL, self.server_state.default_headers))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End: all requests are told, of which uvicorn tells the newest only."""
         self._all.lost(self)
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, which a client that pipelines may have sent already."""
         self._all.waits(self)
+        self._unanswered.popleft()
         super().on_response_complete()
+        if not self._unanswered:
+            self._tell_refused()
 
     def resume_writing(self) -> None:
         """Go on: what filled the buffer has been sent."""
@@ -210,11 +223,38 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came, unless a head, or what is between the pieces of a body, has no end."""
-        self._without_body += len(data)
-        super().data_received(data)
-        if self._without_body > _LONGEST_HEAD and not self.transport.is_closing():
-            self._all.invalid()
-            self._end_with(_HEAD_TOO_LONG if self._in_head else _BETWEEN_TOO_LONG)
+        self._unset_keepalive_if_required()
+        for begin in range(0, len(data), _PIECE):
+            if self._refused:
+                return
+            piece = data[begin : begin + _PIECE]
+            self._without_body += len(piece)
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._take_body(piece[upgrade.args[0] :])
+            except httptools.HttpParserError as error:
+                self._refuse(error)
+            if self._without_body > _LONGEST_HEAD and not self._refused:
+                self._all.invalid()
+                self._end_with(_HEAD_TOO_LONG if self._in_head else _BETWEEN_TOO_LONG)
+
+    def _take_body(self, data: bytes) -> None:
+        """Go on in HTTP/1.1 with a request that would rather speak another protocol.
+
+        HTTP/2 is offered so by Java's client with its first request, and by `curl --http2`.
+        httptools takes the body for the other protocol; so another parser reads it.
+        """
+        framing = [(name, value) for name, value in self.headers if name in _FRAMING]
+        if not framing:
+            return
+        body = SimpleNamespace(on_body=self.on_body, on_message_complete=self.on_message_complete)
+        self.parser = httptools.HttpRequestParser(body)
+        head = b"".join(b"%b: %b\r\n" % header for header in framing)
+        try:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + head + b"\r\n" + data)
+        except httptools.HttpParserError as error:
+            self._refuse(error)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what comes behind a body in its place is not used."""
@@ -223,8 +263,6 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request, unless it could be read in two ways."""
-        self._in_head = False
-        self._without_body = 0
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise _Refused(400, "only HTTP/1.0 and HTTP/1.1 are spoken here")
         names = [name for name, _ in self.headers]
@@ -238,16 +276,22 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise _Refused(400, "too many requests were sent before the first one was answered")
         super().on_headers_complete()
-        if self.parser.should_upgrade():  # what follows would be read as another protocol
+        self._unanswered.append(self.cycle)
+        if self.parser.should_upgrade():  # what follows the body is not looked at
             self.cycle.keep_alive = False
+        self._in_head = False
+        self._without_body = 0
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
         self._without_body = 0
-        super().on_body(body)
+        if self.cycle.more_body:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Expect the next head."""
+        if self.parser.should_upgrade() and any(name in _FRAMING for name, _ in self.headers):
+            return  # the body comes, and `_take_body` takes it
         super().on_message_complete()
         self._in_head = True
         self._without_body = 0
@@ -275,13 +319,12 @@ class Connection(HttpToolsProtocol):
             self._unsent, self._unsent_since = unsent, now
         return unsent > 0 and self._unsent_since <= since
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not HTTP, by a problem instead of uvicorn's plain text."""
+    def _refuse(self, error: httptools.HttpParserError) -> None:
+        """Answer bytes that are not HTTP."""
         self._all.invalid()
-        error = sys.exception()
-        refused = error.__context__ if error else None
+        refused = error.__context__
         if not isinstance(refused, _Refused):
-            refused = _Refused(400, str(error or msg))
+            refused = _Refused(400, str(error))
         self._end_with(
             Problem(
                 refused.status,
@@ -291,12 +334,24 @@ class Connection(HttpToolsProtocol):
         )
 
     def _end_with(self, problem: Problem) -> None:
-        if self.has_request:
+        """Refuse the request that is being read, once those before it are answered, and close."""
+        self._refused = problem
+        if not self._in_head:
             self.cycle.disconnected = True  # whatever the application still sends is too late
             self.cycle.message_event.set()
-        if not self.pipeline and not (self.has_request and self.cycle.response_started):
-            self.transport.write(wire_bytes(problem, self.server_state.default_headers))
-        self.transport.close()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+            self._unanswered.pop()
+            if self.pipeline:
+                self.pipeline.popleft()
+        if not self._unanswered:
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        if self._refused and not self.transport.is_closing():
+            self.transport.write(wire_bytes(self._refused, self.server_state.default_headers))
+            self.transport.close()
 
 
 class _Refused(Exception):  # noqa: N818 - read by a person as a sentence

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import resource
 import socket
 import sys
@@ -371,6 +372,55 @@ def test_requests_may_be_sent_ahead_but_not_without_end(service: Service) -> Non
             while piece := sender.recv(65_536):
                 received += piece
         assert received.count(b"HTTP/1.1 200") < 100
+
+
+def test_what_was_asked_before_a_request_that_is_none_is_answered_first(service: Service) -> None:
+    late = b"GET /stores?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    chunks = b"POST /polls HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"
+    endless = b"GET / HTTP/1.1\r\nX: " + 100_000 * b"y"
+    for bad, status in ((b"nonsense\r\n\r\n", b"400"), (chunks, b"400"), (endless, b"431")):
+        with connect(service) as sender:
+            sender.sendall(late + LIVE + bad)
+            received = b""
+            while piece := sender.recv(65_536):
+                received += piece
+        assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", status]
+
+
+def test_a_body_that_goes_wrong_after_its_answer_has_no_second_one(service: Service) -> None:
+    with connect(service) as sender:
+        sender.sendall(
+            b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert answer(sender).status_code == 404
+        sender.sendall(b"x\r\n")
+        assert is_closed(sender)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_client_that_would_rather_speak_http_2_has_its_body_read(
+    service: Service, framing: str
+) -> None:
+    body = json.dumps([POLL]).encode()
+    if framing == "length":
+        more, sent = b"Content-Length: %d" % len(body), body
+    else:
+        more, sent = b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    for pieces in (1, 2, 7):
+        with connect(service) as sender:
+            wire = (
+                b"POST /polls HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"
+                b"\r\n%b\r\n\r\n%b" % (more, sent)
+            )
+            size = -(-len(wire + LIVE) // pieces)
+            for begin in range(0, len(wire + LIVE), size):
+                sender.sendall((wire + LIVE)[begin : begin + size])
+                time.sleep(0.02)
+            told = answer(sender)
+            assert told.status_code == 200, told.text
+            assert told.json()["rows"] == 1
+            assert is_closed(sender)  # what came behind it is not looked at
 
 
 def test_trailers_are_no_headers(service: Service) -> None:

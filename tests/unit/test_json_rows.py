@@ -36,7 +36,8 @@ ROWS = st.lists(
 #: What programs that collect lines may add.
 MORE = st.dictionaries(
     st.sampled_from(["host", "timestamp", "message", "Store_id", "tags"]),
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+    st.none() | st.booleans() | st.integers() | TEXTS
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.just({"store_id": "nested", "status": ["active"]}) | st.just([1, [2, {}]])
     | st.just(GOOD),
     max_size=3,
