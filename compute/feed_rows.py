@@ -14,8 +14,9 @@ What a row means does not depend on the rows around it.
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from compute.plain_polls import plain_instants, plain_polls
 Column = Sequence[str]
 #: For so few instants, arrays take longer to set up than to fill one by one.
 _FEW = 64
+#: Rows of a bad block that are looked at one by one: each takes about a thousand bytes then.
+_ROWS_AT_ONCE = 10_000
 
 
 @dataclass
@@ -59,11 +62,6 @@ class FeedRows:
     fault_count: int = 0
 
 
-def refused_rows(faults: Sequence[Fault]) -> FeedRows:
-    """Rows with faults, of which only the first are listed."""
-    return FeedRows(faults=list(faults[:FAULTS_SHOWN]), fault_count=len(faults))
-
-
 def parse_csv(
     feed: Feed, header: Header, block: bytes, first_line: int, latest: int = LATEST_MS
 ) -> FeedRows:
@@ -85,13 +83,14 @@ def parse_csv(
     except UnicodeDecodeError as error:
         line = first_line + block.count(b"\n", 0, error.start)
         value = block[error.start : error.end].hex(" ")
-        return refused_rows([Fault(line, "", "", f"bytes {value} are not UTF-8", header.source)])
+        fault = Fault(line, "", "", f"bytes {value} are not UTF-8", header.source)
+        return FeedRows(faults=[fault], fault_count=1)
     columns = _plain_columns(text, header.width) or _quoted_columns(text, header.width, block)
     if columns is not None:
         parsed, bad = _parse(feed, [columns[index] for index in header.indexes], latest)
-        if not bad:
+        if not bad.count:
             return parsed
-    return refused_rows(_faults(feed, header, text, first_line, latest))
+    return _refused(feed, header, text, first_line, latest)
 
 
 def parse_columns(feed: Feed, columns: Sequence[Column], latest: int = LATEST_MS) -> FeedRows:
@@ -103,17 +102,14 @@ def parse_columns(feed: Feed, columns: Sequence[Column], latest: int = LATEST_MS
         latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
     """
     parsed, bad = _parse(feed, columns, latest)
+    if not bad.count:
+        return parsed
     names = tuple(COLUMNS[feed])
-    return (
-        parsed
-        if not bad
-        else refused_rows(
-            [
-                Fault(row + 1, names[column], columns[column][row][:80], problem)
-                for (row, column), problem in sorted(bad.items())
-            ]
-        )
-    )
+    faults = [
+        Fault(row + 1, names[column], columns[column][row][:80], problem)
+        for (row, column), problem in sorted(bad.first.items())
+    ]
+    return FeedRows(faults=faults[:FAULTS_SHOWN], fault_count=bad.count)
 
 
 _NO_ENDS = bytes(set(range(256)) - set(b",\n"))
@@ -152,13 +148,39 @@ def _quoted_columns(text: str, width: int, block: bytes) -> Sequence[Column] | N
 # What may be next to a quote. One next to another is a quote that is doubled.
 
 
-def _faults(feed: Feed, header: Header, text: str, first_line: int, latest: int) -> list[Fault]:
+def _refused(feed: Feed, header: Header, text: str, first_line: int, latest: int) -> FeedRows:
     """What is wrong with text that is known to be wrong, in the order of its lines."""
+    faults: list[Fault] = []
+    count = 0
+    misplaced = quote_problem(text.encode()) is not None
+    rows = _rows(text, first_line)
+    while piece := list(islice(rows, _ROWS_AT_ONCE)):
+        found, more = _faults(feed, header, piece, misplaced, latest)
+        faults += found[: FAULTS_SHOWN - len(faults)]
+        count += more
+    return FeedRows(faults=faults, fault_count=count)
+
+
+def _faults(
+    feed: Feed,
+    header: Header,
+    given: Sequence[tuple[int, list[str] | None, str]],
+    misplaced: bool,
+    latest: int,
+) -> tuple[list[Fault], int]:
+    """The first that is wrong with rows, at least, and how much there is.
+
+    Args:
+        feed: which feed
+        header: the columns of its file
+        given: from `_rows`
+        misplaced: whether a quote may be where none can be
+        latest: the latest instant that a poll may have
+    """
     faults: list[Fault] = []
     rows: list[list[str]] = []
     lines: list[int] = []
-    misplaced = quote_problem(text.encode())
-    for line, row, written in _rows(text, first_line):
+    for line, row, written in given:
         problem = quote_problem(written.encode()) if misplaced else None
         if row is None:
             problem = (
@@ -171,12 +193,13 @@ def _faults(feed: Feed, header: Header, text: str, first_line: int, latest: int)
         elif row is not None:
             rows.append(row)
             lines.append(line)
+    count = len(faults)
     columns = list(zip(*rows, strict=True)) or [()] * header.width
     _, bad = _parse(feed, [columns[index] for index in header.indexes], latest)
-    for (row_, column), problem in bad.items():
+    for (row_, column), problem in bad.first.items():
         value = columns[header.indexes[column]][row_][:80]
         faults.append(Fault(lines[row_], header.names[column], value, problem, header.source))
-    return sorted(faults, key=lambda fault: fault.line)
+    return sorted(faults, key=lambda fault: fault.line), count + bad.count
 
 
 def _rows(text: str, first_line: int) -> Iterator[tuple[int, list[str] | None, str]]:
@@ -198,12 +221,30 @@ def _rows(text: str, first_line: int) -> Iterator[tuple[int, list[str] | None, s
         begin = reader.line_num
 
 
-Bad = dict[tuple[int, int], str]  # (row, column) → what is wrong
+class _Bad:
+    """What is wrong with values: the first of each column, and how much there is.
+
+    Attributes:
+        first: (row, column) → what is wrong; the first `FAULTS_SHOWN` of each column
+        count: of all columns
+    """
+
+    def __init__(self) -> None:
+        self.first: dict[tuple[int, int], str] = {}
+        self.count = 0
+
+    def add(self, column: int, problems: Iterable[tuple[int, str]]) -> None:
+        """Add what is wrong with a column: rows in order, and what is wrong with each."""
+        problems = iter(problems)
+        for row, problem in islice(problems, FAULTS_SHOWN):
+            self.first[row, column] = problem
+            self.count += 1
+        self.count += sum(1 for _ in problems)
 
 
-def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows, Bad]:
+def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows, _Bad]:
     """Rows as numbers, and what is wrong with those that have none."""
-    bad: Bad = {}
+    bad = _Bad()
     store_ids, store = _distinct(columns[0], 0, bad, store_id_problem)
     if feed == "polls":
         active = np.fromiter(map("active".__eq__, columns[1]), dtype=bool, count=len(store))
@@ -221,7 +262,7 @@ def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows
 
 
 def _distinct(
-    column: Column, index: int, bad: Bad, problem_of: Callable[[str], str | None]
+    column: Column, index: int, bad: _Bad, problem_of: Callable[[str], str | None]
 ) -> tuple[list[str], Ints]:
     """The distinct texts, and the index of each row's among them."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(column))}
@@ -229,12 +270,12 @@ def _distinct(
     problems = [problem_of(text) for text in numbers]
     if any(problems):
         wrong = np.array([problem is not None for problem in problems])
-        for row in np.flatnonzero(wrong[number]).tolist():
-            bad[row, index] = problems[number[row]] or ""
+        rows = np.flatnonzero(wrong[number])
+        bad.add(index, ((int(row), problems[number[row]] or "") for row in rows))
     return list(numbers), number
 
 
-def _each(column: Column, index: int, bad: Bad, number: Callable[[str], int]) -> Ints:
+def _each(column: Column, index: int, bad: _Bad, number: Callable[[str], int]) -> Ints:
     """The number of each text, by a function that raises ValueError with what is wrong."""
     known: dict[str, int] = {}
     problems: dict[str, str] = {}
@@ -245,13 +286,12 @@ def _each(column: Column, index: int, bad: Bad, number: Callable[[str], int]) ->
             known[text] = 0
             problems[text] = str(error)
     if problems:
-        for row, text in enumerate(column):
-            if text in problems:
-                bad[row, index] = problems[text]
+        wrong = ((row, problems[text]) for row, text in enumerate(column) if text in problems)
+        bad.add(index, wrong)
     return np.fromiter(map(known.__getitem__, column), dtype=np.int64, count=len(column))
 
 
-def _instants(column: Column, index: int, bad: Bad, latest: int) -> Ints:
+def _instants(column: Column, index: int, bad: _Bad, latest: int) -> Ints:
     """Milliseconds since 1970-01-01 UTC, cut."""
     if not column:
         return np.empty(0, dtype=np.int64)

@@ -29,14 +29,14 @@ from service.api import (
     reports,
     stores,
 )
-from service.api.quick_polls import QuickPolls
+from service.api.quick_polls import QUICK_POLLS, QuickPolls
 from service.api.readiness import Readiness
 from service.database.pool import FEEDS_AT_ONCE, REQUESTS, WORK, pool_of, prepared_database
 from service.feeds.history import Refusals
 from service.feeds.poll_line import PollLine
 from service.feeds.spool import spool_folder
 from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
-from service.logs import RequestLog
+from service.logs import RequestLog, Successes
 from service.reports.events import ReportEvents
 from service.reports.files import ReportFiles, open_report_files
 from service.reports.runner import ReportRunner
@@ -75,6 +75,8 @@ def create_app(
         KeyRefused: the key file cannot be read, or has no valid key
         StorageFailed: a folder that it needs cannot be created
     """
+
+    quick_polls = Successes(*QUICK_POLLS)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -131,6 +133,7 @@ def create_app(
                 async with events.listening(), poll_line.running(), runner.running():
                     yield
         finally:
+            quick_polls.tell()
             workers.close()
 
     async def pool(state: State) -> asyncpg.Pool:
@@ -217,11 +220,11 @@ def create_app(
         openapi_config=document.openapi_config(),
         logging_config=None,  # Litestar's own would replace ours
     )
-    app.asgi_handler = _around(app, settings)
+    app.asgi_handler = _around(app, settings, quick_polls)
     return app
 
 
-def _around(app: Litestar, settings: Settings) -> ASGIApp:
+def _around(app: Litestar, settings: Settings, quick_polls: Successes) -> ASGIApp:
     """What every request passes on its way to the routes, and every answer on its way back."""
     inner = HeadAsGet(
         CutShort(stores.keep_ids_encoded(app.asgi_handler)),
@@ -229,7 +232,7 @@ def _around(app: Litestar, settings: Settings) -> ASGIApp:
     )
     first_segments = {route.path.split("/")[1] for route in app.routes}
     prefixed = PathPrefix(inner, settings.root_path, settings.trusted_proxies, first_segments)
-    return QuickPolls(RequestLog(Cors(prefixed, settings.cors_origins)), app.state)
+    return QuickPolls(RequestLog(Cors(prefixed, settings.cors_origins)), app.state, quick_polls)
 
 
 async def _prepare_keys(

@@ -163,11 +163,14 @@ class Successes:
         """Measure a request that was answered by 200 after so many seconds."""
         self._seconds.observe(seconds)
         if not self._count:
-            asyncio.get_running_loop().call_later(_TELL_SECONDS, self._tell)
+            asyncio.get_running_loop().call_later(_TELL_SECONDS, self.tell)
         self._count += 1
         self._slowest = max(self._slowest, seconds)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Log how many there were since the last time; to be called at the end, too."""
+        if not self._count:
+            return
         access.info(
             "%s %s 200, %d times",
             *(self._method, self._route, self._count),

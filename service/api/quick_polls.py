@@ -24,7 +24,8 @@ from service.logs import Successes, given_id
 from service.web.access import Access
 from service.web.problems import Problem
 
-_PATH = "/polls"
+#: The requests that it is about: method and path.
+QUICK_POLLS = _METHOD, _PATH = "POST", "/polls"
 #: Bytes of a body: of some hundred polls, which are read in less than a millisecond.
 MOST_BYTES = 16 << 10
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
@@ -44,11 +45,11 @@ class QuickPolls:
     Args:
         app: the other
         state: of the service, which is there once it has started
+        successes: told of each request whose polls are stored
     """
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
-        self._app, self._state = app, state
-        self._successes = Successes("POST", _PATH)
+    def __init__(self, app: ASGIApp, state: State, successes: Successes) -> None:
+        self._app, self._state, self._successes = app, state, successes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Store the polls of a plain request, or pass it on."""
@@ -105,7 +106,7 @@ class QuickPolls:
 
 def _plain_headers(scope: HTTPScope) -> dict[str, str] | None:
     """The headers of a request that is plain as far as its head tells; None: it is not."""
-    if scope["path"] != _PATH or scope["method"] != "POST" or scope["query_string"]:
+    if scope["path"] != _PATH or scope["method"] != _METHOD or scope["query_string"]:
         return None
     given = list(scope["headers"])
     headers = dict(given)

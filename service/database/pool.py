@@ -171,6 +171,12 @@ async def pool_of(
             await asyncio.wait_for(pool.close(), _CLOSE_SECONDS)
 
 
+def drop(connection: asyncpg.Connection) -> None:
+    """End a connection without waiting for the database, as a rollback would."""
+    with suppress(asyncpg.InterfaceError):  # it has ended, and left the pool
+        connection.terminate()
+
+
 @asynccontextmanager
 async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[asyncpg.Connection]:
     """A connection in a transaction, committed if the block ends without an exception.
@@ -187,7 +193,7 @@ async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[async
         try:
             await begun.start()
         except BaseException:
-            connection.terminate()  # there is nothing to roll back
+            drop(connection)  # there is nothing to roll back
             raise
         try:
             yield connection
@@ -195,7 +201,7 @@ async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[async
             await begun.rollback()
             raise
         except BaseException:
-            connection.terminate()
+            drop(connection)
             raise
         else:
             await begun.commit()

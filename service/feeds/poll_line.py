@@ -13,7 +13,7 @@ from itertools import islice
 import asyncpg
 
 from compute.feed_rows import FeedRows
-from service.database.pool import DATABASE_AWAY
+from service.database.pool import DATABASE_AWAY, drop
 from service.feeds.history import Ingested, Sender
 from service.feeds.poll_group import LOCK_TIMEOUT, PollRequest, append_polls, store_group
 from service.feeds.storing import LOOK_SECONDS, end_frozen
@@ -100,7 +100,7 @@ class PollLine:
                     try:
                         await self._store_all(connection)
                     except BaseException:
-                        connection.terminate()  # a rollback would wait for the database again
+                        drop(connection)
                         raise
             except Exception as error:
                 self._fail(self._group or list(self._line), error)

@@ -120,3 +120,10 @@ def test_a_large_body_goes_the_long_way(service: Service, database_url: str) -> 
     assert len(body) > MOST_BYTES
     assert post(service, body).json()["new"] == 1_000
     assert ask(database_url, "select count(*) from poll") == [(1_000,)]
+
+
+def test_all_are_counted_in_the_log_however_soon_the_service_ends(service: Service) -> None:
+    for _ in range(3):
+        assert post(service, json.dumps([POLL]).encode()).status_code == 200
+    service.stop()
+    assert service.log.count("POST /polls 200, 3 times") == 1

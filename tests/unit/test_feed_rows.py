@@ -6,6 +6,7 @@ from datetime import datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compute.feed_faults import FAULTS_SHOWN
 from compute.feed_header import Feed, read_header
 from compute.feed_rows import FeedRows, parse_columns, parse_csv
 from compute.instants import parse_instant
@@ -172,3 +173,20 @@ def test_a_poll_up_to_the_latest_instant_is_taken_in_every_form() -> None:
             "line 1, column timestamp_utc, value '2030-01-01 00:00:00.001 UTC': is in the future: "
             "polls are accepted up to 2030-01-01 00:00 UTC"
         )
+
+
+def test_of_a_block_full_of_faults_the_first_are_told_in_order_and_all_are_counted() -> None:
+    # More rows than are looked at together, and what is wrong lies now here, now there.
+    lines = ["s,active,soon\n", "s\n", "*,up,2023-01-22 12:00Z\n", "s,active,2023-01-22 12:00Z\n"]
+    refused = parsed("polls", 6_000 * lines)
+    assert refused.fault_count == 6_000 * 4
+    told = [(fault.line, fault.column) for fault in refused.faults]
+    assert len(told) == FAULTS_SHOWN
+    every = [
+        (4 * block + line, column)
+        for block in range(FAULTS_SHOWN)
+        for line, column in ((1, "timestamp_utc"), (2, ""), (3, "store_id"), (3, "status"))
+    ]
+    assert told == every[:FAULTS_SHOWN]
+    late = parsed("polls", [*(20_000 * lines[3:]), *lines])
+    assert [fault.line for fault in late.faults] == [20_001, 20_002, 20_003, 20_003]

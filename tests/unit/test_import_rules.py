@@ -65,7 +65,7 @@ ROOMS = {
     # HTTP: what all answers share knows of no resource; a resource puts the two together.
     "service.web": room(
         "compute service.database service.keys service.logs service.settings",
-        "asyncpg litestar msgspec uvicorn werkzeug",
+        "asyncpg httptools litestar msgspec uvicorn werkzeug",
     ),
     "service.api": room(
         "compute service.database service.feeds service.keys service.logs service.metrics"
