@@ -424,8 +424,10 @@ def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:
 
 
 async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) -> None:
+    from service.memory import share_freed_memory
     from service.workers.pool import Workers
 
+    share_freed_memory()
     # Zones and hours first, so that a report in the meantime sees no new store without them.
     order: list[Feed] = ["timezones", "business_hours", "polls"]
     given = {feed: files[feed] for feed in order if files[feed]}

@@ -31,7 +31,14 @@ from service.api import (
 )
 from service.api.quick_polls import QUICK_POLLS, QuickPolls
 from service.api.readiness import Readiness
-from service.database.pool import FEEDS_AT_ONCE, REQUESTS, WORK, pool_of, prepared_database
+from service.database.pool import (
+    FEEDS_AT_ONCE,
+    READING,
+    REQUESTS,
+    WORK,
+    pool_of,
+    prepared_database,
+)
 from service.feeds.history import Refusals
 from service.feeds.poll_line import PollLine
 from service.feeds.spool import spool_folder
@@ -53,10 +60,13 @@ from service.workers.pool import Workers
 
 log = logging.getLogger("storewatch")
 
-# A running report reads on three connections and renews its lease on a fourth. Feeds are stored on
-# some, and live polls on one; besides, the queue is checked and tidied, and one connection listens.
-_CONNECTIONS_PER_REPORT, _CONNECTIONS_FOR_FEEDS_AND_QUEUE = 4, 2 * FEEDS_AT_ONCE + 5
-_CONNECTIONS_FOR_REQUESTS = 12
+# Those who wait differently long for an answer have connections of their own, so that each notices
+# in its time that one is dead. A running report reads on three and renews its lease on a fourth.
+# Besides, one stores live polls, one listens, and the queue is checked and tidied.
+_READING_PER_REPORT = 3
+_FOR_FEEDS = 2 * FEEDS_AT_ONCE
+_OWN_PER_REPORT, _OWN = 1, 5
+_FOR_REQUESTS = 12
 
 
 def create_app(
@@ -80,9 +90,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        for_work = (
-            _CONNECTIONS_PER_REPORT * settings.concurrent_reports + _CONNECTIONS_FOR_FEEDS_AND_QUEUE
-        )
+        for_reports = _READING_PER_REPORT * settings.concurrent_reports
+        own = _OWN_PER_REPORT * settings.concurrent_reports + _OWN
         workers = Workers(settings.workers)
         try:
             async with (
@@ -90,24 +99,27 @@ def create_app(
                     settings.database_url,
                     settings.home,
                     own=True,
-                    connections=for_work + _CONNECTIONS_FOR_REQUESTS,
+                    connections=_FOR_REQUESTS + own + for_reports + _FOR_FEEDS,
                 ) as url,
-                pool_of(url, REQUESTS, _CONNECTIONS_FOR_REQUESTS) as pool,
-                pool_of(url, WORK, for_work) as work_pool,
+                pool_of(url, REQUESTS, _FOR_REQUESTS) as pool,
+                pool_of(url, REQUESTS, own) as own_pool,
+                pool_of(url, READING, for_reports) as reading_pool,
+                pool_of(url, WORK, _FOR_FEEDS) as work_pool,
             ):
                 await _prepare_keys(pool, settings, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_location, settings.home)
                 aside = spool_folder(settings.home)
-                poll_line = PollLine(work_pool)
+                poll_line = PollLine(own_pool)
                 runner = ReportRunner(
-                    work_pool,
+                    own_pool,
+                    reading_pool,
                     workers,
                     files,
                     settings.concurrent_reports,
                     settings.report_ttl,
                     settings.report_history,
                 )
-                events = ReportEvents(work_pool, runner.wake, runner.cancelled, streams)
+                events = ReportEvents(own_pool, runner.wake, runner.cancelled, streams)
                 app.state.update(
                     {
                         "access": access.Access(

@@ -20,6 +20,7 @@ from service.app import create_app
 from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
 from service.failures import first_failure
 from service.keys import KeyRefused
+from service.memory import share_freed_memory
 from service.settings import Settings
 from service.storage import StorageFailed
 from service.web.access import is_loopback
@@ -68,6 +69,7 @@ def run_server(
         patience: with slow clients
     """
     logging.getLogger("uvicorn.error").addFilter(_is_not_of_clients)
+    share_freed_memory()
     most = most_connections(settings.connections, settings.workers)
     if settings.connections and most < settings.connections:
         log.warning("the limit of open files allows %d connections, not more", most)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.pool import PoolAcquireContext
 
 from service.database.embedded import DatabaseUnavailable, embedded_postgres
 from service.database.migrations import is_current, migrate
@@ -114,9 +115,11 @@ class Waits:
         }
 
 
-#: Small statements, for somebody who waits for the answer.
+#: Short statements: for somebody who waits for the answer, and for the queue and live polls.
 REQUESTS = Waits(connection=5, answer=10, lock=5, statement=12, idle=20, turn=10)
-#: Feeds and reports: one statement may store or read millions of rows.
+#: What reports are made of: a statement reads a page of stores, or their polls.
+READING = Waits(connection=10, answer=60, lock=5, statement=0, idle=60, turn=10)
+#: Feeds: one statement may store millions of rows.
 WORK = Waits(connection=10, answer=600, lock=5, statement=0, idle=60, turn=10)
 #: The same for a command: whoever started it would wait rather than start it again.
 COMMAND = replace(WORK, connection=30, lock=60, turn=0)
@@ -152,7 +155,21 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection; TimeoutError if none is free in time. Releasing it has the same bound."""
-        return super().acquire(timeout=self.waits.connection if timeout is None else timeout)
+        return _Acquired(self, self.waits.connection if timeout is None else timeout)
+
+
+class _Acquired(PoolAcquireContext):  # type: ignore[misc] # asyncpg has no types
+    """A connection until the block ends; if that is because of no answer, none is used again.
+
+    A network that swallows what is sent has swallowed it of all connections that were open, and
+    each would have to be waited for in its turn.
+    """
+
+    async def __aexit__(self, *error: Any) -> None:
+        if error[0] is TimeoutError:
+            drop(self.connection)
+            await self.pool.expire_connections()
+        await super().__aexit__(*error)
 
 
 @asynccontextmanager
@@ -191,7 +208,9 @@ async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[async
     async with pool.acquire() as connection:
         begun = connection.transaction(**options)
         try:
-            await begun.start()
+            # It may have died while nobody used it.
+            async with asyncio.timeout(pool.waits.connection):
+                await begun.start()
         except BaseException:
             drop(connection)  # there is nothing to roll back
             raise

@@ -131,7 +131,7 @@ async def store_numbers(connection: asyncpg.Connection, store_ids: list[str]) ->
 async def _write_polls(
     connection: asyncpg.Connection, store_ids: list[str], rank: Ints, names: list[str], spool: Spool
 ) -> Ints:
-    made = await make_stores(connection, store_ids)
+    await make_stores(connection, store_ids)
     counts = np.zeros(3, dtype=np.int64)
     newest: int | None = None
     # Polls are merged day by day, so the days of a store may be in different parts.
@@ -139,7 +139,7 @@ async def _write_polls(
     while (part := await asyncio.to_thread(next, parts, None)) is not None:
         first, last, rank_of_row, poll = part
         number = await store_numbers(connection, store_ids[first:last])
-        counts += await write_polls(connection, number, made, rank_of_row - first, poll)
+        counts += await write_polls(connection, number, rank_of_row - first, poll)
         newest = max(int(poll.max()), newest if newest is not None else int(poll.max()))
     if newest is not None:
         await note_newest(connection, newest)

@@ -41,7 +41,7 @@ class PollLine:
     """The line of a process.
 
     Args:
-        pool: the database
+        pool: the database; of its connections one is used, by short statements
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:

@@ -1,53 +1,139 @@
 """Rows of `poll_day` as a large feed writes them: its polls, merged with those that are stored."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from compute.axis import Ints
+from compute.axis import DAY_MS, Ints
 from compute.instants import instant_of
 from compute.polls import PollDays, merge_polls, pack_polls, unpack_polls
 from service.feeds.storing import patiently
-from service.stores.packed import from_array_send, indexes_of
+from service.stores.packed import from_array_send
 from service.stores.polls import copy_polls, poll_days
+
+#: About how many polls are packed together, and by how many threads at the same time.
+_SLICE, _PACKED_AT_ONCE = 250_000, 2
 
 Flags = npt.NDArray[np.bool_]
 
 
 async def write_polls(
-    connection: asyncpg.Connection, number: Ints, made: Ints, store: Ints, poll: Ints
+    connection: asyncpg.Connection, number: Ints, store: Ints, poll: Ints
 ) -> Ints:
     """Merge polls of some stores with those that are stored.
 
     Args:
         connection: in a transaction of `storing`
         number: int64[stores], the stores' numbers in the database, in the order of their ids
-        made: numbers of stores that this transaction made
         store: int64[n], index into `number` of each poll, in order of arrival
         poll: int64[n], as `pack_polls` takes it
 
     Returns:
         int64[3], how many were new, replaced and unchanged
     """
-    arrived = await asyncio.to_thread(pack_polls, store, poll)
-    unseen = np.isin(number[arrived.store], made)
-    new = arrived.only(unseen)  # and nobody else can add them: nobody sees these stores
-    await copy_polls(connection, replace(new, store=number[new.store]))
-    counts = np.array([new.polls, 0, 0])
-    if unseen.all():
+    packing = _pack(number, store, poll)
+    try:
+        if not await _is_any_stored(connection, number, store, poll):
+            copied = await _copy(connection, packing)
+            if copied is not None:
+                return np.array([copied, 0, 0])
+        counts = np.zeros(3, dtype=np.int64)
+        for one in packing:
+            counts += await _add_or_merge(connection, await one)
         return counts
-    arrived = arrived.only(~unseen)
-    added = await _add_or_lock(connection, number, arrived)
-    counts[0] += arrived.only(added).polls
+    finally:
+        for one in packing:
+            one.cancel()
+
+
+def _pack(number: Ints, store: Ints, poll: Ints) -> "list[asyncio.Task[PollDays]]":
+    """Polls of some stores after the other, packed; the first ones soonest.
+
+    While some are written, the next are packed: that takes about as long, on another core.
+    """
+    turn = asyncio.Semaphore(_PACKED_AT_ONCE)
+    slices = -(-len(poll) // _SLICE)
+    edges = [slice_ * len(number) // slices for slice_ in range(slices + 1)]
+
+    def pack(first: int, last: int) -> PollDays:
+        some = slice(None) if slices == 1 else (store >= first) & (store < last)
+        packed = pack_polls(store[some], poll[some])
+        return replace(packed, store=number[packed.store])
+
+    async def packed(first: int, last: int) -> PollDays:
+        async with turn:
+            return await asyncio.to_thread(pack, first, last)
+
+    return [asyncio.create_task(packed(first, last)) for first, last in pairwise(edges)]
+
+
+async def _is_any_stored(
+    connection: asyncpg.Connection, number: Ints, store: Ints, poll: Ints
+) -> bool:
+    """Whether anything is stored of these stores on these days, from the first to the last."""
+    is_any: bool = await connection.fetchval(
+        """
+        select exists (
+            select from unnest($1::integer[]) as arrived (store)
+            cross join lateral (
+                select from poll_day
+                where poll_day.store = arrived.store and day between $2 and $3 limit 1
+            ) as stored
+        )
+        """,
+        number[np.flatnonzero(np.bincount(store))].tolist(),
+        int(poll.min()) // (2 * DAY_MS),
+        int(poll.max()) // (2 * DAY_MS),
+    )
+    return is_any
+
+
+async def _copy(
+    connection: asyncpg.Connection, packing: "Sequence[asyncio.Task[PollDays]]"
+) -> int | None:
+    """Add rows as they are packed: the fastest way, for which none may be stored.
+
+    Returns:
+        polls; None: another transaction has added one of the rows, so nothing was added
+    """
+    polls = 0
+
+    async def packed() -> AsyncIterator[PollDays]:
+        nonlocal polls
+        for one in packing:
+            days = await one
+            polls += days.polls
+            yield days
+
+    await connection.execute("savepoint copying")
+    try:
+        await copy_polls(connection, packed())
+    except (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError):
+        await connection.execute("rollback to copying")
+        return None
+    await connection.execute("release copying")
+    return polls
+
+
+async def _add_or_merge(connection: asyncpg.Connection, arrived: PollDays) -> Ints:
+    """Add the rows that there are not yet, and merge the others.
+
+    Returns:
+        int64[3], how many polls were new, replaced and unchanged
+    """
+    added = await _add_or_lock(connection, arrived)
+    counts = np.array([arrived.only(added).polls, 0, 0])
     if not added.all():
-        counts += await _merge(connection, number, arrived.only(~added))
+        counts += await _merge(connection, arrived.only(~added))
     return counts
 
 
-async def _add_or_lock(connection: asyncpg.Connection, number: Ints, arrived: PollDays) -> Flags:
+async def _add_or_lock(connection: asyncpg.Connection, arrived: PollDays) -> Flags:
     """Add the rows that there are not yet, and lock the others, all in one order.
 
     Returns:
@@ -65,14 +151,14 @@ async def _add_or_lock(connection: asyncpg.Connection, number: Ints, arrived: Po
         )
         select array_send(array_agg(store_day)) from added
         """,
-        *_in_database(number, arrived),
+        *arrived.rows(),
     )
-    keys = (number[arrived.store] << 32) + arrived.day
+    keys = (arrived.store << 32) + arrived.day
     is_added: Flags = np.isin(keys, from_array_send(added, ">i8"))
     return is_added
 
 
-async def _merge(connection: asyncpg.Connection, number: Ints, arrived: PollDays) -> Ints:
+async def _merge(connection: asyncpg.Connection, arrived: PollDays) -> Ints:
     """Merge polls into rows that are locked.
 
     Returns:
@@ -87,11 +173,10 @@ async def _merge(connection: asyncpg.Connection, number: Ints, arrived: PollDays
             from unnest($1::integer[], $2::integer[]) as arrived (store, day)
             join poll_day using (store, day)
             """,
-            number[arrived.store].tolist(),
+            arrived.store.tolist(),
             arrived.day.tolist(),
         )
     )
-    stored = replace(stored, store=indexes_of(number, stored.store))
     merged = await asyncio.to_thread(merge_polls, stored, *unpack_polls(arrived))
     await connection.execute(
         # An `update` would be a join, for which outdated statistics may lead to a bad plan.
@@ -100,15 +185,10 @@ async def _merge(connection: asyncpg.Connection, number: Ints, arrived: PollDays
         select * from unnest($1::integer[], $2::integer[], $3::bytea[])
         on conflict (store, day) do update set polls = excluded.polls
         """,
-        *_in_database(number, merged.days.only(merged.changed)),
+        *merged.days.only(merged.changed).rows(),
     )
     counts: Ints = merged.counts[0]
     return counts
-
-
-def _in_database(number: Ints, days: PollDays) -> tuple[list[int], list[int], list[bytes]]:
-    """Stores' numbers, days and packed polls."""
-    return replace(days, store=number[days.store]).rows()
 
 
 async def note_newest(connection: asyncpg.Connection, poll: int) -> None:

@@ -12,7 +12,7 @@ circle, because everybody locks in the same order:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -45,15 +45,9 @@ async def storing(pool: asyncpg.Pool, rows: int = 1) -> AsyncIterator[asyncpg.Co
         TimeoutError: others were in the way for too long, or storing took too long
     """
     lane = pool.large_feeds if rows > _FEWEST_ROWS_A_SECOND else pool.small_feeds
-    async with (
-        asyncio.timeout(pool.waits.turn or None) as patience,
-        lane,  # waiting in the database instead would take up a connection
-        transaction(pool) as connection,
-    ):
+    async with _bounded(pool, lane) as (connection, begin):
         await patiently(connection, "select pg_advisory_xact_lock_shared($1)", locks.STORE_A_FEED)
-        if pool.waits.turn:
-            seconds = pool.waits.turn + rows / _FEWEST_ROWS_A_SECOND
-            patience.reschedule(asyncio.get_running_loop().time() + seconds)
+        begin(rows)
         yield connection
 
 
@@ -64,19 +58,41 @@ async def alone(pool: asyncpg.Pool, rows: int) -> AsyncIterator[asyncpg.Connecti
     Raises:
         TimeoutError: as `storing` does
     """
-    async with (
-        asyncio.timeout(pool.waits.turn or None) as patience,
-        pool.large_feeds,
-        transaction(pool) as connection,
-    ):
+    async with _bounded(pool, pool.large_feeds) as (connection, begin):
         lock = "select pg_advisory_xact_lock($1)"
         while not await _done_within(connection, _ALONE_SECONDS, lock, locks.STORE_A_FEED):
             await end_frozen(connection)
             await asyncio.sleep(_ALONE_SECONDS)
-        if pool.waits.turn:
-            seconds = pool.waits.turn + rows / _FEWEST_ROWS_A_SECOND
-            patience.reschedule(asyncio.get_running_loop().time() + seconds)
+        begin(rows)
         yield connection
+
+
+@contextlib.asynccontextmanager
+async def _bounded(
+    pool: asyncpg.Pool, lane: asyncio.Semaphore
+) -> AsyncIterator[tuple[asyncpg.Connection, Callable[[int], None]]]:
+    """A transaction, and what to call with the number of rows when their turn has come.
+
+    Args:
+        pool: the database
+        lane: waiting in the database instead would take up a connection
+    """
+    try:
+        async with (
+            asyncio.timeout(pool.waits.turn or None) as patience,
+            lane,
+            transaction(pool) as connection,
+        ):
+
+            def begin(rows: int) -> None:
+                if pool.waits.turn:
+                    seconds = pool.waits.turn + rows / _FEWEST_ROWS_A_SECOND
+                    patience.reschedule(asyncio.get_running_loop().time() + seconds)
+
+            yield connection, begin
+    except TimeoutError:
+        await pool.expire_connections()  # maybe all are dead that were open
+        raise
 
 
 async def patiently(connection: asyncpg.Connection, statement: str, *args: Any) -> Any:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from service.database.pool import DATABASE_FAILED
+from service.database.pool import DATABASE_FAILED, drop
 from service.reports.queue import Report, read_report
 
 log = logging.getLogger("storewatch.reports")
@@ -138,7 +138,7 @@ class ReportEvents:
                 await connection.execute("select 1", timeout=_CHECK_SECONDS)
         finally:
             # Nothing else can use a connection that listens, and closing it could take for ever.
-            connection.terminate()
+            drop(connection)
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         told = json.loads(payload)

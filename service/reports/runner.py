@@ -49,7 +49,8 @@ class ReportRunner:
     """Runs queued reports, all on the same workers.
 
     Args:
-        pool: the database
+        pool: the database, for the queue
+        reading: the same, for what a report is made of, which may take longer
         workers: compute the rows
         files: gets the CSVs, and with each the exact totals of its stores
         concurrent_reports: how many run at the same time
@@ -60,13 +61,14 @@ class ReportRunner:
     def __init__(
         self,
         pool: asyncpg.Pool,
+        reading: asyncpg.Pool,
         workers: Workers,
         files: ReportFiles,
         concurrent_reports: int,
         kept_for: timedelta,
         history: timedelta = timedelta(),
     ) -> None:
-        self._pool, self._workers, self._files = pool, workers, files
+        self._pool, self._reading, self._workers, self._files = pool, reading, workers, files
         self._concurrent = concurrent_reports
         self._kept_for, self._history = kept_for, history
         self._look = asyncio.Event()
@@ -229,7 +231,7 @@ class ReportRunner:
                 async with asyncio.TaskGroup() as group:
                     renewing = group.create_task(renew())
                     progress = await write_report(
-                        *(self._pool, self._workers, options, file, on_progress, totals),
+                        *(self._reading, self._workers, options, file, on_progress, totals),
                         timed=metrics.time_of_batch,
                     )
                     for written, name in ((file, report.run_file), (totals, report.run_totals)):

@@ -28,7 +28,7 @@ _BEFORE_POLLS = np.dtype(
 _COPIED_ROWS = 10_000
 
 
-async def copy_polls(connection: asyncpg.Connection, days: PollDays) -> None:
+async def copy_polls(connection: asyncpg.Connection, rows: AsyncIterator[PollDays]) -> None:
     """Add rows of polls; the database has none of these stores on these days.
 
     asyncpg's own way takes a tuple a row, and several times as long.
@@ -36,8 +36,9 @@ async def copy_polls(connection: asyncpg.Connection, days: PollDays) -> None:
 
     async def pieces() -> AsyncIterator[bytes]:
         yield _COPY_BEGIN
-        for first in range(0, len(days.store), _COPIED_ROWS):
-            yield await asyncio.to_thread(_copied, days, first, first + _COPIED_ROWS)
+        async for days in rows:
+            for first in range(0, len(days.store), _COPIED_ROWS):
+                yield await asyncio.to_thread(_copied, days, first, first + _COPIED_ROWS)
         yield _COPY_END
 
     await connection.copy_to_table(

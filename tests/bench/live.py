@@ -236,7 +236,12 @@ def _row_rival(service: Service, dsn: str) -> Iterator[Contestant]:
 
 def _postgres(service: Service) -> list[psutil.Process]:
     """The processes of the service's embedded PostgreSQL."""
-    return [process for process in service.processes() if process.name() == "postgres"]
+    found = []
+    for process in service.processes():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if process.name() == "postgres":
+                found.append(process)
+    return found
 
 
 def _processor_seconds(processes: Iterable[psutil.Process], with_ended: bool = True) -> float:

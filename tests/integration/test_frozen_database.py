@@ -81,6 +81,23 @@ def test_a_frozen_database_is_told_by_503_and_the_service_goes_on_when_it_does(
     assert own_database.ask("POST", "/polls", content=POLLS, headers=CSV).json()["unchanged"] == 1
 
 
+def test_connections_that_died_without_a_word_are_given_up(own_database: Service) -> None:
+    """Their sessions never answer again, as behind a network that swallows what is sent."""
+
+    def is_stored() -> bool:
+        return own_database.ask("POST", "/polls", json=[POLL]).status_code == 200
+
+    assert is_stored()
+    own_database.report()
+    sessions = [one for one in postgres(own_database) if "idle" in " ".join(one.cmdline())]
+    assert len(sessions) > 2
+    with frozen(sessions):
+        eventually(is_stored)
+        eventually(lambda: own_database.ask("POST", "/reports").status_code == 202)
+        [newest] = own_database.get("/reports?limit=1").json()["items"]
+        assert own_database.wait_for(newest["id"]) == "Completed"
+
+
 def test_who_waits_for_a_turn_is_answered_when_the_database_freezes(
     own_database: Service,
 ) -> None:

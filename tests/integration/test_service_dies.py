@@ -164,7 +164,7 @@ def test_told_to_stop_just_when_it_takes_a_report_it_hands_it_back(
         workers = Workers(1)
         async with open_pool(database_url, tmp_path, own=False) as pool:
             await reports.create_report(pool, ReportOptions(), most_queued=1)
-            runner = ReportRunner(pool, workers, FolderFiles(tmp_path), 1, timedelta())
+            runner = ReportRunner(pool, pool, workers, FolderFiles(tmp_path), 1, timedelta())
             async with runner.running():
                 await taken.wait()
         workers.close()

@@ -42,6 +42,7 @@ class _Pool:
 
     def __init__(self, pool: asyncpg.Pool, between: Coroutine[Any, Any, None]) -> None:
         self._pool, self._between, self.acquired = pool, between, 0
+        self.waits = pool.waits
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:

@@ -246,7 +246,7 @@ def test_a_report_that_always_kills_its_workers_fails_and_the_others_complete(
     async def run() -> None:
         workers = Workers(2)
         async with asyncpg.create_pool(database_url, max_size=12) as pool:
-            runner = ReportRunner(pool, workers, FolderFiles(tmp_path), 3, timedelta())
+            runner = ReportRunner(pool, pool, workers, FolderFiles(tmp_path), 3, timedelta())
             asked = (ReportOptions(), ReportOptions(as_of=DEADLY), ReportOptions())
             first, deadly, second = [
                 (await create_report(pool, options, most_queued=3)).id for options in asked

@@ -41,6 +41,7 @@ ROOMS = {
     "service.storage": room(),
     "service.failures": room(),
     "service.decoding": room(),
+    "service.memory": room(),
     "service.signals": room(),
     "service.output_file": room(),
     "service.workers": room(),
@@ -91,7 +92,13 @@ ROOMS = {
 }
 
 #: Small modules without arrows of their own: every room of `service/` below may import them.
-EVERYBODYS = {"service.spans", "service.storage", "service.failures", "service.decoding"}
+EVERYBODYS = {
+    "service.decoding",
+    "service.failures",
+    "service.memory",
+    "service.spans",
+    "service.storage",
+}
 
 #: Module and what it imports against the table, with the reason; one that is not needed must go.
 EXCEPTIONS = {
