@@ -24,17 +24,21 @@ DAY_MS = 86_400_000
 class Axis:
     """A stretch of time, repeated for each store.
 
-    Store `i`'s instant `t` lies at `i * stride + PER_MS * (t - origin)`.
+    Store `i`'s instant `t` lies at `i * stride + PER_MS * (t - origin)`. Positions are plentiful:
+    what need not be looked at has some too, but only the parts that matter get business time.
 
     Attributes:
         origin: the first instant of every store's stretch, milliseconds since 1970-01-01 UTC
         end: the first instant after it, milliseconds since 1970-01-01 UTC
         reach: for how long an observation speaks to either side (`max_gap`), milliseconds
+        parts: what matters of the stretch: ascending, half open, none touching the next,
+            milliseconds since 1970-01-01 UTC
     """
 
     origin: int
     end: int
     reach: int
+    parts: tuple[tuple[int, int], ...]
 
     @property
     def stride(self) -> int:

@@ -1,11 +1,12 @@
 """Totals → the rows of the report's CSV, all at once.
 
-The columns, units and rounding are those of every report: minutes for the hour, hours for the day
-and the week, two decimals, half away from zero. Rows keep the order they come in.
+Two decimals, half away from zero. The default report has minutes for the hour and hours for the day
+and the week; one that names its windows has one unit for all. Rows keep the order they come in.
 """
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,26 +14,39 @@ import numpy.typing as npt
 
 from compute.axis import PER_MS, Ints
 from compute.uptime import Totals
+from compute.windows import Window
 
-#: The windows of a report by name; each value below is in this order.
+#: The windows of the default report by name; each value below is in this order.
 WindowName = Literal["hour", "day", "week"]
 WINDOW_NAMES: tuple[WindowName, ...] = get_args(WindowName)
 #: How far each window reaches back from `as_of`, milliseconds.
 WINDOWS_MS = (3_600_000, 24 * 3_600_000, 168 * 3_600_000)
-#: What one hundredth of each window's unit is: minutes, hours, hours, in half-milliseconds.
-_HUNDREDTH = np.array([60_000, 3_600_000, 3_600_000]) // 100 * PER_MS
+#: What the amounts of a report that names its windows are told in.
+Unit = Literal["seconds", "minutes", "hours"]
+DEFAULT_UNIT: Unit = "hours"
+_UNITS_MS: dict[Unit, int] = {"seconds": 1000, "minutes": 60_000, "hours": 3_600_000}
+_DEFAULT_UNITS: tuple[Unit, ...] = ("minutes", "hours", "hours")
 
-_MEASURES = ("uptime", "downtime", "unknown")
 _PERIODS = tuple(f"last_{name}" for name in WINDOW_NAMES)
 _QUOTED = b'",\r\n'
 #: Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA = np.frombuffer(b"=+-@\t\r", dtype=np.uint8)
 
 
-def header(include_unknown: bool) -> bytes:
-    """The first line of a report."""
-    measures = _MEASURES if include_unknown else _MEASURES[:2]
-    columns = [f"{measure}_{period}" for measure in measures for period in _PERIODS]
+def header(
+    include_unknown: bool, include_excluded: bool = False, windows: Sequence[Window] = ()
+) -> bytes:
+    """The first line of a report.
+
+    Args:
+        include_unknown: whether the columns of unknown time follow
+        include_excluded: whether the columns of excluded time follow after those
+        windows: those that the report names; none: it is the default one
+    """
+    measures = ["uptime", "downtime"]
+    measures += ["unknown"] * include_unknown + ["excluded"] * include_excluded
+    periods = [window.name for window in windows] or _PERIODS
+    columns = [f"{measure}_{period}" for measure in measures for period in periods]
     return ",".join(["store_id", *columns]).encode() + b"\n"
 
 
@@ -42,6 +56,8 @@ def csv_rows(
     totals: Totals,
     include_unknown: bool,
     *,
+    include_excluded: bool = False,
+    unit: Unit | None = None,
     escape_formulas: bool = False,
 ) -> bytes:
     """The rows of a batch of stores.
@@ -49,16 +65,19 @@ def csv_rows(
     Args:
         store_ids: UTF-8 ids of all stores, joined
         id_size: int64[stores], bytes of each id
-        totals: int64[stores, 3] each, over `WINDOWS_MS`
-        include_unknown: whether the three columns of unknown time follow
+        totals: int64[stores, windows] each
+        include_unknown: whether the columns of unknown time follow
+        include_excluded: whether the columns of excluded time follow after those
+        unit: of all amounts; None: those of the default report, whose windows they then are
         escape_formulas: whether an id that begins with = + - @ TAB or CR gets an apostrophe before
     """
     if escape_formulas:
         store_ids, id_size = _escape(store_ids, id_size)
-    measures = [totals.up, totals.down] + ([totals.unknown] if include_unknown else [])
-    hundredths = (np.concatenate(measures, axis=1) + np.tile(_HUNDREDTH // 2, len(measures))) // (
-        np.tile(_HUNDREDTH, len(measures))
-    )
+    measures = [totals.up, totals.down]
+    measures += [totals.unknown] * include_unknown + [totals.excluded] * include_excluded
+    units = _DEFAULT_UNITS if unit is None else (unit,) * totals.up.shape[1]
+    hundredth = np.tile([_UNITS_MS[one] // 100 * PER_MS for one in units], len(measures))
+    hundredths = (np.concatenate(measures, axis=1) + hundredth // 2) // hundredth
     if any(character in store_ids for character in _QUOTED):
         store_ids, id_size = _quote(store_ids, id_size)
     return _join(np.frombuffer(store_ids, dtype=np.uint8), id_size, hundredths)

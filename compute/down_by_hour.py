@@ -1,6 +1,6 @@
 """When in their week stores are down: downtime by local hour of the week, of all stores together.
 
-Downtime begins where an inactive run or, within one, business time begins, and ends where one of
+Downtime begins where an inactive run or, within one, counted time begins, and ends where one of
 the two ends. So it needs no look at single hours, only at those instants: each stretch that begins
 in a quarter of an hour of UTC adds what is left of it and all later quarters, each that ends takes
 the same away. A zone's quarters then go to the local hour that they begin in.
@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from compute.axis import PER_MS, Axis, Ints
-from compute.business_hours import BusinessTime, offsets_at
+from compute.business_hours import offsets_at
+from compute.intervals import Intervals
 from compute.uptime import Runs
 from compute.zones import DEFAULT_TIMEZONE
 
@@ -24,7 +25,7 @@ _HOUR_MS, _MONDAY_MS = 3_600_000, 4 * 86_400_000  # 1970-01-05 was a Monday
 
 def down_by_hour(
     observed: Runs,
-    open_time: BusinessTime,
+    counted: Intervals,
     axis: Axis,
     window: tuple[int, int],
     zone: Ints,
@@ -34,7 +35,7 @@ def down_by_hour(
 
     Args:
         observed: the runs of all stores
-        open_time: business time of all stores
+        counted: counted time of all stores
         axis: the axis of both
         window: half-open, milliseconds since 1970-01-01 UTC, within the axis
         zone: int64[stores], index into `zone_names`, or -1: none given
@@ -45,11 +46,11 @@ def down_by_hour(
     """
     down = np.flatnonzero(observed.active == 0)
     begin, end = observed.start[down], observed.end[down]
-    at_begin, at_end = open_time.begun(begin), open_time.begun(end)
-    open_at_begin, open_at_end = open_time.holds(begin, at_begin), open_time.holds(end, at_end)
-    # Of the edges of business time, those from a run's first instant to its end.
-    opening = open_time.start[_ranges(at_begin, at_end)]
-    closing = open_time.end[_ranges(at_begin - open_at_begin, at_end - open_at_end)]
+    at_begin, at_end = counted.begun(begin), counted.begun(end)
+    open_at_begin, open_at_end = counted.holds(begin, at_begin), counted.holds(end, at_end)
+    # Of the edges of counted time, those from a run's first instant to its end.
+    opening = counted.start[_ranges(at_begin, at_end)]
+    closing = counted.end[_ranges(at_begin - open_at_begin, at_end - open_at_end)]
     rising = np.concatenate([begin[open_at_begin], opening])
     falling = np.concatenate([end[open_at_end], closing])
 

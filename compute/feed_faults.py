@@ -12,7 +12,7 @@ class Fault:
     """One thing wrong with a feed.
 
     Attributes:
-        line: on which the row begins, from 1
+        line: on which the row begins, from 1; 0: it is no single row's
         column: as the file's header names it; empty: the fault is in the row as a whole
         value: of that column
         problem: what is wrong with it
@@ -28,7 +28,8 @@ class Fault:
     def __str__(self) -> str:
         source = f"{self.source}: " if self.source else ""
         where = f", column {self.column}, value {self.value!r}" if self.column else ""
-        return f"{source}line {self.line}{where}: {self.problem}"
+        line = f"line {self.line}{where}: " if self.line else ""
+        return f"{source}{line}{self.problem}"
 
 
 class FeedRefused(Exception):  # noqa: N818 - it is the feed that is wrong, not the program

@@ -8,15 +8,17 @@ from typing import Literal
 import numpy as np
 
 from compute.feed_faults import Fault, FeedRefused
+from compute.feed_values import MOST_TAGS, tag_key_problem
 
-Feed = Literal["polls", "business_hours", "timezones"]
+Feed = Literal["polls", "business_hours", "timezones", "special_hours", "exclusions", "stores"]
 
 
 # By default the csv module refuses fields of more than 128 KiB. The ways that do without it have no
 # such limit, and a row must mean the same to all of them.
 csv.field_size_limit((1 << 31) - 1)
 
-#: The columns of each feed, and every name a header may give them.
+#: The columns of each feed, and every name a header may give them. In a file of stores, every
+#: further column is a tag.
 COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
     "polls": {
         "store_id": ("store_id",),
@@ -28,11 +30,40 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
         "day": ("day", "dayOfWeek"),
         "start_time_local": ("start_time_local",),
         "end_time_local": ("end_time_local",),
+        "valid_from": ("valid_from",),
     },
     "timezones": {
         "store_id": ("store_id",),
         "timezone": ("timezone", "timezone_str"),
     },
+    "special_hours": {
+        "store_id": ("store_id",),
+        "date": ("date",),
+        "start_time_local": ("start_time_local",),
+        "end_time_local": ("end_time_local",),
+        "closed": ("closed",),
+        "reason": ("reason",),
+    },
+    "exclusions": {
+        "store_id": ("store_id",),
+        "from": ("from",),
+        "to": ("to",),
+        "reason": ("reason",),
+    },
+    "stores": {
+        "store_id": ("store_id",),
+        "name": ("name",),
+    },
+}
+
+#: Those columns that a file need not have.
+OPTIONAL: Mapping[Feed, frozenset[str]] = {
+    "polls": frozenset(),
+    "business_hours": frozenset({"valid_from"}),
+    "timezones": frozenset(),
+    "special_hours": frozenset({"closed", "reason"}),
+    "exclusions": frozenset({"reason"}),
+    "stores": frozenset({"name"}),
 }
 
 #: Characters of a header that are told.
@@ -44,12 +75,14 @@ class Header:
     """Where a file has the feed's columns.
 
     Attributes:
-        names: the feed's columns, as the file's header names them, in the order of `COLUMNS`
+        columns: those of the feed that it has, in the order of `COLUMNS`; of stores, then the tags
+        names: the same, as the file's header names them
         indexes: the index of each in a row
         width: fields in a row
         source: the file, as faults name it
     """
 
+    columns: tuple[str, ...]
     names: tuple[str, ...]
     indexes: tuple[int, ...]
     width: int
@@ -70,8 +103,18 @@ class FeedUnknown(FeedRefused):
 
 
 def header_of(feed: Feed) -> str:
-    """The first line of a file of a feed, with all names that its columns may have."""
-    return ",".join(" or ".join(accepted) for accepted in COLUMNS[feed].values())
+    """The first line of a file of a feed, with all names that its columns may have.
+
+    Columns that it need not have are in brackets.
+    """
+    needed = ",".join(" or ".join(COLUMNS[feed][column]) for column in needed_columns(feed))
+    more = "".join(f"[,{column}]" for column in COLUMNS[feed] if column in OPTIONAL[feed])
+    return f"{needed}{more}[,a column for each tag]" if feed == "stores" else f"{needed}{more}"
+
+
+def needed_columns(feed: Feed) -> list[str]:
+    """The columns that every file of a feed has."""
+    return [column for column in COLUMNS[feed] if column not in OPTIONAL[feed]]
 
 
 def read_header(feed: Feed, source: str, line: bytes) -> Header:
@@ -92,13 +135,23 @@ def read_header(feed: Feed, source: str, line: bytes) -> Header:
             f"starts with {header_of(feed)!r}"
         )
         raise FeedRefused([Fault(1, "", "", problem, source)], 1)
-    found = (set(accepted).intersection(names).pop() for accepted in COLUMNS[feed].values())
-    indexes = tuple(map(names.index, found))
-    return Header(tuple(names[index] for index in indexes), indexes, len(names), source)
+    found = {
+        column: names.index(name)
+        for column, accepted in COLUMNS[feed].items()
+        for name in accepted
+        if name in names
+    }
+    if feed == "stores":
+        found |= {name: index for index, name in enumerate(names) if name not in found}
+    indexes = tuple(found.values())
+    return Header(tuple(found), tuple(names[i] for i in indexes), indexes, len(names), source)
 
 
 def recognise(source: str, line: bytes) -> Feed:
     """Tell which feed a file is of, by the rules of `read_header`.
+
+    As any column may be a tag of stores, a file is one of stores only if it has names, and if it
+    can be no other.
 
     Args:
         source: the file, as faults name it
@@ -110,7 +163,11 @@ def recognise(source: str, line: bytes) -> Feed:
     """
     names = _names(source, line)
     problems = {feed: _header_problems(feed, names) for feed in COLUMNS}
+    if "name" not in names:
+        problems["stores"] = ["the header has no column name", *problems["stores"]]
     fitting = [feed for feed, found in problems.items() if not found]
+    if len(fitting) > 1 and "stores" in fitting:
+        fitting.remove("stores")
     if len(fitting) == 1:
         return fitting[0]
     faults = [
@@ -144,11 +201,27 @@ def _names(source: str, line: bytes) -> list[str]:
 def _header_problems(feed: Feed, names: Sequence[str]) -> list[str]:
     """What keeps a header from being a feed's, column by column."""
     problems = []
-    for accepted in COLUMNS[feed].values():
+    for column, accepted in COLUMNS[feed].items():
         found = sum(map(names.count, accepted))
-        if found != 1:
+        if found > 1 or (not found and column not in OPTIONAL[feed]):
             told = "names the column {} twice" if found else "has no column {}"
             problems.append(f"the header {told.format(' or '.join(accepted))}")
+    return problems or (_tag_problems(names) if feed == "stores" else [])
+
+
+def _tag_problems(names: Sequence[str]) -> list[str]:
+    """What keeps the further columns of a file of stores from being tags."""
+    tags = [name for name in names if name not in COLUMNS["stores"]]
+    if len(tags) > MOST_TAGS:
+        return [f"the header has {len(tags)} columns of tags; at most {MOST_TAGS} are allowed"]
+    problems = [
+        f"the tag {_shown([tag])!r} {problem}" for tag in tags if (problem := tag_key_problem(tag))
+    ]
+    problems += [
+        f"the header names the column {_shown([tag])} twice"
+        for tag in dict.fromkeys(tags)
+        if tags.count(tag) > 1
+    ]
     return problems
 
 

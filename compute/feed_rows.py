@@ -1,12 +1,18 @@
 """The rows of a feed, as text → one number each, and what is wrong with those that have none.
 
-Every feed says one thing about one store per row, and all three become the same two columns: the
-store's id and a number, the row's value. It is, for
+Every feed says one thing about one store per row, and all become the same two columns: the store's
+id and a number, or a few, the row's value. It is, for
 
 - polls: a `poll` (see `compute.polls`), milliseconds since 1970-01-01 UTC << 1 | active
 - business hours: start, milliseconds since Monday 00:00 << 32 | end, milliseconds since the start's
-  midnight
+  midnight; `EMPTY`: the store's week has no hours. With the column `valid_from` two numbers: the
+  date, days since 1970-01-01 or `NO_DATE`, and those hours
 - time zones: an index into the names that come with the rows
+- special hours, three numbers: the date, days since 1970-01-01; start << 32 | end, milliseconds
+  since its midnight, or `EMPTY`: closed; the reason, an index into the names
+- exclusions, three numbers: from and to, milliseconds since 1970-01-01 UTC; the reason, an index
+  into the names. The store's id may be *, all stores
+- stores, one number in a row: an index into the names, which are texts as `store_text` makes them
 
 Text is CSV as in RFC 4180: lines end with LF or CRLF, and a field that holds a quote is in quotes.
 What a row means does not depend on the rows around it.
@@ -14,21 +20,29 @@ What a row means does not depend on the rows around it.
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
+from compute.dated_rows import EMPTY, NO_DATE
 from compute.feed_faults import FAULTS_SHOWN, Fault
 from compute.feed_header import COLUMNS, Feed, Header, quote_problem
 from compute.feed_values import (
+    closed_of,
+    date_of,
     end_of,
+    name_problem,
+    reason_problem,
     start_of,
     status_of,
     store_id_problem,
+    tag_value_problem,
     weekday_of,
+    whom_problem,
     zone_problem,
 )
 from compute.instants import LATEST_MS, instant_of, parse_instant
@@ -48,8 +62,8 @@ class FeedRows:
     Attributes:
         store_ids: the distinct ids
         store: int64[rows], index of each row's id in `store_ids`
-        value: int64[rows], what each row says, as the module describes
-        names: the distinct names that values are indexes into; for time zones only
+        value: int64[rows] or int64[rows, numbers], what each row says, as the module describes
+        names: what values, or the last numbers of them, are indexes into; of some feeds
         faults: the first `FAULTS_SHOWN` faults; if there is one, the arrays mean nothing
         fault_count: how many faults there are
     """
@@ -87,7 +101,8 @@ def parse_csv(
         return FeedRows(faults=[fault], fault_count=1)
     columns = _plain_columns(text, header.width) or _quoted_columns(text, header.width, block)
     if columns is not None:
-        parsed, bad = _parse(feed, [columns[index] for index in header.indexes], latest)
+        wanted = [columns[index] for index in header.indexes]
+        parsed, bad = _parse(feed, header.columns, wanted, latest)
         if not bad.count:
             return parsed
     return _refused(feed, header, text, first_line, latest)
@@ -98,13 +113,14 @@ def parse_columns(feed: Feed, columns: Sequence[Column], latest: int = LATEST_MS
 
     Args:
         feed: which feed
-        columns: texts, all columns of one length
+        columns: texts, all columns of one length; the last ones may be left out if files need not
+            have them
         latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
     """
-    parsed, bad = _parse(feed, columns, latest)
+    names = tuple(COLUMNS[feed])[: len(columns)]
+    parsed, bad = _parse(feed, names, columns, latest)
     if not bad.count:
         return parsed
-    names = tuple(COLUMNS[feed])
     faults = [
         Fault(row + 1, names[column], columns[column][row][:80], problem)
         for (row, column), problem in sorted(bad.first.items())
@@ -195,7 +211,7 @@ def _faults(
             lines.append(line)
     count = len(faults)
     columns = list(zip(*rows, strict=True)) or [()] * header.width
-    _, bad = _parse(feed, [columns[index] for index in header.indexes], latest)
+    _, bad = _parse(feed, header.columns, [columns[index] for index in header.indexes], latest)
     for (row_, column), problem in bad.first.items():
         value = columns[header.indexes[column]][row_][:80]
         faults.append(Fault(lines[row_], header.names[column], value, problem, header.source))
@@ -242,23 +258,128 @@ class _Bad:
         self.count += sum(1 for _ in problems)
 
 
-def _parse(feed: Feed, columns: Sequence[Column], latest: int) -> tuple[FeedRows, _Bad]:
-    """Rows as numbers, and what is wrong with those that have none."""
+def _parse(
+    feed: Feed, names: Sequence[str], columns: Sequence[Column], latest: int
+) -> tuple[FeedRows, _Bad]:
+    """Rows as numbers, and what is wrong with those that have none.
+
+    Args:
+        feed: which feed
+        names: of the columns, as `COLUMNS` has them; in rows of stores also tags
+        columns: texts
+        latest: the latest instant that a poll may have
+    """
     bad = _Bad()
-    store_ids, store = _distinct(columns[0], 0, bad, store_id_problem)
+    problem_of = whom_problem if feed == "exclusions" else store_id_problem
+    store_ids, store = _distinct(columns[0], 0, bad, problem_of)
+    texts: list[str] = []
     if feed == "polls":
         active = np.fromiter(map("active".__eq__, columns[1]), dtype=bool, count=len(store))
         if int(active.sum()) + columns[1].count("inactive") != len(store):
             _each(columns[1], 1, bad, status_of)
         value = _instants(columns[2], 2, bad, latest) << 1 | active
     elif feed == "business_hours":
-        day = _each(columns[1], 1, bad, weekday_of)
-        start = _each(columns[2], 2, bad, start_of)
-        value = (day * DAY_MS + start) << 32 | _each(columns[3], 3, bad, end_of)
+        value = _hours(columns, bad)
+    elif feed == "special_hours":
+        texts, value = _special_hours(names, columns, bad)
+    elif feed == "exclusions":
+        texts, value = _exclusions(columns, bad)
+    elif feed == "stores":
+        texts = _store_texts(names, columns, bad)
+        value = np.arange(len(store))[:, None]
     else:
-        names, value = _distinct(columns[1], 1, bad, zone_problem)
-        return FeedRows(store_ids, store, value, names), bad
-    return FeedRows(store_ids, store, value), bad
+        texts, value = _distinct(columns[1], 1, bad, zone_problem)
+    return FeedRows(store_ids, store, value, texts), bad
+
+
+def _hours(columns: Sequence[Column], bad: _Bad) -> Ints:
+    """The values of rows of business hours."""
+    _, days, starts, ends, *valid_from = columns
+    empty = np.zeros(len(days), dtype=bool)
+    if "" in days:
+        empty[:] = [not any(row) for row in zip(days, starts, ends, strict=True)]
+        days, starts, ends = (_but(column, empty, "0:00") for column in (days, starts, ends))
+        days = _but(days, empty, "0")
+    day = _each(days, 1, bad, weekday_of)
+    start = _each(starts, 2, bad, start_of)
+    hours = (day * DAY_MS + start) << 32 | _each(ends, 3, bad, end_of)
+    hours = np.where(empty, EMPTY, hours)
+    if not valid_from:
+        return hours
+    return np.column_stack([_each(valid_from[0], 4, bad, _date_or_none), hours])
+
+
+def _date_or_none(text: str) -> int:
+    return date_of(text) if text else NO_DATE
+
+
+def _but(column: Column, rows: "np.ndarray[tuple[int], np.dtype[np.bool_]]", text: str) -> Column:
+    """A column with another text in some rows."""
+    return [text if other else given for given, other in zip(column, rows, strict=True)]
+
+
+def _special_hours(
+    names: Sequence[str], columns: Sequence[Column], bad: _Bad
+) -> tuple[list[str], Ints]:
+    """The reasons and the values of rows of special hours."""
+    _, dates, starts, ends = columns[:4]
+    at = {name: index for index, name in enumerate(names)}
+    is_closed = np.zeros(len(dates), dtype=bool)
+    if "closed" in at:
+        is_closed = _each(columns[at["closed"]], at["closed"], bad, closed_of).astype(bool)
+        told = "a date that is closed has neither a start nor an end: leave them empty"
+        for index, column in ((2, starts), (3, ends)):
+            rows = np.flatnonzero(is_closed).tolist()
+            bad.add(index, [(row, told) for row in rows if column[row]])
+        starts, ends = (_but(column, is_closed, "0:00") for column in (starts, ends))
+    start = _each(starts, 2, bad, start_of)
+    hours = np.where(is_closed, EMPTY, start << 32 | _each(ends, 3, bad, end_of))
+    texts, reason = _reasons(len(dates), at.get("reason"), columns, bad)
+    return texts, np.column_stack([_each(dates, 1, bad, date_of), hours, reason])
+
+
+def _exclusions(columns: Sequence[Column], bad: _Bad) -> tuple[list[str], Ints]:
+    """The reasons and the values of exclusions."""
+    start = _each(columns[1], 1, bad, parse_instant, wrong=-1)
+    end = _each(columns[2], 2, bad, parse_instant, wrong=-1)
+    early = np.flatnonzero((end <= start) & (end >= 0))
+    bad.add(2, ((int(row), "is not after `from`") for row in early))
+    texts, reason = _reasons(len(start), 3 if len(columns) > 3 else None, columns, bad)
+    return texts, np.column_stack([start, end, reason])
+
+
+def _reasons(
+    rows: int, index: int | None, columns: Sequence[Column], bad: _Bad
+) -> tuple[list[str], Ints]:
+    """The reasons, and the number of each row's among them; None as the index: there are none."""
+    if index is None:
+        return [""], np.zeros(rows, dtype=np.int64)
+    return _distinct(columns[index], index, bad, reason_problem)
+
+
+def _store_texts(names: Sequence[str], columns: Sequence[Column], bad: _Bad) -> list[str]:
+    """What each row of stores says."""
+    for index, column in enumerate(columns[1:], 1):
+        problem_of = name_problem if names[index] == "name" else tag_value_problem
+        _distinct(column, index, bad, problem_of)
+    named = "name" in names[1:2]
+    tags = names[2:] if named else names[1:]
+    return [
+        store_text(row[1] if named else None, dict(zip(tags, row[1 + named :], strict=True)))
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def store_text(name: str | None, tags: Mapping[str, str]) -> str:
+    """A row of stores in one text: JSON of the name and the tags; null is what is to be removed.
+
+    Args:
+        name: what the store is called; empty: it has no name any more; None: that stays as it is
+        tags: those that are set; an empty value removes
+    """
+    row: dict[str, object] = {} if name is None else {"name": name or None}
+    row["tags"] = {key: value or None for key, value in tags.items()}
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _distinct(
@@ -275,19 +396,25 @@ def _distinct(
     return list(numbers), number
 
 
-def _each(column: Column, index: int, bad: _Bad, number: Callable[[str], int]) -> Ints:
-    """The number of each text, by a function that raises ValueError with what is wrong."""
+def _each(
+    column: Column, index: int, bad: _Bad, number: Callable[[str], int], wrong: int = 0
+) -> Ints:
+    """The number of each text, by a function that raises ValueError with what is wrong.
+
+    A text with which something is wrong gets the number `wrong`.
+    """
     known: dict[str, int] = {}
     problems: dict[str, str] = {}
     for text in set(column):
         try:
             known[text] = number(text)
         except ValueError as error:
-            known[text] = 0
+            known[text] = wrong
             problems[text] = str(error)
     if problems:
-        wrong = ((row, problems[text]) for row, text in enumerate(column) if text in problems)
-        bad.add(index, wrong)
+        bad.add(
+            index, ((row, problems[text]) for row, text in enumerate(column) if text in problems)
+        )
     return np.fromiter(map(known.__getitem__, column), dtype=np.int64, count=len(column))
 
 

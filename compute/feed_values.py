@@ -1,15 +1,26 @@
 """One value of a feed, as text → a number, or what is wrong with it."""
 
 import re
+from datetime import date
 
 from compute.axis import DAY_MS
+from compute.instants import EPOCH
 from compute.zones import zone_names
 
 #: Characters.
 LONGEST_STORE_ID = 255
+LONGEST_NAME = 255
+LONGEST_TAG = 255
+LONGEST_REASON = 255
+#: Of one store.
+MOST_TAGS = 50
 #: PostgreSQL cannot store it in a text, so no store's id can have it.
 NUL_IN_STORE_ID = "a store id cannot contain a NUL character"
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d+))?)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_EPOCH_ORDINAL = EPOCH.toordinal()
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+_YES_OR_NO = {"true": True, "false": False, "": False}
 _WEEKDAYS = {str(day): day for day in range(7)}
 
 
@@ -69,4 +80,67 @@ def zone_problem(name: str) -> str | None:
     """What is wrong with the name of a time zone that a feed or a request gives, if anything."""
     if name not in zone_names():
         return "is not a time zone of the tz database, such as America/Chicago"
+    return None
+
+
+def date_of(text: str) -> int:
+    """Days since 1970-01-01. ValueError: says what the value is not."""
+    try:
+        if not _DATE.fullmatch(text):
+            raise ValueError
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is not a date such as 2024-12-25") from None
+    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise ValueError("is before 1970 or after 9998")
+    return day.toordinal() - _EPOCH_ORDINAL
+
+
+def date_text(day: int) -> str:
+    """A date, given in days since 1970-01-01, as text."""
+    return date.fromordinal(day + _EPOCH_ORDINAL).isoformat()
+
+
+def closed_of(text: str) -> int:
+    """1 closed, 0 not. ValueError: says what the value is not."""
+    known = _YES_OR_NO.get(text.lower())  # a spreadsheet writes TRUE
+    if known is None:
+        raise ValueError("is neither true nor false")
+    return known
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with what a store is to be called, if anything; empty: it has no name."""
+    return _text_problem(name, LONGEST_NAME)
+
+
+def tag_key_problem(key: str) -> str | None:
+    """What is wrong with the key of a tag, if anything."""
+    if not key or key != key.strip():
+        return "is empty, or begins or ends with white space"
+    if ":" in key:
+        return "has a colon, which separates a key from its value where tags are asked for"
+    return _text_problem(key, LONGEST_TAG)
+
+
+def tag_value_problem(value: str) -> str | None:
+    """What is wrong with the value of a tag, if anything; empty: there is no such tag."""
+    return _text_problem(value, LONGEST_TAG)
+
+
+def reason_problem(reason: str) -> str | None:
+    """What is wrong with a reason, if anything."""
+    return _text_problem(reason, LONGEST_REASON)
+
+
+def whom_problem(store_id: str) -> str | None:
+    """What is wrong with the store of an exclusion, if anything; * is all of them."""
+    return None if store_id == "*" else store_id_problem(store_id)
+
+
+def _text_problem(text: str, most: int) -> str | None:
+    if len(text) > most:
+        return f"has more than {most} characters"
+    if "\0" in text:
+        return "contains a NUL character"
     return None

@@ -2,8 +2,9 @@
 
 A line that tells the version, then chunks, one for each batch of stores: what is in it (five
 little-endian integers), the names of its zones, the ids, and, little-endian: bytes of each id, zone
-of each store, then uptime, downtime and unknown of each window in half-milliseconds. Those have
-four bytes where every window of the report fits into them, as a week does, else eight.
+of each store, then uptime, downtime, unknown and excluded of each window in half-milliseconds.
+Those have four bytes where every window of the report fits into them, as a week does, else eight.
+Version 1 is the same without excluded time, of which there was none.
 """
 
 import struct
@@ -18,12 +19,14 @@ from compute.uptime import Totals
 from compute.zones import DEFAULT_TIMEZONE
 
 #: The first bytes of the file.
-VERSION = b"storewatch totals 1\n"
+VERSION = b"storewatch totals 2\n"
+_VERSION_1 = b"storewatch totals 1\n"
 #: Stores, windows, bytes of a total, bytes of the zones' names, bytes of the ids.
 _CHUNK = struct.Struct("<IHHII")
 _SIZE, _ZONE = np.dtype("<u2"), np.dtype("<i2")
 _SMALL, _LARGE = np.dtype("<i4"), np.dtype("<i8")
-_MEASURES = 3
+#: Measures of each version.
+_MEASURES = {VERSION: 4, _VERSION_1: 3}
 #: Between ids, and between names of zones: PostgreSQL has no text with it.
 NUL = b"\0"
 
@@ -44,12 +47,14 @@ def pack_totals(
         zone: int64[stores], index into `zone_names`, or -1: none given
         zone_names: IANA names
         totals: int64[stores, windows] each
-        longest: of the windows, milliseconds
+        longest: at least as long as each window of each store, milliseconds
     """
     of_total = _SMALL if PER_MS * longest <= np.iinfo(_SMALL).max else _LARGE
     stores, windows = totals.up.shape
     names = NUL.join(name.encode() for name in (*zone_names, DEFAULT_TIMEZONE))
-    parts = np.stack([totals.up.T, totals.down.T, totals.unknown.T]).astype(of_total)
+    parts = np.stack([totals.up.T, totals.down.T, totals.unknown.T, totals.excluded.T]).astype(
+        of_total
+    )
     return b"".join(
         [
             _CHUNK.pack(stores, windows, of_total.itemsize, len(names), len(store_ids)),
@@ -74,6 +79,7 @@ class StoreTotals:
         up: int32 or int64[windows, stores], half-milliseconds
         down: the same
         unknown: the same
+        excluded: the same
     """
 
     ids: bytes
@@ -83,6 +89,7 @@ class StoreTotals:
     up: AnyInts
     down: AnyInts
     unknown: AnyInts
+    excluded: AnyInts
 
     def __len__(self) -> int:
         return len(self.zone)
@@ -90,7 +97,7 @@ class StoreTotals:
     @property
     def size(self) -> int:
         """Bytes of memory that it takes."""
-        arrays = (self.id_start, self.zone, self.up, self.down, self.unknown)
+        arrays = (self.id_start, self.zone, self.up, self.down, self.unknown, self.excluded)
         return len(self.ids) + sum(array.nbytes for array in arrays)
 
     def store_id(self, index: int) -> bytes:
@@ -108,10 +115,11 @@ def unpack_totals(packed: bytes) -> StoreTotals:
     Raises:
         NotReadable: it is none, or by a later version
     """
-    if not packed.startswith(VERSION):
+    measures = _MEASURES.get(packed[: len(VERSION)])
+    if measures is None:
         raise NotReadable
     try:
-        return _joined(list(_chunks(packed)))
+        return _joined(list(_chunks(packed, measures)))
     except (struct.error, ValueError) as error:
         raise NotReadable from error
 
@@ -127,7 +135,7 @@ class _Chunk:
     totals: AnyInts
 
 
-def _chunks(packed: bytes) -> Iterator[_Chunk]:
+def _chunks(packed: bytes, measures: int) -> Iterator[_Chunk]:
     position = len(VERSION)
     while position < len(packed):
         stores, windows, of_total, of_names, of_ids = _CHUNK.unpack_from(packed, position)
@@ -141,15 +149,18 @@ def _chunks(packed: bytes) -> Iterator[_Chunk]:
         zone = np.frombuffer(packed, _ZONE, stores, position)
         position += zone.nbytes
         kind = _SMALL if of_total == _SMALL.itemsize else _LARGE
-        totals: AnyInts = np.frombuffer(packed, kind, _MEASURES * windows * stores, position)
+        totals: AnyInts = np.frombuffer(packed, kind, measures * windows * stores, position)
         position += totals.nbytes
-        yield _Chunk(names, ids, id_size, zone, totals.reshape(_MEASURES, windows, stores))
+        totals = totals.reshape(measures, windows, stores)
+        if measures == _MEASURES[_VERSION_1]:
+            totals = np.concatenate([totals, np.zeros_like(totals[:1])])
+        yield _Chunk(names, ids, id_size, zone, totals)
 
 
 def _joined(chunks: list[_Chunk]) -> StoreTotals:
     if not chunks:
         none = np.empty((3, 0), dtype=np.int64)
-        return StoreTotals(b"", np.zeros(1, np.int64), np.empty(0, np.int16), (), none, none, none)
+        return StoreTotals(b"", np.zeros(1, np.int64), np.empty(0, np.int16), (), *[none] * 4)
     numbers: dict[str, int] = {}
     zones = []
     for chunk in chunks:
@@ -161,9 +172,10 @@ def _joined(chunks: list[_Chunk]) -> StoreTotals:
     is_id = np.ones(len(ids), dtype=bool)
     is_id[start[1:] - 1] = False
     ids[is_id] = np.concatenate([chunk.ids for chunk in chunks])
-    up, down, unknown = (
+    up, down, unknown, excluded = (
         np.concatenate([chunk.totals[measure] for chunk in chunks], axis=1)
-        for measure in range(_MEASURES)
+        for measure in range(_MEASURES[VERSION])
     )
     zone = np.concatenate(zones)
-    return StoreTotals(ids.tobytes(), start, zone, tuple(numbers), up, down, unknown)
+    names = tuple(numbers)
+    return StoreTotals(ids.tobytes(), start, zone, names, up, down, unknown, excluded)

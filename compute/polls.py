@@ -11,6 +11,7 @@ A poll is one number on its whole way, under three names, each for one form of i
   knowing what it means. The value of a row of polls is its `poll`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,19 @@ class PollDays:
             self.day.tolist(),
             [self.packed[start:end] for start, end in bounds],
         )
+
+
+def join_days(parts: Sequence[PollDays]) -> PollDays:
+    """Rows of several, one after the other; of none, none."""
+    if len(parts) == 1:
+        return parts[0]
+    none = np.empty(0, dtype=np.int64)
+    return PollDays(
+        np.concatenate([none, *(part.store for part in parts)]),
+        np.concatenate([none, *(part.day for part in parts)]),
+        np.concatenate([none, *(part.size for part in parts)]),
+        b"".join([part.packed for part in parts]),
+    )
 
 
 def pack_polls(store: Ints, poll: Ints) -> PollDays:

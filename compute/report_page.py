@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from compute.axis import AnyInts, Ints
 from compute.conditions import Condition, meeting
-from compute.csv_rows import csv_rows
+from compute.csv_rows import Unit, csv_rows
 from compute.packed_totals import StoreTotals
 from compute.uptime import Totals
 
-Measure = Literal["store_id", "timezone", "availability", "uptime", "downtime", "unknown"]
+Measure = Literal[
+    "store_id", "timezone", "availability", "uptime", "downtime", "unknown", "excluded"
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Filter:
     Attributes:
         search: those whose ids hold this; A to Z are a to z
         timezone: those computed in this zone
-        condition: those that meet it
+        condition: those that meet it; of the default report alone
         below: those whose availability in the last window is less
     """
 
@@ -111,7 +113,12 @@ def _keys(stores: StoreTotals, indexes: Ints, order: Order) -> npt.NDArray[np.fl
         up, down = stores.up[order.window], stores.down[order.window]
         keys = availability(up[indexes], down[indexes])
     else:
-        parts = {"uptime": stores.up, "downtime": stores.down, "unknown": stores.unknown}
+        parts = {
+            "uptime": stores.up,
+            "downtime": stores.down,
+            "unknown": stores.unknown,
+            "excluded": stores.excluded,
+        }
         keys = parts[order.measure][order.window][indexes].astype(np.float64)
     if order.descending:
         keys = -keys
@@ -166,7 +173,13 @@ def _holding(stores: StoreTotals, text: bytes) -> npt.NDArray[np.bool_]:
 
 
 def rows_of(
-    stores: StoreTotals, indexes: Ints, include_unknown: bool, *, escape_formulas: bool = False
+    stores: StoreTotals,
+    indexes: Ints,
+    include_unknown: bool,
+    *,
+    include_excluded: bool = False,
+    unit: Unit | None = None,
+    escape_formulas: bool = False,
 ) -> bytes:
     """The rows of some stores as the report's CSV has them, in the order given.
 
@@ -174,14 +187,24 @@ def rows_of(
         stores: all stores of the report
         indexes: int64[n], of the wanted ones
         include_unknown: as the report has it
+        include_excluded: as the report has it
+        unit: as the report has it, if it names its windows; None: it is the default one
         escape_formulas: as the report has it
     """
     start = stores.id_start[indexes]
     size = stores.id_start[indexes + 1] - 1 - start
     letters = np.repeat(start - (np.cumsum(size) - size), size) + np.arange(size.sum())
     ids = np.frombuffer(stores.ids, dtype=np.uint8)[letters].tobytes()
-    up, down, unknown = (
-        part[:, indexes].T.astype(np.int64) for part in (stores.up, stores.down, stores.unknown)
+    up, down, unknown, excluded = (
+        part[:, indexes].T.astype(np.int64)
+        for part in (stores.up, stores.down, stores.unknown, stores.excluded)
     )
-    totals = Totals(up=up, down=down, unknown=unknown)
-    return csv_rows(ids, size, totals, include_unknown, escape_formulas=escape_formulas)
+    return csv_rows(
+        ids,
+        size,
+        Totals(up=up, down=down, unknown=unknown, excluded=excluded),
+        include_unknown,
+        include_excluded=include_excluded,
+        unit=unit,
+        escape_formulas=escape_formulas,
+    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from compute.batch import Question, StoreBatch, open_and_observed
+from compute.batch import Question, StoreBatch, seen
 from compute.csv_rows import csv_rows
 from compute.down_by_hour import down_by_hour
 from compute.packed_totals import pack_totals
@@ -26,12 +26,20 @@ class ReportRows:
 
 
 def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
-    """What a report over `WINDOWS_MS` tells of a batch of stores."""
-    open_time, observed = open_and_observed(batch, question)
-    windows = question.stretches
-    each = totals(observed, open_time, question.axis, len(batch.id_size), windows)
-    by_hour = down_by_hour(
-        observed, open_time, question.axis, windows[-1], batch.zone, batch.zone_names
+    """What a report tells of a batch of stores.
+
+    Of the default report alone it tells downtime by the hour of the week, and conditions.
+    """
+    known = seen(batch, question)
+    bounds = question.bounds(batch.zone, batch.zone_names)
+    each = totals(known.observed, known.business, known.counted, known.axis, bounds)
+    week = None if question.windows else question.asked[-1].instants
+    by_hour = (
+        None
+        if week is None
+        else down_by_hour(
+            known.observed, known.counted, known.axis, week, batch.zone, batch.zone_names
+        )
     )
     return ReportRows(
         csv=csv_rows(
@@ -39,6 +47,8 @@ def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
             batch.id_size,
             each,
             question.include_unknown,
+            include_excluded=question.include_excluded,
+            unit=question.unit if question.windows else None,
             escape_formulas=question.escape_formulas,
         ),
         totals=pack_totals(
@@ -47,7 +57,7 @@ def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
             batch.zone,
             batch.zone_names,
             each,
-            max(question.windows),
+            int((bounds[..., 1] - bounds[..., 0]).max(initial=0)),
         ),
         together=roll_up(batch.store_ids, batch.id_size, each, by_hour),
     )

@@ -1,7 +1,8 @@
 """All stores together: sums per window, how stores spread over availability, which were down most.
 
 Seconds are added first and divided once. Roll-ups of parts add up to that of the whole, so each
-batch makes its own and the report adds them.
+batch makes its own and the report adds them. Conditions and downtime by hour are about the windows
+of the default report, so only that has them.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class StoreSum:
     up: int
     down: int
     unknown: int
+    excluded: int
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ class RollUp:
 
     Attributes:
         stores: how many
-        sums: int64[windows, 3], up, down and unknown of all, half-milliseconds
+        sums: int64[windows, 4], up, down, unknown and excluded of all, half-milliseconds
         by_availability: int64[RANGES + 1], stores by availability in the last window
         without: stores without an availability there, because nothing is known
         most_downtime: those with the most downtime in the last window, worst first
         down: int64[windows], stores with any downtime in each
         conditions: int64[CONDITIONS, 2], of each the stores that meet it, and their downtime in the
-            last window, half-milliseconds
+            last window, half-milliseconds; None: not the default report
         down_by_hour: int64[HOURS], downtime in the last window by local hour of the week,
-            half-milliseconds
+            half-milliseconds; None: not the default report
     """
 
     stores: int
@@ -52,8 +54,8 @@ class RollUp:
     without: int
     most_downtime: tuple[StoreSum, ...]
     down: Ints
-    conditions: Ints
-    down_by_hour: Ints
+    conditions: Ints | None
+    down_by_hour: Ints | None
 
     def __add__(self, other: "RollUp") -> "RollUp":
         return RollUp(
@@ -63,41 +65,42 @@ class RollUp:
             self.without + other.without,
             _first(self.most_downtime + other.most_downtime),
             self.down + other.down,
-            self.conditions + other.conditions,
-            self.down_by_hour + other.down_by_hour,
+            _sum(self.conditions, other.conditions),
+            _sum(self.down_by_hour, other.down_by_hour),
         )
 
 
-def no_stores() -> RollUp:
-    """The roll-up to which others are added."""
+def no_stores(windows: int = 0) -> RollUp:
+    """The roll-up to which others are added; `windows`: how many; 0: it is the default report."""
 
     def nothing(*shape: int) -> Ints:
         return np.zeros(shape, dtype=np.int64)
 
-    windows = len(WINDOWS_MS)
+    default = not windows
+    windows = windows or len(WINDOWS_MS)
     return RollUp(
         stores=0,
-        sums=nothing(windows, 3),
+        sums=nothing(windows, 4),
         by_availability=nothing(RANGES + 1),
         without=0,
         most_downtime=(),
         down=nothing(windows),
-        conditions=nothing(len(CONDITIONS), 2),
-        down_by_hour=nothing(HOURS),
+        conditions=nothing(len(CONDITIONS), 2) if default else None,
+        down_by_hour=nothing(HOURS) if default else None,
     )
 
 
-def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints) -> RollUp:
+def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints | None) -> RollUp:
     """A batch of stores together.
 
     Args:
         store_ids: UTF-8 ids, joined
         id_size: int64[stores], bytes of each id
-        totals: of the same stores, over `WINDOWS_MS`
-        down_by_hour: of the same stores together
+        totals: of the same stores
+        down_by_hour: of the same stores together; None: `totals` are not of the default report
     """
-    parts = (totals.up, totals.down, totals.unknown)
-    up, down, unknown = (part[:, -1] for part in parts)
+    parts = (totals.up, totals.down, totals.unknown, totals.excluded)
+    up, down, unknown, excluded = (part[:, -1] for part in parts)
     known = up + down
     some = known > 0
     ranges = up[some] * RANGES // known[some]
@@ -111,13 +114,13 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints)
             tuple(
                 StoreSum(
                     store_ids[id_end[store] - id_size[store] : id_end[store]],
-                    *map(int, (up[store], down[store], unknown[store])),
+                    *map(int, (up[store], down[store], unknown[store], excluded[store])),
                 )
                 for store in _most(down).tolist()
             )
         ),
         down=np.count_nonzero(totals.down, axis=0),
-        conditions=_conditions(totals),
+        conditions=None if down_by_hour is None else _conditions(totals),
         down_by_hour=down_by_hour,
     )
 
@@ -127,6 +130,10 @@ def _conditions(totals: Totals) -> Ints:
     up, down = totals.up.T, totals.down.T
     met = np.stack([meeting(condition, up, down) for condition in CONDITIONS])
     return np.stack([np.count_nonzero(met, axis=1), met @ down[-1]], axis=1)
+
+
+def _sum(one: Ints | None, other: Ints | None) -> Ints | None:
+    return None if one is None or other is None else one + other
 
 
 def _most(down: Ints) -> Ints:

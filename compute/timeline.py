@@ -1,23 +1,23 @@
-"""What a window is made of: the segments whose lengths are uptime, downtime and unknown.
+"""What a window is made of: the segments whose lengths are uptime, downtime, unknown and excluded.
 
-Cut at every edge of business time and of runs of observations, a window falls into pieces in which
-nothing changes. These are the same edges that `totals` computes with, so the lengths of the
-segments of a state add up to its total exactly.
+Cut at every edge of business time, of counted time and of runs of observations, a window falls into
+pieces in which nothing changes. These are the same edges that `totals` computes with, so the
+lengths of the segments of a state add up to its total exactly.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from compute.axis import PER_MS, Ints
-from compute.batch import Question, StoreBatch, open_and_observed
+from compute.batch import Question, StoreBatch, seen
 
-State = Literal["closed", "unknown", "down", "up"]
+State = Literal["closed", "excluded", "unknown", "down", "up"]
 #: What `Timeline.state` counts.
-STATES: tuple[State, ...] = ("closed", "unknown", "down", "up")
-_CLOSED, _UNKNOWN, _DOWN, _UP = range(4)
+STATES: tuple[State, ...] = get_args(State)
+_CLOSED, _EXCLUDED, _UNKNOWN, _DOWN, _UP = range(len(STATES))
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,29 @@ class Timeline:
 
 
 def timeline(batch: StoreBatch, question: Question) -> Timeline:
-    """The segments of the question's longest window, for each store of a batch."""
-    axis = question.axis
+    """The segments of the question's last window, for each store of a batch.
+
+    A store for which that window is empty has no segment.
+    """
+    known = seen(batch, question)
+    axis, business, counted, observed = known.axis, known.business, known.counted, known.observed
     stores = np.arange(len(batch.id_size))
-    open_time, observed = open_and_observed(batch, question)
-    first = axis.position(stores, question.as_of - max(question.windows))
-    last = axis.position(stores, question.as_of)
-    cuts = np.unique(
-        np.concatenate([first, last, open_time.start, open_time.end, observed.start, observed.end])
-    )
+    bounds = question.bounds(batch.zone, batch.zone_names)[-1]
+    first, last = axis.position(stores, bounds[:, 0]), axis.position(stores, bounds[:, 1])
+    edges = [first, last, business.start, business.end, observed.start, observed.end]
+    if counted is not business:
+        edges += [counted.start, counted.end]
+    cuts = np.unique(np.concatenate(edges))
     # The window that a cut lies in, if any, is the last that begins at or before it.
     store = np.searchsorted(first, cuts, side="right") - 1
     inside = (store >= 0) & (cuts < last[store])
     start, end, store = cuts[inside], np.append(cuts[1:], 0)[inside], store[inside]
 
-    state = np.where(_holds(open_time.start, open_time.end, start), _UNKNOWN, _CLOSED)
-    seen = (state == _UNKNOWN) & _holds(observed.start, observed.end, start)
-    run = np.searchsorted(observed.start, start[seen], side="right") - 1
-    state[seen] = np.where(observed.active[run] == 1, _UP, _DOWN)
+    state = np.where(business.holds(start), _EXCLUDED, _CLOSED)
+    state[counted.holds(start)] = _UNKNOWN
+    seen_there = (state == _UNKNOWN) & _holds(observed.start, observed.end, start)
+    run = np.searchsorted(observed.start, start[seen_there], side="right") - 1
+    state[seen_there] = np.where(observed.active[run] == 1, _UP, _DOWN)
 
     begins = np.append(True, (state[1:] != state[:-1]) | (store[1:] != store[:-1]))[: len(state)]
     ends = np.append(begins[1:], True)[: len(state)]

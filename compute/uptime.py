@@ -1,7 +1,7 @@
-"""The kernel: polls and business time → uptime, downtime and unknown per store and window.
+"""The kernel: polls and counted time → uptime, downtime and unknown per store and window.
 
 Observations of the same status with no silence between them form a run. A run speaks for one
-stretch of time, and adds the business time in that stretch to a window. So only the ends of runs
+stretch of time, and adds the counted time in that stretch to a window. So only the ends of runs
 are looked up, however many polls and windows there are.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from compute.axis import PER_MS, Axis, Ints
-from compute.business_hours import BusinessTime
+from compute.intervals import Intervals
 
 Interpolation = Literal["nearest", "previous"]
 
@@ -31,17 +31,17 @@ class Runs:
     active: Ints
 
 
-def observe(polls: Ints, open_time: BusinessTime) -> Ints:
-    """The polls that lie inside business time.
+def observe(polls: Ints, counted: Intervals) -> Ints:
+    """The polls that lie inside counted time.
 
     Args:
         polls: int64[n], ascending `position | active`
-        open_time: business time on the same axis
+        counted: counted time on the same axis
     """
     # There are few interval edges and many polls, so search for the edges among the polls. The
     # status bit does no harm, because edges and positions are even.
-    first = np.searchsorted(polls, open_time.start)
-    last = np.searchsorted(polls, open_time.end)
+    first = np.searchsorted(polls, counted.start)
+    last = np.searchsorted(polls, counted.end)
     some = first < last
     first, last = first[some], last[some]
     step = np.zeros(len(polls) + 1, dtype=np.int8)
@@ -94,39 +94,50 @@ class Totals:
         up: int64[stores, windows], half-milliseconds
         down: int64[stores, windows], half-milliseconds
         unknown: int64[stores, windows], half-milliseconds
+        excluded: int64[stores, windows], half-milliseconds
     """
 
     up: Ints
     down: Ints
     unknown: Ints
+    excluded: Ints
 
 
 def totals(
-    observed: Runs, open_time: BusinessTime, axis: Axis, stores: int, windows: list[tuple[int, int]]
+    observed: Runs, business: Intervals, counted: Intervals, axis: Axis, bounds: Ints
 ) -> Totals:
-    """Uptime, downtime and unknown of each store in each window; they add up to its business time.
+    """The parts of each store in each window; they add up to its business time there.
 
     Args:
         observed: the runs of all stores
-        open_time: business time of all stores
-        axis: the axis of both
-        stores: how many stores the batch has
-        windows: half-open, milliseconds since 1970-01-01 UTC, each within the axis
+        business: business time of all stores
+        counted: counted time of all stores; the same object, if nothing is excluded
+        axis: the axis of all of them
+        bounds: int64[windows, stores, 2], from and to, half open, milliseconds since 1970-01-01
+            UTC, each within the axis
     """
-    each = np.arange(stores)
-    # A run lies on its store's stretch or at most one reach beyond either end of it.
-    store = (observed.start + PER_MS * axis.reach) // axis.stride
-    slot = 2 * store + observed.active
-    run_start, run_end = open_time.until(observed.start), open_time.until(observed.end)
-    by_status = np.empty((len(windows), stores, 2), dtype=np.int64)
-    business = np.empty((len(windows), stores), dtype=np.int64)
-    for window, (from_ms, to_ms) in enumerate(windows):
-        opened = open_time.until(axis.position(each, from_ms))
-        closed = open_time.until(axis.position(each, to_ms))
-        low, high = opened[store], closed[store]
-        spoken = np.clip(run_end, low, high) - np.clip(run_start, low, high)
-        # Sums of whole numbers below 2**53 are exact in float64, which is what bincount adds in.
-        by_status[window] = np.bincount(slot, spoken, 2 * stores).reshape(stores, 2)
-        business[window] = closed - opened
-    down, up = by_status[:, :, 0].T, by_status[:, :, 1].T
-    return Totals(up=up, down=down, unknown=business.T - up - down)
+    stores = bounds.shape[1]
+    edge = axis.position(np.arange(stores)[:, None], bounds)
+    counted_before = counted.until(edge)
+    begun = np.searchsorted(observed.start, edge, side="right")
+    run_start, run_end = counted.until(observed.start), counted.until(observed.end)
+
+    def spoken(status: int) -> Ints:
+        """int64[stores, windows]: counted time that runs of a status speak for."""
+        of_status = observed.active == status
+        total = np.cumsum(np.where(of_status, run_end - run_start, 0))
+        # Of the run that an edge lies in, take away what comes after the edge.
+        end = np.where(of_status, run_end, 0)
+        rest = np.maximum(np.append(0, end)[begun] - counted_before, 0)
+        before = np.append(0, total)[begun] - rest
+        within: Ints = (before[..., 1] - before[..., 0]).T
+        return within
+
+    counting = (counted_before[..., 1] - counted_before[..., 0]).T
+    up, down = spoken(1), spoken(0)
+    if counted is business:
+        excluded = np.zeros_like(counting)
+    else:
+        open_before = business.until(edge)
+        excluded = (open_before[..., 1] - open_before[..., 0]).T - counting
+    return Totals(up=up, down=down, unknown=counting - up - down, excluded=excluded)

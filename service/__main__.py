@@ -44,6 +44,9 @@ class _Failed(click.ClickException):
     """Something other than the input is wrong: exit status 1."""
 
 
+Parsed = TypeVar("Parsed")
+
+
 class _Refused(click.ClickException):
     """The input is wrong: exit status 2."""
 
@@ -75,6 +78,7 @@ def _in_words(error: Exception) -> click.ClickException | None:
     import asyncpg
 
     from compute.feed_faults import FeedRefused
+    from compute.windows import WindowRefused
     from compute.zones import ZoneUnknown
     from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
     from service.keys import KeyRefused
@@ -84,6 +88,8 @@ def _in_words(error: Exception) -> click.ClickException | None:
     from service.storage import StorageFailed
     from service.workers.pool import WorkerDied
 
+    if isinstance(error, WindowRefused):
+        return _Refused(f"--window {error}.")
     in_its_own_words = (
         DatabaseUnavailable,
         NoPolls,
@@ -248,7 +254,24 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
     "business_hours",
     type=_FEED,
     multiple=True,
-    help="store_id,day,start_time_local,end_time_local",
+    help="store_id,day,start_time_local,end_time_local[,valid_from]",
+)
+@click.option(
+    "--special-hours",
+    "special_hours",
+    type=_FEED,
+    multiple=True,
+    help="store_id,date,start_time_local,end_time_local[,closed,reason]",
+)
+@click.option(
+    "--exclusions", "exclusions", type=_FEED, multiple=True, help="store_id,from,to[,reason]"
+)
+@click.option(
+    "--stores",
+    "stores",
+    type=_FEED,
+    multiple=True,
+    help="store_id,name; every further column is a tag",
 )
 @click.option("--polls", "polls", type=_FEED, multiple=True, help="store_id,status,timestamp_utc")
 @_command
@@ -262,7 +285,10 @@ async def ingest(**files: tuple[str, ...]) -> None:
     feeds are still loaded.
     """
     if not any(files.values()):
-        raise click.UsageError("nothing to load: give --polls, --business-hours or --timezones")
+        raise click.UsageError(
+            "nothing to load: give --polls, --business-hours, --timezones, --special-hours, "
+            "--exclusions or --stores"
+        )
     await _ingest(_settings(), files)
 
 
@@ -276,6 +302,24 @@ async def ingest(**files: tuple[str, ...]) -> None:
 )
 @click.option("--as-of", help="End of every window, ISO 8601.  [default: the newest poll]")
 @click.option(
+    "--window",
+    "windows",
+    multiple=True,
+    metavar="TEXT",
+    help="30d, 2026-10, 2026-W44, this-month, previous-week, days:2026-10 or FROM/TO; may be "
+    "repeated.  [default: the last hour, day and week]",
+)
+@click.option(
+    "--calendar",
+    metavar="ZONE",
+    help="Where calendar periods begin and end.  [default: in the zone of each store]",
+)
+@click.option(
+    "--unit",
+    type=click.Choice(["seconds", "minutes", "hours"]),
+    help="Of the columns of each --window.  [default: hours]",
+)
+@click.option(
     "--interpolation",
     default="nearest",
     show_default=True,
@@ -288,7 +332,15 @@ async def ingest(**files: tuple[str, ...]) -> None:
     show_default=True,
     help=f"For how long an observation speaks to either side, {MAX_GAP_BOUNDS}.",
 )
-@click.option("--unknown", is_flag=True, help="Add three columns of unknown time.")
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="KEY:VALUE",
+    help="Only stores with this tag, or with KEY: without it; may be repeated.  [default: all]",
+)
+@click.option("--unknown", is_flag=True, help="Add columns of unknown time.")
+@click.option("--excluded", is_flag=True, help="Add columns of excluded time.")
 @click.option(
     "--escape-formulas",
     is_flag=True,
@@ -298,23 +350,42 @@ async def ingest(**files: tuple[str, ...]) -> None:
 async def report(
     out: str,
     as_of: str | None,
+    windows: tuple[str, ...],
+    calendar: str | None,
+    unit: Any,
+    tags: tuple[str, ...],
     interpolation: Any,
     max_gap: str,
     unknown: bool,
+    excluded: bool,
     escape_formulas: bool,
 ) -> None:
     """Compute a report over all stores and write its CSV."""
+    from compute.csv_rows import DEFAULT_UNIT
+    from compute.feed_values import zone_problem
     from compute.instants import parse_instant
     from service.reports.options import ReportOptions
+    from service.stores.selection import with_tags
 
     if not out:
         raise click.BadParameter("is empty", param_hint="--out")
+    if not windows and (calendar or unit):
+        raise click.UsageError("--calendar and --unit are for a report with --window")
+    for tag in tags:
+        _parsed("--tag", lambda text: with_tags([text]), tag)
+    if calendar is not None and (problem := zone_problem(calendar)):
+        raise click.BadParameter(f"{calendar!r} {problem}", param_hint="--calendar")
     options = ReportOptions(
         as_of=None if as_of is None else _parsed("--as-of", parse_instant, as_of),
         interpolation=interpolation,
         max_gap=_parsed("--max-gap", parse_max_gap, max_gap),
         include_unknown=unknown,
         escape_formulas=escape_formulas,
+        include_excluded=excluded,
+        windows=windows or None,
+        calendar=calendar,
+        unit=unit or DEFAULT_UNIT,
+        tags=tags or None,
     )
     await _report(_settings(), options, out)
 
@@ -416,7 +487,7 @@ def _settings() -> "Settings":
         raise _Refused(str(error)) from error
 
 
-def _parsed(option: str, parse: Callable[[str], int], text: str) -> int:
+def _parsed(option: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
     try:
         return parse(text)
     except ValueError as error:
@@ -428,9 +499,16 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
     from service.workers.pool import Workers
 
     share_freed_memory()
-    # Zones and hours first, so that a report in the meantime sees no new store without them.
-    order: list[Feed] = ["timezones", "business_hours", "polls"]
-    given = {feed: files[feed] for feed in order if files[feed]}
+    # Polls last, so that a report in the meantime sees no new store without its zone and hours.
+    order: list[Feed] = [
+        "timezones",
+        "business_hours",
+        "special_hours",
+        "exclusions",
+        "stores",
+        "polls",
+    ]
+    given = {feed: files[feed] for feed in order if files.get(feed)}
     workers = Workers(settings.workers, first_here=True)
     try:
         if any((_size(names) or 0) > _FEW_BYTES for names in given.values()):
@@ -487,10 +565,15 @@ def _loaded(feed: "Feed", files: int, done: "Ingested") -> str:
     loaded = f"{count(done.rows, 'row')} of {count(done.stores, 'store')}"
     if files > 1:
         loaded += f" in {files} files"
-    new = str(done.new) if feed == "polls" else count(done.new, "store")
-    return (
+    new = str(done.new) if feed in ("polls", "exclusions") else count(done.new, "store")
+    told = (
         f"{_words(feed)}: {loaded}: {new} new, {done.replaced} replaced, {done.unchanged} unchanged"
     )
+    if done.removed:
+        what = "name or tag" if feed == "stores" else "week with a date"
+        plural = "names and tags" if feed == "stores" else "weeks with a date"
+        told += f", {done.removed} {what if done.removed == 1 else plural} taken away"
+    return told
 
 
 def _words(feed: "Feed") -> str:

@@ -17,6 +17,7 @@ from service.api import (
     dashboard,
     delete_polls,
     document,
+    exclusions,
     feeds,
     keys,
     operations,
@@ -27,6 +28,8 @@ from service.api import (
     report_summary,
     report_trend,
     reports,
+    special_hours,
+    store_polls,
     stores,
 )
 from service.api.quick_polls import QUICK_POLLS, QuickPolls
@@ -205,6 +208,9 @@ def create_app(
         *availability.ROUTES,
         *feeds.ROUTES,
         *delete_polls.ROUTES,
+        *special_hours.ROUTES,
+        *exclusions.ROUTES,
+        *store_polls.ROUTES,
         *keys.ROUTES,
         *operations.ROUTES,
         *problem_pages.ROUTES,

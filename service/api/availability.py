@@ -18,6 +18,7 @@ from compute.instants import EPOCH, instant_of
 from compute.polls import PollDays, unpack_polls
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
+from compute.windows import Window, WindowRefused, instants_of, resolve_windows
 from compute.zones import DEFAULT_TIMEZONE, offsets
 from service.api.stores import (
     EncodedId,
@@ -57,8 +58,9 @@ Share: TypeAlias = Annotated[
 ]
 WindowStart: TypeAlias = Annotated[datetime, Meta(description="Start of the window.")]
 WindowEnd: TypeAlias = Annotated[
-    datetime, Meta(description="End of the window; later polls are ignored.")
+    datetime, Meta(description="End of the window, not later than `as_of`.")
 ]
+AsOf: TypeAlias = Annotated[datetime, Meta(description="Later polls are ignored.")]
 GivenInterpolation: TypeAlias = Annotated[
     Interpolation, Meta(description="The status between two observations.")
 ]
@@ -70,18 +72,20 @@ GivenMaxGap: TypeAlias = Annotated[
 class StoreAvailability(msgspec.Struct, frozen=True):
     """How long a store was up and down within its business hours.
 
-    `uptime` + `downtime` + `unknown` = `business_time`.
+    `uptime` + `downtime` + `unknown` + `excluded` = `business_time`.
     """
 
     store_id: StoreId
     window_start: WindowStart = msgspec.field(name="from")
     window_end: WindowEnd = msgspec.field(name="to")
+    as_of: AsOf
     interpolation: GivenInterpolation
     max_gap: GivenMaxGap
     business_time: Seconds
     uptime: Seconds
     downtime: Seconds
     unknown: Seconds
+    excluded: Seconds
     uptime_share: Share
     downtime_share: Share
     unknown_share: Share
@@ -117,6 +121,7 @@ class StoreTimeline(msgspec.Struct, frozen=True):
     store_id: StoreId
     window_start: WindowStart = msgspec.field(name="from")
     window_end: WindowEnd = msgspec.field(name="to")
+    as_of: AsOf
     interpolation: GivenInterpolation
     max_gap: GivenMaxGap
     segments: Annotated[
@@ -150,8 +155,27 @@ To: TypeAlias = Annotated[
     QueryParameter(
         name="to",
         schema_extra={"format": "date-time"},
-        description="End of the window, like `as_of` of a report: later polls are ignored. "
-        "Default: the newest poll of all stores.",
+        description="End of the window; UTC if it has no offset. Default: `as_of` or, without it, "
+        "the newest poll of all stores.",
+    ),
+]
+WindowText: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="window",
+        max_length=100,
+        description="The window as reports take it, in the store's own zone: `30d`, `2026-10`, "
+        "`previous-week`; in place of `from` and `to`.",
+    ),
+]
+AsOfChoice: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="as_of",
+        schema_extra={"format": "date-time"},
+        description="Later polls are ignored, and no window reaches beyond it; as that of a "
+        "report. So the days of a month add up to the month. Default: `to` or, without it, the "
+        "newest poll of all stores.",
     ),
 ]
 InterpolationChoice: TypeAlias = Annotated[
@@ -185,6 +209,8 @@ async def _ask(
     store_id: EncodedId,
     window_start: From = None,
     window_end: To = None,
+    window: WindowText = None,
+    as_of: AsOfChoice = None,
     interpolation: InterpolationChoice = "nearest",
     max_gap: MaxGap = DEFAULT_MAX_GAP,
 ) -> Asked:
@@ -195,20 +221,45 @@ async def _ask(
         raise refused("max_gap", str(error)) from None
     last = to_milliseconds(window_end, "to")
     first = to_milliseconds(window_start, "from")
+    until = to_milliseconds(as_of, "as_of")
+    if window is not None:
+        for name, given in (("from", first), ("to", last)):
+            if given is not None:
+                raise refused(name, "is in the way of `window`: give one of the two")
     store = await known_store(pool, decoded_id(store_id))
-    if last is None:
-        last = await newest_poll(pool)
-        if last is None:
-            problem = str(NoPolls()).replace("the report an as_of", "a `to`")
+    if until is None:
+        until = last
+    if until is None:
+        until = await newest_poll(pool)
+        if until is None:
+            problem = str(NoPolls()).replace("the report an as_of", "an `as_of`")
             raise Problem(409, problem, slug="no-polls")
+    asked = _between(first, last, until) if window is None else _named(window, until)
+    question = Question(until, interpolation, gap, windows=(asked,))
+    return Asked(store, question, await batch_of_store(pool, store, question))
+
+
+def _between(first: int | None, last: int | None, as_of: int) -> Window:
+    """The window from one instant to another, milliseconds since 1970-01-01 UTC."""
+    last = as_of if last is None else min(last, as_of)
     if first is None:
         first = max(0, last - _DEFAULT_WINDOW // _MILLISECOND)
     if first >= last:
         raise refused("from", "is not before the end of the window")
     if last - first > LONGEST_WINDOW // _MILLISECOND:
         raise refused("from", f"is more than {LONGEST_WINDOW.days} days before the end")
-    question = Question(last, interpolation, gap, windows=(last - first,))
-    return Asked(store, question, await batch_of_store(pool, store, question))
+    return Window("asked", "asked", instants=(first, last))
+
+
+def _named(text: str, as_of: int) -> Window:
+    """The window that a text names."""
+    try:
+        windows = resolve_windows([text], as_of, None)
+    except WindowRefused as error:
+        raise refused("window", str(error)) from None
+    if len(windows) > 1:
+        raise refused("window", f"{text!r} is {len(windows)} windows: ask for one of them")
+    return windows[0]
 
 
 @get(
@@ -225,22 +276,27 @@ async def get_availability(
 ) -> StoreAvailability:
     """Say how long a store was up and down within its business hours, over any window.
 
-    The numbers are those of a report with the same end. A window can have at most 366 days.
+    The numbers are those of a report with the same `as_of` and window. From `from` to `to` there
+    can be at most 366 days, in a `window` 400.
     """
     store, question, batch = asked
     totals = await asyncio.to_thread(batch_totals, batch, question)
-    up, down, unknown = int(totals.up[0, 0]), int(totals.down[0, 0]), int(totals.unknown[0, 0])
-    business = up + down + unknown
+    parts = (totals.up, totals.down, totals.unknown, totals.excluded)
+    up, down, unknown, excluded = (int(part[0, 0]) for part in parts)
+    business = up + down + unknown + excluded
+    start, end = _placed(asked)
     return StoreAvailability(
         store_id=store.store_id,
-        window_start=instant_of(question.as_of - question.windows[0]),
-        window_end=instant_of(question.as_of),
+        window_start=instant_of(start),
+        window_end=instant_of(end),
+        as_of=instant_of(question.as_of),
         interpolation=question.interpolation,
         max_gap=format_span(question.max_gap),
         business_time=exact_seconds(business),
         uptime=exact_seconds(up),
         downtime=exact_seconds(down),
         unknown=exact_seconds(unknown),
+        excluded=exact_seconds(excluded),
         uptime_share=share_of(up, business),
         downtime_share=share_of(down, business),
         unknown_share=share_of(unknown, business),
@@ -263,10 +319,10 @@ async def get_timeline(
     """List the segments that a window's availability is made of, and its polls.
 
     The lengths of the segments in a state add up to what `availability` says of the same window.
-    A window can have at most 366 days and 50,000 polls.
+    From `from` to `to` there can be at most 366 days, in a `window` 400; and 50,000 polls.
     """
     store, question, batch = asked
-    start, end = question.as_of - question.windows[0], question.as_of
+    start, end = _placed(asked)
     polls = _polls(batch, start, end)
     if len(polls) > MOST_POLLS:
         raise refused("from", f"the window holds {len(polls)} polls, more than {MOST_POLLS}")
@@ -276,6 +332,7 @@ async def get_timeline(
             store_id=store.store_id,
             window_start=instant_of(start),
             window_end=instant_of(end),
+            as_of=instant_of(question.as_of),
             interpolation=question.interpolation,
             max_gap=format_span(question.max_gap),
             segments=_segments(parts),
@@ -286,6 +343,13 @@ async def get_timeline(
 
 
 ROUTES = [get_availability, get_timeline]
+
+
+def _placed(asked: Asked) -> tuple[int, int]:
+    """Where the window begins and ends for the store, milliseconds since 1970-01-01 UTC."""
+    store, question, _ = asked
+    zone = store.timezone or DEFAULT_TIMEZONE
+    return instants_of(question.windows[0], zone, question.as_of)
 
 
 def _polls(batch: StoreBatch, first: int, last: int) -> Ints:

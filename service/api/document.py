@@ -19,7 +19,7 @@ from litestar.response import Redirect
 
 from compute import timeline
 from compute.conditions import Condition
-from compute.csv_rows import WindowName
+from compute.csv_rows import Unit
 from compute.feed_header import Feed
 from compute.uptime import Interpolation
 from service import keys
@@ -118,12 +118,11 @@ _ENUMERATIONS = {
     ),
     "TimelineState": _Enumeration(
         timeline.State,
-        "The state of a store: `closed` is time outside its business hours, `unknown` is time "
-        f"within them that no observation speaks for. {_OPEN}",
+        "The state of a store: `closed` is time outside its business hours, `excluded` is time "
+        "within them that counts neither for nor against it, `unknown` is time within them that no "
+        f"observation speaks for. {_OPEN}",
     ),
-    "WindowName": _Enumeration(
-        WindowName, f"A window of a report: the last hour, day (24 h) or week (168 h). {_OPEN}"
-    ),
+    "ReportUnit": _Enumeration(Unit, f"What amounts of time are told in. {_CLOSED} {_OPEN}"),
 }
 _NAMES_OF_VALUES = {
     frozenset(get_args(values)): name for name, (values, _) in _ENUMERATIONS.items()

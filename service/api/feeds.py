@@ -24,7 +24,7 @@ from litestar.openapi.spec import Operation
 from msgspec import Meta
 
 from compute.feed_faults import Fault, FeedRefused
-from compute.feed_header import COLUMNS, Feed
+from compute.feed_header import COLUMNS, OPTIONAL, Feed, needed_columns
 from compute.feed_rows import FeedRows
 from compute.zones import DEFAULT_TIMEZONE
 from service.feeds.history import (
@@ -77,12 +77,23 @@ _PATHS: dict[Feed, str] = {
     "polls": "/polls",
     "business_hours": "/business-hours",
     "timezones": "/timezones",
+    "special_hours": "/special-hours",
+    "exclusions": "/exclusions",
+    "stores": "/stores",
 }
 
-_CSV_ROWS: dict[Feed, str] = {
-    "polls": "8419537941919820732,active,2023-01-22 12:09:39.388884 UTC",
-    "business_hours": "8419537941919820732,0,09:00:00,17:30:00",
-    "timezones": "8419537941919820732,America/Chicago",
+_CSV_EXAMPLES: dict[Feed, str] = {
+    "polls": "store_id,status,timestamp_utc\n"
+    "8419537941919820732,active,2023-01-22 12:09:39.388884 UTC\n",
+    "business_hours": "store_id,day,start_time_local,end_time_local\n"
+    "8419537941919820732,0,09:00:00,17:30:00\n",
+    "timezones": "store_id,timezone\n8419537941919820732,America/Chicago\n",
+    "special_hours": "store_id,date,start_time_local,end_time_local,closed,reason\n"
+    "8419537941919820732,2024-12-24,09:00,14:00,,Christmas Eve\n"
+    "8419537941919820732,2024-12-25,,,true,Christmas\n",
+    "exclusions": "store_id,from,to,reason\n"
+    "*,2024-03-01T10:00:00Z,2024-03-01T10:30:00Z,the poller was down\n",
+    "stores": "store_id,name,region\n8419537941919820732,Oak Street,west\n",
 }
 
 #: Names of the rows' schemas, which are components of the OpenAPI document.
@@ -112,17 +123,23 @@ def _operation(feed: Feed | None, media_type: str) -> type[Operation]:
                 schema = {"type": "string", "format": "binary", "description": text}
                 content = {_NDJSON: {"schema": schema, "example": _NDJSON_ROW}}
             else:
-                header = ",".join(COLUMNS[feed or "polls"])
                 text = "CSV in UTF-8, plain, gzip or zstd, with a header" + (
-                    f": {header}." if feed else " that tells which feed it is."
+                    f": {_columns(feed)}." if feed else " that tells which feed it is."
                 )
                 schema = {"type": "string", "format": "binary", "description": text}
-                content = {
-                    _CSV: {"schema": schema, "example": f"{header}\n{_CSV_ROWS[feed or 'polls']}\n"}
-                }
+                content = {_CSV: {"schema": schema, "example": _CSV_EXAMPLES[feed or "polls"]}}
             return super().to_schema() | {"requestBody": {"required": True, "content": content}}
 
     return FeedOperation
+
+
+def _columns(feed: Feed) -> str:
+    """The columns of a feed, in words."""
+    more = [column for column in COLUMNS[feed] if column in OPTIONAL[feed]]
+    told = ",".join(needed_columns(feed))
+    if more:
+        told += f"; optionally {', '.join(more)}"
+    return f"{told}; each further one is a tag" if feed == "stores" else told
 
 
 def _route(
@@ -170,14 +187,20 @@ def _route(
 
 def _csv_route(feed: Feed, operation_id: str, noun: str) -> HTTPRouteHandler:
     path = _PATHS[feed]
+    # Below /stores there are stores, one of which may be called csv.
+    own_path = "/feeds/stores/csv" if feed == "stores" else f"{path}/csv"
     description = (
         f"Load {noun} as CSV, plain, gzip or zstd, of any number of rows. All rows are stored, or "
         f"none; see `{path}` for what they replace."
     )
     if feed == "business_hours":
         description += f" Send {_WHOLE_WEEKS}."
+    if feed == "stores":
+        description += " Every column besides `store_id` and `name` is a tag."
+    if feed == "exclusions":
+        description += " The `store_id` is that of one store, or `*`: all stores."
     summary = f"Load {noun} as CSV"
-    return _route(feed, f"{path}/csv", operation_id, summary, description, (_CSV,))
+    return _route(feed, own_path, operation_id, summary, description, (_CSV,))
 
 
 class LoadedFeed(Ingested, frozen=True, kw_only=True):
@@ -223,6 +246,7 @@ class FeedColumn(msgspec.Struct, frozen=True):
 
     name: Annotated[str, Meta(description="What the header calls it.")]
     other_names: Annotated[list[str], Meta(description="What it may be called instead.")]
+    optional: Annotated[bool, Meta(description="Whether a file need not have it.")]
 
 
 class FeedColumns(msgspec.Struct, frozen=True):
@@ -232,7 +256,10 @@ class FeedColumns(msgspec.Struct, frozen=True):
     path: Annotated[str, Meta(description="Where it is sent; `/feeds` takes each.")]
     columns: Annotated[
         list[FeedColumn],
-        Meta(description="Its columns, which stand in any order, also beside others."),
+        Meta(
+            description="Its columns, which stand in any order, also beside others. In a file of "
+            "stores, each of these others is a tag."
+        ),
     ]
 
 
@@ -301,7 +328,10 @@ async def get_feeds(pool: asyncpg.Pool, refusals: Refusals) -> FeedsState:
             FeedColumns(
                 feed,
                 link(_PATHS[feed]),
-                [FeedColumn(name, [*accepted[1:]]) for name, accepted in columns.items()],
+                [
+                    FeedColumn(name, [*accepted[1:]], name in OPTIONAL[feed])
+                    for name, accepted in columns.items()
+                ],
             )
             for feed, columns in COLUMNS.items()
         ],
@@ -338,7 +368,40 @@ ROUTES = [
         "Load business hours",
         "Load up to 10,000 rows as JSON. The same path takes CSV, as `/business-hours/csv` does."
         "\n\nAll rows are stored, or none. The rows of a store replace all hours that it had: send "
-        f"{_WHOLE_WEEKS}. `new`, `replaced` and `unchanged` count stores.",
+        f"{_WHOLE_WEEKS}. If they have `valid_from`, they are weeks that are in force from a date "
+        "on, and replace only the weeks of the same stores and dates. `new`, `replaced` and "
+        "`unchanged` count stores, `removed` weeks with a date.",
+    ),
+    _route(
+        "special_hours",
+        _PATHS["special_hours"],
+        "postSpecialHours",
+        "Load special hours",
+        "Load up to 10,000 rows as JSON. The same path takes CSV, as `/special-hours/csv` does."
+        "\n\nAll rows are stored, or none. The rows of a store and date replace all special hours "
+        "of these two: send all rows of a date in one request. `new`, `replaced` and `unchanged` "
+        "count stores.",
+    ),
+    _route(
+        "exclusions",
+        _PATHS["exclusions"],
+        "postExclusions",
+        "Load exclusions",
+        "Load up to 10,000 exclusions as JSON: of stores by their ids or tags, or of all. The same "
+        "path takes CSV, as `/exclusions/csv` does."
+        "\n\nAll rows are stored, or none. One of the same stores, begin and end as another "
+        "replaces its reason, so sending the same exclusions again changes nothing. `new`, "
+        "`replaced` and `unchanged` count exclusions.",
+    ),
+    _route(
+        "stores",
+        _PATHS["stores"],
+        "postStores",
+        "Load names and tags of stores",
+        "Load up to 10,000 rows as JSON. The same path takes CSV, as `/feeds/stores/csv` does."
+        "\n\nAll rows are stored, or none. What a row leaves out stays as it is; what is empty or "
+        "null is removed, and `removed` counts that. `new`, `replaced` and `unchanged` count "
+        "stores.",
     ),
     _route(
         "timezones",
@@ -361,6 +424,9 @@ ROUTES = [
     ),
     _csv_route("business_hours", "postBusinessHoursCsv", "business hours"),
     _csv_route("timezones", "postTimezonesCsv", "time zones"),
+    _csv_route("special_hours", "postSpecialHoursCsv", "special hours"),
+    _csv_route("exclusions", "postExclusionsCsv", "exclusions"),
+    _csv_route("stores", "postStoresCsv", "names and tags of stores"),
     post_any_feed,
     get_feeds,
 ]

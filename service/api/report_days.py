@@ -6,15 +6,15 @@ from typing import Annotated
 
 import asyncpg
 import msgspec
-import numpy as np
 from litestar import get
 from litestar.params import QueryParameter
 from msgspec import Meta
 
-from compute.axis import DAY_MS, Ints
+from compute.axis import DAY_MS
 from compute.batch import Question, batch_totals
 from compute.instants import instant_of
 from compute.uptime import Totals
+from compute.windows import Window
 from service.api.report_csv import finished
 from service.api.report_details import ReportId, known_report
 from service.api.stores import StoreId
@@ -37,6 +37,7 @@ class StoreDay(msgspec.Struct, frozen=True, kw_only=True):
     uptime: Seconds
     downtime: Seconds
     unknown: Seconds
+    excluded: Seconds
     availability: Availability
 
 
@@ -91,7 +92,8 @@ async def get_report_days(
     asked = report.options(None)
     if asked.as_of is None:  # no such report has ended well
         return ReportDays(items=[])
-    windows = tuple(day * DAY_MS for day in range(1, _DAYS + 1))
+    ends = [asked.as_of - day * DAY_MS for day in range(_DAYS)]
+    windows = tuple(Window("day", "24h", instants=(end - DAY_MS, end)) for end in ends)
     question = Question(asked.as_of, asked.interpolation, asked.max_gap, windows=windows)
     async with _COMPUTING:
         stores = await read_stores(pool, list(dict.fromkeys(store_id)))
@@ -109,9 +111,9 @@ ROUTES = [get_report_days]
 
 
 def _days(totals: Totals, question: Question) -> list[list[StoreDay]]:
-    """Of each store its days, the oldest first: each is what a longer window has more."""
-    bounds = [instant_of(question.as_of - length) for length in (0, *question.windows)]
-    columns = [_slices(part) for part in (totals.up, totals.down, totals.unknown)]
+    """Of each store its days, the oldest first."""
+    bounds = [instant_of(question.as_of - day * DAY_MS) for day in range(_DAYS + 1)]
+    columns = (totals.up, totals.down, totals.unknown, totals.excluded)
     return [
         [
             StoreDay(
@@ -120,14 +122,12 @@ def _days(totals: Totals, question: Question) -> list[list[StoreDay]]:
                 uptime=exact_seconds(up),
                 downtime=exact_seconds(down),
                 unknown=exact_seconds(unknown),
+                excluded=exact_seconds(excluded),
                 availability=availability_of(up, down),
             )
-            for day, (up, down, unknown) in reversed(list(enumerate(zip(*parts, strict=True))))
+            for day, (up, down, unknown, excluded) in reversed(
+                list(enumerate(zip(*parts, strict=True)))
+            )
         ]
         for parts in zip(*(column.tolist() for column in columns), strict=True)
     ]
-
-
-def _slices(part: Ints) -> Ints:
-    """int64[stores, days]: the last day, the day before it, and so on."""
-    return np.diff(part, axis=1, prepend=0)

@@ -9,8 +9,12 @@ import msgspec
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
+from compute.csv_rows import Unit
+from compute.instants import milliseconds_of
 from compute.uptime import Interpolation
+from compute.windows import WindowRefused
 from service.reports.queue import Report, State, read_report, read_stores
+from service.reports.windows import ReportWindow, told_windows
 from service.spans import format_span
 from service.web.links import link
 from service.web.problems import Problem
@@ -22,7 +26,8 @@ class GivenOptions(msgspec.Struct, frozen=True):
     """What a report was asked for."""
 
     as_of: Annotated[
-        datetime | None, Meta(description="End of every window; null: the newest poll.")
+        datetime | None,
+        Meta(description="What no window reaches beyond; null: the newest poll."),
     ]
     interpolation: Annotated[
         Interpolation, Meta(description="The status between two observations.")
@@ -30,14 +35,27 @@ class GivenOptions(msgspec.Struct, frozen=True):
     max_gap: Annotated[
         str, Meta(description="For how long an observation speaks to either side, such as 24h.")
     ]
-    include_unknown: Annotated[
-        bool, Meta(description="Whether three columns of unknown time follow.")
+    include_unknown: Annotated[bool, Meta(description="Whether columns of unknown time follow.")]
+    include_excluded: Annotated[bool, Meta(description="Whether columns of excluded time follow.")]
+    windows: Annotated[
+        list[str] | None,
+        Meta(description="Windows as they were asked for; null: the last hour, day and week."),
+    ]
+    calendar: Annotated[
+        str | None, Meta(description="Zone of calendar periods; null: each store's own.")
+    ]
+    unit: Annotated[
+        Unit | None, Meta(description="Unit of the CSV; null: the default windows have theirs.")
     ]
     escape_formulas: Annotated[
         bool, Meta(description="Whether ids that a spreadsheet takes for formulas are escaped.")
     ]
     named_stores: Annotated[
         int | None, Meta(description="How many stores it was limited to; null: all stores.")
+    ]
+    tags: Annotated[
+        list[str] | None,
+        Meta(description="Tags of the stores it was limited to, `key:value`; null: any."),
     ]
     stores: Annotated[
         list[str] | UnsetType | None,
@@ -75,7 +93,12 @@ class ReportDetails(msgspec.Struct, frozen=True):
     id: Annotated[UUID, Meta(description="The report's id.")]
     status: Annotated[State, Meta(description="Where it is.")]
     as_of: Annotated[
-        datetime | None, Meta(description="End of every window; null while it is not known.")
+        datetime | None,
+        Meta(description="What no window reaches beyond; null while it is not known."),
+    ]
+    windows: Annotated[
+        list[ReportWindow] | None,
+        Meta(description="Where its windows lie; null while `as_of` is not known."),
     ]
     options: Annotated[GivenOptions, Meta(description="What was asked for.")]
     progress: Annotated[ReportProgress, Meta(description="How far it is.")]
@@ -136,13 +159,19 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
         id=report.id,
         status=report.state,
         as_of=report.as_of,
+        windows=_windows(report),
         options=GivenOptions(
             report.asked_as_of,
             report.interpolation,
             format_span(report.max_gap // timedelta(milliseconds=1)),
             report.include_unknown,
+            report.include_excluded,
+            report.windows,
+            report.calendar,
+            report.unit,
             report.escape_formulas,
             report.named_stores,
+            report.tags,
             stores,
         ),
         progress=_progress(report, seconds),
@@ -155,6 +184,15 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
         error=report.error,
         links=ReportLinks(path, f"{path}/csv", f"{path}/events"),
     )
+
+
+def _windows(report: Report) -> list[ReportWindow] | None:
+    if report.as_of is None:
+        return None
+    try:
+        return told_windows(report.asked_windows, milliseconds_of(report.as_of))
+    except WindowRefused:  # then the report has failed, and its error tells why
+        return None
 
 
 def _progress(report: Report, seconds: float | None) -> ReportProgress:

@@ -25,7 +25,7 @@ from werkzeug.http import parse_accept_header
 
 from compute.axis import Ints
 from compute.conditions import Condition
-from compute.csv_rows import WINDOW_NAMES, header
+from compute.csv_rows import header
 from compute.packed_totals import StoreTotals
 from compute.report_page import (
     Filter,
@@ -47,6 +47,7 @@ from service.reports.summary import (
     exact_seconds,
 )
 from service.reports.totals import NoTotals, ReportTotals
+from service.reports.windows import csv_names, window_names
 from service.web.conditions import is_known
 from service.web.files import takes_gzip
 from service.web.pages import (
@@ -63,7 +64,7 @@ from service.web.problems import Problem, documented, refused
 
 _JSON, _CSV = "application/json", "text/csv"
 _MEASURES: tuple[Measure, ...] = get_args(Measure)
-_SORT = "-?(store_id|timezone|(availability|uptime|downtime|unknown)_last_(hour|day|week))"
+_SORT = "-?(store_id|timezone|(availability|uptime|downtime|unknown|excluded)_[0-9A-Za-z_]+)"
 #: Rows of a CSV that are written at a time.
 _ROWS_AT_ONCE = 10_000
 #: CSVs of tables that are sent at the same time: each remembers its order.
@@ -79,7 +80,8 @@ class ReportStore(msgspec.Struct, frozen=True, kw_only=True):
     store_id: StoreId
     timezone: EffectiveTimezone
     windows: Annotated[
-        list[WindowTotals], Meta(description="The last hour, day and week before `as_of`.")
+        list[WindowTotals],
+        Meta(description="The last hour, day and week before `as_of`, or those that it names."),
     ]
 
 
@@ -154,9 +156,9 @@ async def get_report_stores(
         Parameter(
             pattern=f"^{_SORT}$",
             description="By what: `store_id`, `timezone`, or `availability_`, `uptime_`, "
-            "`downtime_` or `unknown_` of `last_hour`, `last_day` or `last_week`; with `-` before "
-            "it the largest first. Equal ones are in byte order of their ids, those without "
-            "availability last.",
+            "`downtime_`, `unknown_` or `excluded_` of `last_hour`, `last_day` or `last_week`, or "
+            "of a window that the report names; with `-` before it the largest first. Equal ones "
+            "are in byte order of their ids, those without availability last.",
         ),
     ] = "store_id",
     search: Annotated[
@@ -172,12 +174,16 @@ async def get_report_stores(
         ),
     ] = None,
     condition: Annotated[
-        Condition | None, Parameter(description="Only stores that meet this condition.")
+        Condition | None,
+        Parameter(
+            description="Only stores that meet this condition. Not of a report that names its "
+            "windows."
+        ),
     ] = None,
     below: Annotated[
         float | None,
         Parameter(
-            ge=0, le=1, description="Only stores whose availability in the last week is less."
+            ge=0, le=1, description="Only stores whose availability in the last window is less."
         ),
     ] = None,
     limit: Limit = PAGE_SIZE,
@@ -197,10 +203,13 @@ async def get_report_stores(
     if "\0" in search:
         raise refused("search", "no store id holds a NUL character")
     wanted = Filter(search.encode() or None, timezone, condition, below)
-    order = _order(sort)
     start = _place(cursor, request, offset)
     report = await known_report(pool, report_id)
     stores = await totals_of(report_totals, report)
+    order = _order(sort, report)
+    if condition is not None and report.windows is not None:
+        problem = "is of the last hour, day and week: this report names windows of its own"
+        raise refused("condition", problem)
     as_csv = _wants_csv(request)
     answer = _Answer(request, report, _CSV if as_csv else _JSON, vary="Accept, Accept-Encoding")
     if answer.is_known:
@@ -208,10 +217,12 @@ async def get_report_stores(
     if as_csv:
         return await _as_csv(answer, report_totals, stores, wanted, order)
 
+    names = window_names(report.asked_windows)
+
     def page() -> tuple[int, list[ReportStore]]:
         passing = wanted_stores(stores, wanted)
         shown = ordered(stores, passing, order, start, start + limit)
-        return len(passing), _shown(stores, shown)
+        return len(passing), _shown(stores, shown, names)
 
     total, items = await report_totals.compute(page)
     end = start + len(items)
@@ -315,11 +326,17 @@ def _wants_csv(request: Request[Any, Any, Any]) -> bool:
     return accepted.best_match([_JSON, _CSV], default=_JSON) == _CSV
 
 
-def _order(sort: str) -> Order:
-    measure, _, window = sort.removeprefix("-").partition("_last_")
-    (known,) = (one for one in _MEASURES if one == measure)
-    names: Sequence[str] = WINDOW_NAMES
-    return Order(known, names.index(window) if window else 0, sort.startswith("-"))
+def _order(sort: str, report: Report) -> Order:
+    column, descending = sort.removeprefix("-"), sort.startswith("-")
+    for measure in _MEASURES:
+        if column == measure:
+            return Order(measure, descending=descending)
+    named, _, window = column.partition("_")
+    (measure,) = (one for one in _MEASURES if one == named)
+    names = csv_names(report.asked_windows)
+    if window not in names:
+        raise refused("sort", f"the report has no window {window}; it has {', '.join(names)}")
+    return Order(measure, names.index(window), descending)
 
 
 def _place(cursor: str | None, request: Request[Any, Any, Any], offset: int) -> int:
@@ -351,8 +368,9 @@ async def totals_of(report_totals: ReportTotals, report: Report) -> StoreTotals:
         raise gone() from None
 
 
-def _shown(stores: StoreTotals, indexes: Ints) -> list[ReportStore]:
-    columns = (stores.up[:, indexes].T, stores.down[:, indexes].T, stores.unknown[:, indexes].T)
+def _shown(stores: StoreTotals, indexes: Ints, names: Sequence[str]) -> list[ReportStore]:
+    parts_of_all = (stores.up, stores.down, stores.unknown, stores.excluded)
+    columns = [part[:, indexes].T for part in parts_of_all]
     each = zip(indexes.tolist(), *(column.tolist() for column in columns), strict=True)
     zones = stores.zone[indexes].tolist()
     return [
@@ -362,13 +380,14 @@ def _shown(stores: StoreTotals, indexes: Ints) -> list[ReportStore]:
             windows=[
                 WindowTotals(
                     window=window,
-                    business_time=exact_seconds(up + down + unknown),
+                    business_time=exact_seconds(up + down + unknown + excluded),
                     uptime=exact_seconds(up),
                     downtime=exact_seconds(down),
                     unknown=exact_seconds(unknown),
+                    excluded=exact_seconds(excluded),
                     availability=availability_of(up, down),
                 )
-                for window, up, down, unknown in zip(WINDOW_NAMES, *parts, strict=True)
+                for window, up, down, unknown, excluded in zip(names, *parts, strict=True)
             ],
         )
         for zone, (index, *parts) in zip(zones, each, strict=True)
@@ -396,12 +415,16 @@ async def _as_csv(
             stores,
             indexes[start : start + _ROWS_AT_ONCE],
             options.include_unknown,
+            include_excluded=options.include_excluded,
+            unit=options.unit,
             escape_formulas=options.escape_formulas,
         )
 
     async def rows() -> AsyncIterator[bytes]:
         with report_totals.streaming():
-            yield header(options.include_unknown)
+            yield header(
+                options.include_unknown, options.include_excluded, windows=options.asked_windows
+            )
             for start in range(0, len(indexes), _ROWS_AT_ONCE):
                 yield await report_totals.compute(partial(rows_from, start))
 

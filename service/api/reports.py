@@ -1,8 +1,9 @@
 """Reports over HTTP: ask for one, list them, follow its progress, cancel it, delete it."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -13,8 +14,10 @@ from litestar.params import HeaderParameter, Parameter
 from litestar.response import Response
 from msgspec import Meta
 
-from compute.feed_values import NUL_IN_STORE_ID
+from compute.csv_rows import DEFAULT_UNIT, Unit
+from compute.feed_values import MOST_TAGS, NUL_IN_STORE_ID, zone_problem
 from compute.uptime import Interpolation
+from compute.windows import MOST_WINDOWS, WindowRefused, resolve_windows
 from service.api.report_details import (
     ReportDetails,
     ReportId,
@@ -43,6 +46,8 @@ from service.reports.runner import NotEnded, ReportRunner, delete_report
 from service.settings import Settings
 from service.spans import SPAN_PATTERN
 from service.stores.known import unknown_stores
+from service.stores.polls import newest_poll
+from service.stores.selection import TagRefused, with_tags
 from service.web.access import caller_of
 from service.web.deprecation import DEPRECATION_HEADERS, deprecation
 from service.web.instants import to_milliseconds, to_utc
@@ -65,6 +70,10 @@ MOST_STORES = 10_000
 _TAGS = ["reports"]
 #: Characters of an idempotency key.
 _LONGEST_KEY = 255
+#: Characters of a key, a colon and a value.
+_LONGEST_TAG_TEXT = 511
+#: Characters of a window: of two instants with all that they may have.
+_LONGEST_WINDOW_TEXT = 100
 #: Stands for the API key of a request that needed none.
 _NO_KEY = 0
 #: `Retry-After` of a new report: its instance writes progress to the database once a second.
@@ -92,12 +101,21 @@ class LegacyReport(msgspec.Struct, frozen=True):
     status: Annotated[LegacyStatus, Meta(description="Its state.")]
 
 
+WindowText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=_LONGEST_WINDOW_TEXT)]
+
+
+TagText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=_LONGEST_TAG_TEXT)]
+
+
 class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to report; every member may be left out."""
 
     as_of: Annotated[
         Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None,
-        Meta(description="End of every window; UTC if it has no offset. Default: the newest poll."),
+        Meta(
+            description="What no window reaches beyond; UTC if it has no offset. Default: the "
+            "newest poll."
+        ),
     ] = None
     interpolation: Annotated[
         Interpolation,
@@ -115,8 +133,32 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             max_length=20,
         ),
     ] = DEFAULT_MAX_GAP
+    windows: Annotated[
+        Annotated[list[WindowText], Meta(min_length=1, max_length=MOST_WINDOWS)] | None,
+        Meta(
+            description="Windows in place of the last hour, day and week. A span before `as_of` "
+            "(`30d`, `36h`), a calendar period (`2026`, `2026-Q3`, `2026-10`, `2026-W44`, "
+            "`2026-10-05`, `this-month`, `previous-week`, …), each day or month of one "
+            "(`days:2026-10`, `months:previous-year`), or two instants (`FROM/TO`).",
+            examples=[["previous-month", "days:previous-month"]],
+        ),
+    ] = None
+    calendar: Annotated[
+        str | None,
+        Meta(
+            description="IANA name of the zone in which calendar periods begin and end. Default: "
+            "the zone of each store.",
+            examples=["America/Chicago"],
+        ),
+    ] = None
+    unit: Annotated[
+        Unit | None, Meta(description="Unit of the CSV, for `windows` only. Default: hours.")
+    ] = None
     include_unknown: Annotated[
-        bool, Meta(description="Whether three columns of unknown time follow.")
+        bool, Meta(description="Whether columns of unknown time follow.")
+    ] = False
+    include_excluded: Annotated[
+        bool, Meta(description="Whether columns of excluded time follow, at the end.")
     ] = False
     escape_formulas: Annotated[
         bool,
@@ -128,6 +170,14 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stores: Annotated[
         Annotated[list[GivenStoreId], Meta(min_length=1, max_length=MOST_STORES)] | None,
         Meta(description="Ids of the stores to report on. Default: all stores."),
+    ] = None
+    tags: Annotated[
+        Annotated[list[TagText], Meta(min_length=1, max_length=MOST_TAGS)] | None,
+        Meta(
+            description="Only stores with all of these tags, `key:value`; without a value, stores "
+            "without a tag of this key.",
+            examples=[["brand:fresh"]],
+        ),
     ] = None
 
 
@@ -430,6 +480,11 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
                 ],
                 count=len(unknown),
             )
+    await _check_windows(pool, asked, as_of)
+    try:
+        with_tags(asked.tags or ())
+    except TagRefused as error:
+        raise refused("tags", str(error), source="body") from None
     return ReportOptions(
         as_of=as_of,
         interpolation=asked.interpolation,
@@ -437,7 +492,34 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
         include_unknown=asked.include_unknown,
         escape_formulas=asked.escape_formulas,
         stores=stores,
+        include_excluded=asked.include_excluded,
+        windows=None if asked.windows is None else tuple(asked.windows),
+        calendar=asked.calendar,
+        unit=asked.unit or DEFAULT_UNIT,
+        tags=None if asked.tags is None else tuple(asked.tags),
     )
+
+
+async def _check_windows(pool: asyncpg.Pool, asked: ReportRequest, as_of: int | None) -> None:
+    """Refuse windows that would make the report fail.
+
+    Raises:
+        Problem: there is something wrong with the windows, or with what goes with them
+    """
+    if asked.windows is None:
+        for name, given in (("calendar", asked.calendar), ("unit", asked.unit)):
+            if given is not None:
+                raise refused(name, "is for a report that names its windows", source="body")
+        return
+    if asked.calendar is not None and (problem := zone_problem(asked.calendar)):
+        raise refused("calendar", problem, source="body")
+    if as_of is None:
+        # If there is no poll yet, the report fails unless one comes in time.
+        as_of = await newest_poll(pool) or time.time_ns() // 1_000_000
+    try:
+        resolve_windows(asked.windows, as_of, asked.calendar)
+    except WindowRefused as error:
+        raise refused("windows", str(error), source="body") from None
 
 
 def _unquoted(key: str) -> str:

@@ -41,7 +41,8 @@ export const storeOfReport = (id, { as_of: to, options: { interpolation, max_gap
   address(storePath(id), { to, interpolation, max_gap: gap, report: chosen });
 
 const byDefault = ({ options }) => Object.entries(DEFAULT_OPTIONS).every(([name, value]) => options[name] === value);
-const ofAll = ({ options }) => options.named_stores === null;
+/** Over all stores, and the windows that these pages show. */
+const ofAll = ({ options }) => options.named_stores === null && !options.windows && !options.tags;
 const newestFirst = (a, b) =>
   Date.parse(b.as_of) - Date.parse(a.as_of) || Date.parse(b.created_at) - Date.parse(a.created_at);
 
@@ -119,13 +120,20 @@ function chosenOf({ wanted: looked, reports, newest, named }, wanted) {
     reports,
     newest,
     named,
-    report: report?.status === "completed" ? { ...report, chosen: wanted } : null,
+    report: report?.status === "completed" && !report.options.windows ? { ...report, chosen: wanted } : null,
   };
 }
 
 /** The options of a report in words; nothing where they are the default ones. */
 export const optionsOf = (report) =>
-  byDefault(report) ? "" : `${report.options.interpolation}, gap ${report.options.max_gap}`;
+  [
+    !byDefault(report) && `${report.options.interpolation}, gap ${report.options.max_gap}`,
+    report.options.windows?.join(", "),
+    report.options.calendar && `in ${report.options.calendar}`,
+    report.options.tags?.join(", "),
+  ]
+    .filter(Boolean)
+    .join("; ");
 
 const nameOf = (report) => `${instant(report.as_of)}${optionsOf(report) && ` · ${optionsOf(report)}`}`;
 
@@ -220,9 +228,11 @@ export function NoReport({ chosen }) {
   const { data: feeds, error, reload } = chosen.feeds;
   const { wanted, named } = chosen.data;
   if (wanted) {
-    const told = named
-      ? `This report is ${named.status}: only a completed one can be shown.`
-      : "There is no report with this id: it was deleted, or never made.";
+    const told = named?.options.windows
+      ? "This report is over windows of its own, which the page of reports shows."
+      : named
+        ? `This report is ${named.status}: only a completed one can be shown.`
+        : "There is no report with this id: it was deleted, or never made.";
     return html`<div class="wrong" role="alert"><p>${told}</p><${ShowNewest} /></div>`;
   }
   if (error && !feeds) return html`<${Wrong} error=${error} retry=${reload} />`;

@@ -60,14 +60,25 @@ class Ingested(msgspec.Struct, frozen=True):
     new: Annotated[
         int,
         Meta(
-            description="Polls of a store and instant that had none; of business hours and time "
-            "zones, the stores that had none."
+            description="Polls of a store and instant that had none; exclusions that there were "
+            "not; of all other feeds, the stores that had none of what it says."
         ),
     ]
     replaced: Annotated[
-        int, Meta(description="Polls, or stores, of which something else was known.")
+        int,
+        Meta(description="Polls, exclusions or stores of which something else was known."),
     ]
-    unchanged: Annotated[int, Meta(description="Polls, or stores, of which the same was known.")]
+    unchanged: Annotated[
+        int, Meta(description="Polls, exclusions or stores of which the same was known.")
+    ]
+    removed: Annotated[
+        int,
+        Meta(
+            description="What the feed took away without putting something else in its place: "
+            "weeks with a date, by business hours without the column `valid_from`; names and tags, "
+            "by empty cells."
+        ),
+    ] = 0
 
 
 class FeedLoad(msgspec.Struct, frozen=True):
@@ -127,11 +138,11 @@ async def note_load(
         """
         with added as (
             insert into feed_load
-                (feed, api_key, from_command, rows, stores, new, replaced, unchanged)
-            values ($1, $2, $3, $4, $5, $6, $7, $8)
+                (feed, api_key, from_command, rows, stores, new, replaced, unchanged, removed)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         )
         delete from feed_load where id in (
-            select id from feed_load where feed = $1 order by id desc offset $9
+            select id from feed_load where feed = $1 order by id desc offset $10
             for update skip locked
         )
         """,
@@ -227,7 +238,9 @@ async def read_known(pool: asyncpg.Pool) -> Known:
         from size,
             (
                 select count(*) as stores,
-                       count(*) filter (where business_hours is null) as without_hours,
+                       count(*) filter (
+                           where business_hours is null and dated_weeks is null
+                       ) as without_hours,
                        count(*) filter (where timezone is null) as without_zone
                 from store
             ) as stores,

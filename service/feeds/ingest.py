@@ -1,4 +1,4 @@
-"""A feed of polls, business hours or time zones, as text → checked → merged into the database.
+"""A feed of any kind, as text → checked → merged into the database.
 
 First the whole feed is read, checked and set aside; then, if all of it is good, it is written in
 one transaction. So a bad feed changes nothing, and memory does not grow with the feed.
@@ -7,8 +7,8 @@ one transaction. So a bad feed changes nothing, and memory does not grow with th
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypeAlias, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, cast
 
 import asyncpg
 import numpy as np
@@ -20,9 +20,10 @@ from compute.feed_rows import FeedRows, parse_csv
 from service import counts
 from service.feeds.history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
 from service.feeds.json_rows import line_rows
-from service.feeds.merge import forget, lock_stores, make_stores, merge
+from service.feeds.merge import merge
 from service.feeds.poll_line import SMALL, PollLine
 from service.feeds.spool import Spool
+from service.feeds.store_rows import lock_stores, make_stores
 from service.feeds.storing import storing
 from service.feeds.text import Block, Form, blocks
 from service.storage import Folder
@@ -33,7 +34,7 @@ from service.workers.stream import stream
 #: Blocks that are parsed at the same time. More workers would wait for text, which comes from here,
 #: and each takes some 50 MB.
 _BLOCKS_AT_ONCE = 3
-#: Rows that a store may have in a feed of hours or zones: all of them are in memory at once.
+#: Rows that a store may have in a feed other than polls: all of them are in memory at once.
 _MOST_ROWS_OF_STORE = 100_000
 
 
@@ -209,8 +210,14 @@ async def ingest_each(
             checked = await ahead
             if isinstance(checked, FeedRefused):
                 yield checked
+                continue
+            try:
+                done = await _store(pool, checked, COMMAND)
+            except FeedRefused as refused:
+                await note_refusal(pool, checked.feed, COMMAND, refused)
+                yield refused
             else:
-                yield await _store(pool, checked, COMMAND)
+                yield done
     finally:
         for ahead in checks:
             ahead.cancel()
@@ -250,7 +257,8 @@ class _Checked(NamedTuple):
 
     Attributes:
         feed: which
-        store_ids: of its stores; the spool has their numbers
+        store_ids: of its stores; the spool has their numbers. Of exclusions whom they cover, as
+            `service.feeds.exclusions` writes it
         names: of time zones; the spool has their numbers
         spool: the rows
     """
@@ -265,8 +273,20 @@ def _checked(feed: Feed, rows: FeedRows) -> _Checked:
     """Rows that are in memory and stay there."""
     _refuse_faults(feed, rows)
     spool = Spool(None)
-    spool.append(rows.store, rows.value)
-    return _Checked(feed, rows.store_ids, rows.names, spool)
+    names = _Numbers()
+    _append(spool, feed, names, rows.store, rows)
+    return _Checked(feed, rows.store_ids, list(names), spool)
+
+
+def _append(spool: Spool, feed: Feed, names: "_Numbers", store: Ints, rows: FeedRows) -> None:
+    """Set rows aside: names of zones get numbers, and other texts are set aside beside the rows."""
+    value = rows.value
+    if feed == "timezones":
+        value = names.of(rows.names)[value]
+    elif rows.names:
+        value = value.copy()
+        value[:, -1] = spool.refer(rows.names)[value[:, -1]]
+    spool.append(store, value)
 
 
 def _refuse_faults(feed: Feed, rows: FeedRows) -> None:
@@ -290,10 +310,11 @@ async def _check(
 async def _store(pool: asyncpg.Pool, checked: _Checked, sender: Sender | None = None) -> Ingested:
     """Store a feed; who sent it is noted, unless there is none to note."""
     try:
-        async with storing(pool, checked.spool.rows) as connection:
-            done = await merge(connection, *checked)
-            if sender is not None:
-                await note_load(connection, checked.feed, sender, done)
+        with _counted(checked.feed):
+            async with storing(pool, checked.spool.rows) as connection:
+                done = await merge(connection, *checked)
+                if sender is not None:
+                    await note_load(connection, checked.feed, sender, done)
     finally:
         checked.spool.close()
     counts.INGEST_ROWS[checked.feed] += done.rows
@@ -312,22 +333,24 @@ def _counted(feed: Feed) -> Iterator[None]:
 
 async def set_of_store(
     pool: asyncpg.Pool,
-    feed: Literal["business_hours", "timezones"],
+    feed: Feed,
     store_id: str,
     rows: FeedRows | None,
     check: Callable[[KnownStore | None], None],
+    forget: Callable[[asyncpg.Connection, str], Awaitable[None]] | None = None,
 ) -> KnownStore:
-    """Set one store's hours or zone as a feed would, if a check of what is known of it passes.
+    """Set what feeds say of one store as a feed would, if a check of what is known of it passes.
 
-    The check, the write and the result are of one transaction, and nobody else sets the hours or
-    the zone of the store in between.
+    The check, the write and the result are of one transaction, and nobody else sets the same of
+    the store in between.
 
     Args:
         pool: the database
         feed: what is set
-        store_id: the store; a new one is made
-        rows: of this store alone; None: remove what feeds said
+        store_id: the store; a new one is made, unless the check does not pass
+        rows: of this store alone; None: none
         check: gets what is known of the store, or None; what it raises is passed on
+        forget: removes what feeds said of the store, given its id, before the rows are merged
 
     Returns:
         what is known of the store then
@@ -340,9 +363,9 @@ async def set_of_store(
         made = await make_stores(connection, [store_id])
         await lock_stores(connection, [store_id])
         check(None if len(made) else await read_store(connection, store_id))
-        if checked is None:
-            await forget(connection, feed, store_id)
-        else:
+        if forget is not None:
+            await forget(connection, store_id)
+        if checked is not None:
             await merge(connection, *checked)
         written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
     counts.INGEST_ROWS[feed] += 0 if checked is None else checked.spool.rows
@@ -379,8 +402,8 @@ async def _set_aside(
         return await workers.run(line_rows, header, text, line, latest)
 
     def add(rows: FeedRows) -> None:
-        value = names.of(rows.names)[rows.value] if rows.names else rows.value
-        spool.append(stores.of(rows.store_ids)[rows.store], value)
+        if len(rows.store):
+            _append(spool, feed, names, stores.of(rows.store_ids)[rows.store], rows)
 
     async def keep(rows: FeedRows) -> float:
         nonlocal fault_count
@@ -405,12 +428,16 @@ _Part: TypeAlias = tuple[Header | str, Block]
 
 async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part | FeedRows]:
     """The files in blocks; for a file that cannot be read to its end, finally the reason."""
+    dated: bool | None = None  # whether the files of business hours have dates
     for name, text, form in texts:
         header: Header | str | None = name if form == "ndjson" else None
         try:
             async for block in text:
                 if header is None:
                     header = read_header(feed, name, block.text)
+                    if dated not in (None, "valid_from" in header.columns):
+                        raise _mixed(name)
+                    dated = "valid_from" in header.columns
                 else:
                     yield header, block
             if header is None:
@@ -421,3 +448,11 @@ async def _parts(feed: Feed, texts: Sequence[FeedText]) -> AsyncIterator[_Part |
 
 def _empty(name: str) -> FeedRefused:
     return FeedRefused([Fault(1, "", "", "it is empty: it does not even have a header", name)], 1)
+
+
+def _mixed(name: str) -> FeedRefused:
+    problem = (
+        "of the files that are loaded together, some have the column valid_from and some have not: "
+        "those without it replace all weeks of their stores, so load them by themselves"
+    )
+    return FeedRefused([Fault(1, "", "", problem, name)], 1)

@@ -4,22 +4,35 @@ What is wrong with a value is said by `compute.feed_rows`, for JSON as for CSV.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from compute.feed_faults import FAULTS_SHOWN, Fault
 from compute.feed_header import COLUMNS, Feed
-from compute.feed_rows import FeedRows, parse_columns
-from compute.feed_values import LONGEST_STORE_ID
+from compute.feed_rows import FeedRows, parse_columns, store_text
+from compute.feed_values import (
+    LONGEST_NAME,
+    LONGEST_REASON,
+    LONGEST_STORE_ID,
+    MOST_TAGS,
+    name_problem,
+    store_id_problem,
+    tag_key_problem,
+    tag_value_problem,
+)
 from service.decoding import problem_and_path, with_members
+from service.feeds.exclusions import Whom
 
 #: Most rows of an array.
 MOST_JSON_ROWS = 10_000
+#: Stores that one exclusion may name.
+MOST_EXCLUDED_IDS = 1000
 
 # What these types say of values is for readers and generated clients. `parse_columns` does the
 # checking, for JSON as for CSV, and says what is wrong with each row.
@@ -52,6 +65,22 @@ EndTime: TypeAlias = Annotated[
     ),
 ]
 PollStatus = Literal["active", "inactive"]
+StoreName: TypeAlias = Annotated[
+    str | None,
+    Meta(
+        description="What it is called; null or empty: nothing.",
+        extra_json_schema={"maxLength": LONGEST_NAME},
+    ),
+]
+GivenTags: TypeAlias = Annotated[
+    dict[str, str | None],
+    Meta(
+        description="Tags that are set, key → value; null or an empty text removes one. Those that "
+        f"are not named stay. A store has at most {MOST_TAGS}.",
+        examples=[{"region": "west"}],
+        extra_json_schema={"maxProperties": MOST_TAGS},
+    ),
+]
 
 
 class PollRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,14 +112,33 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     store_id: _NewStoreId
     day: Annotated[
-        int,
+        int | UnsetType,
         Meta(
-            description="0 is Monday, 6 is Sunday.",
+            description="0 is Monday, 6 is Sunday. Left out together with `start_time_local` and "
+            "`end_time_local`: the store is closed on every day of the week.",
             extra_json_schema={"minimum": 0, "maximum": 6},
         ),
-    ]
-    start_time_local: StartTime
-    end_time_local: EndTime
+    ] = UNSET
+    start_time_local: StartTime | UnsetType = UNSET
+    end_time_local: EndTime | UnsetType = UNSET
+    valid_from: Annotated[
+        str | UnsetType | None,
+        Meta(
+            description="The first local date on which the week is in force; null, or left out: it "
+            "has been from the beginning of time. If any row has this member, only the weeks of "
+            "these stores and dates are replaced, else all weeks of the stores.",
+            examples=["2024-03-11"],
+            extra_json_schema={"format": "date"},
+        ),
+    ] = UNSET
+
+    def __post_init__(self) -> None:
+        given = [self.day, self.start_time_local, self.end_time_local]
+        if 0 < given.count(UNSET) < len(given):
+            raise ValueError(
+                "A row has `day`, `start_time_local` and `end_time_local`, or none of them: closed "
+                "on every day of the week"
+            )
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,10 +158,151 @@ class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("A row must have either `timezone` or `timezone_str`, its former name")
 
 
+Date: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="A date of the store's local time.",
+        examples=["2024-12-25"],
+        extra_json_schema={"format": "date"},
+    ),
+]
+Reason: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Why, for people; it is never computed with.",
+        extra_json_schema={"maxLength": LONGEST_REASON},
+    ),
+]
+
+
+class SpecialHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hours of a store on one date, instead of its week's: from a start to an end, or `closed`.
+
+    An end at or before the start lies on the next day; 23:59 or later means midnight.
+    """
+
+    store_id: _NewStoreId
+    date: Date
+    start_time_local: StartTime | UnsetType = UNSET
+    end_time_local: EndTime | UnsetType = UNSET
+    closed: Annotated[bool, Meta(description="Whether no business hours begin on this date.")] = (
+        False
+    )
+    reason: Reason = ""
+
+
+class ExclusionRow(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"begin": "from", "end": "to"}
+):
+    """A stretch of time that counts neither for nor against some stores, or all of them."""
+
+    begin: Annotated[
+        str,
+        Meta(
+            description="Its first instant: RFC 3339; UTC if it has no offset.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    end: Annotated[
+        str,
+        Meta(
+            description="Its end, not included; after `from`.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    store_ids: Annotated[
+        list[str] | UnsetType,
+        Meta(
+            description="The stores that it covers, by their ids. Unknown ones have no effect "
+            "until their store exists.",
+            extra_json_schema={"minItems": 1, "maxItems": MOST_EXCLUDED_IDS},
+        ),
+    ] = UNSET
+    tags: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(
+            description="The stores that it covers: those that have all of these tags.",
+            extra_json_schema={"minProperties": 1, "maxProperties": MOST_TAGS},
+        ),
+    ] = UNSET
+    all_stores: Annotated[bool, Meta(description="Whether it covers all stores.")] = False
+    reason: Reason = ""
+
+    def __post_init__(self) -> None:
+        by_ids, by_tags = self.store_ids is not UNSET, self.tags is not UNSET
+        if by_ids + by_tags + self.all_stores != 1:
+            raise ValueError("A row has either `store_ids`, or `tags`, or `all_stores`: true")
+        if self.store_ids is not UNSET:
+            _check_ids(self.store_ids)
+        if self.tags is not UNSET:
+            if not 0 < len(self.tags) <= MOST_TAGS:
+                raise ValueError(f"`tags` has from 1 to {MOST_TAGS} members")
+            check_tags(self.tags)
+            if not all(self.tags.values()):
+                raise ValueError("No store has a tag of an empty value")
+
+    @property
+    def whom(self) -> Whom:
+        """The stores that it covers."""
+        ids = None if self.store_ids is UNSET else sorted(set(self.store_ids))
+        return Whom(ids, None if self.tags is UNSET else self.tags)
+
+
+class StoreRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a store is called, and its tags; what is left out stays as it is."""
+
+    store_id: _NewStoreId
+    name: StoreName | UnsetType = UNSET
+    tags: GivenTags | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        check_name_and_tags(self.name, self.tags)
+
+
+def check_name_and_tags(
+    name: str | UnsetType | None, tags: Mapping[str, str | None] | UnsetType
+) -> None:
+    """Check what a store is to be called and tagged with.
+
+    Raises:
+        ValueError: it cannot be; the message says why
+    """
+    if name and (problem := name_problem(name)):
+        raise ValueError(f"The name {problem}")
+    if tags is not UNSET:
+        if len(tags) > MOST_TAGS:
+            raise ValueError(f"`tags` has at most {MOST_TAGS} members")
+        check_tags(tags)
+
+
+def check_tags(tags: Mapping[str, str | None]) -> None:
+    """Check keys and values of tags.
+
+    Raises:
+        ValueError: one cannot be a tag's
+    """
+    for key, value in tags.items():
+        if problem := tag_key_problem(key):
+            raise ValueError(f"The tag {key[:80]!r} {problem}")
+        if problem := tag_value_problem(value or ""):
+            raise ValueError(f"The value of the tag {key[:80]!r} {problem}")
+
+
+def _check_ids(store_ids: Sequence[str]) -> None:
+    if not 0 < len(store_ids) <= MOST_EXCLUDED_IDS:
+        raise ValueError(f"`store_ids` has from 1 to {MOST_EXCLUDED_IDS} ids")
+    for store_id in store_ids:
+        if problem := store_id_problem(store_id):
+            raise ValueError(f"`store_ids` has {store_id[:80]!r}: {problem}")
+
+
 ROWS: dict[Feed, type[msgspec.Struct]] = {
     "polls": PollRow,
     "business_hours": BusinessHoursRow,
     "timezones": TimezoneRow,
+    "special_hours": SpecialHoursRow,
+    "exclusions": ExclusionRow,
+    "stores": StoreRow,
 }
 
 
@@ -237,7 +426,7 @@ def _rows(
     latest: int,
 ) -> FeedRows:
     """Rows, each by itself, with the line that is told in its faults."""
-    read: list[Sequence[Any]] = []
+    read: list[Any] = []
     line_of: list[int] = []
     faults: list[Fault] = []
     unread = 0
@@ -249,15 +438,87 @@ def _rows(
             if unread <= FAULTS_SHOWN:
                 faults.append(_fault(line, text, row_type, error))
         else:
-            read.append([value for value in msgspec.structs.astuple(row) if value is not UNSET])
+            read.append(row)
             line_of.append(line)
-    columns = [[str(row[column]) for row in read] for column in range(len(COLUMNS[feed]))]
-    rows = parse_columns(feed, columns, latest)
+    rows = _PARSERS[feed](read) if feed in _PARSERS else _parsed(feed, read, latest)
     if not unread and not rows.fault_count:
         return rows
     faults += [replace(fault, line=line_of[fault.line - 1]) for fault in rows.faults]
     faults.sort(key=lambda fault: fault.line)
     return FeedRows(faults=faults[:FAULTS_SHOWN], fault_count=unread + rows.fault_count)
+
+
+def _parsed(feed: Feed, given: Sequence[msgspec.Struct], latest: int) -> FeedRows:
+    """Rows whose members are the columns of their feed."""
+    read = [
+        [str(value) for value in msgspec.structs.astuple(row) if value is not UNSET]
+        for row in given
+    ]
+    columns = [[row[column] for row in read] for column in range(len(COLUMNS[feed]))]
+    return parse_columns(feed, columns, latest)
+
+
+def _parsed_hours(given: Sequence[BusinessHoursRow]) -> FeedRows:
+    columns = [
+        [row.store_id for row in given],
+        ["" if row.day is UNSET else str(row.day) for row in given],
+        [row.start_time_local or "" for row in given],
+        [row.end_time_local or "" for row in given],
+    ]
+    if any(row.valid_from is not UNSET for row in given):
+        columns.append([row.valid_from or "" for row in given])
+    return parse_columns("business_hours", columns)
+
+
+def _parsed_special_hours(given: Sequence[SpecialHoursRow]) -> FeedRows:
+    columns = [
+        [row.store_id for row in given],
+        [row.date for row in given],
+        [row.start_time_local or "" for row in given],
+        [row.end_time_local or "" for row in given],
+        ["true" if row.closed else "" for row in given],
+        [row.reason for row in given],
+    ]
+    return parse_columns("special_hours", columns)
+
+
+def _parsed_exclusions(given: Sequence[ExclusionRow]) -> FeedRows:
+    """Whom they cover was checked with each; what is parsed here has a number for that."""
+    whom = [row.whom.text for row in given]
+    columns = [
+        list(map(str, range(len(given)))),
+        [row.begin for row in given],
+        [row.end for row in given],
+        [row.reason for row in given],
+    ]
+    rows = parse_columns("exclusions", columns)
+    if not rows.fault_count:
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(whom))}
+        rows.store_ids = list(numbers)
+        rows.store = np.array([numbers[text] for text in whom], dtype=np.int64)
+    return rows
+
+
+def stores_rows(given: Sequence[StoreRow]) -> FeedRows:
+    """Rows of stores as numbers; names and tags were checked with each."""
+    rows = parse_columns("stores", [[row.store_id for row in given]])
+    if not rows.fault_count:
+        rows.names = [
+            store_text(
+                None if row.name is UNSET else row.name or "",
+                {} if row.tags is UNSET else {key: text or "" for key, text in row.tags.items()},
+            )
+            for row in given
+        ]
+    return rows
+
+
+_PARSERS: dict[Feed, Callable[[Sequence[Any]], FeedRows]] = {
+    "business_hours": _parsed_hours,
+    "special_hours": _parsed_special_hours,
+    "exclusions": _parsed_exclusions,
+    "stores": stores_rows,
+}
 
 
 def _fault(

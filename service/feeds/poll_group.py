@@ -19,7 +19,7 @@ from compute.instants import instant_of
 from compute.polls import WORD, PollDays, merge_polls
 from service.database import locks
 from service.feeds.history import KEPT, Ingested, Sender, note_load
-from service.feeds.merge import make_stores, store_numbers
+from service.feeds.store_rows import make_stores, store_numbers
 
 #: What becomes of a poll that is added.
 _ONE_NEW = Ingested(rows=1, stores=1, new=1, replaced=0, unchanged=0)

@@ -1,4 +1,4 @@
-"""Delete the polls of all stores in a stretch of time, to recover from a poller's wrong clock.
+"""Delete polls of a stretch of time, to recover from a poller's wrong clock, or a whole store.
 
 Polls dated in the future move `as_of` of every default report into the future. Deleting them, and
 finding the newest of those that remain, puts it right.
@@ -14,12 +14,14 @@ import numpy as np
 from msgspec import Meta
 
 from compute.axis import DAY_MS
-from compute.instants import instant_of
+from compute.instants import LATEST_MS, instant_of
 from compute.polls import WORD, PollDays, polls_outside
 from service.database.pool import transaction
 from service.feeds.storing import alone
 from service.stores.polls import newest_poll
 
+#: Greater than the number of any store.
+_ALL = 2**31 - 1
 #: Rows that are read together where a day is deleted in part: some tens of megabytes.
 _PAGE = 20_000
 
@@ -65,40 +67,97 @@ async def delete_polls(pool: asyncpg.Pool, first: int, end: int) -> RemovedPolls
         first: milliseconds since 1970-01-01 UTC
         end: the same, not included; after `first`
     """
-    whole_from, whole_to = -(-first // DAY_MS), end // DAY_MS  # days, the last one not included
     rows = await count_polls(pool, first, end)
-    in_part = {first // DAY_MS, end // DAY_MS} - set(range(whole_from, whole_to))
     async with alone(pool, rows) as connection:
-        removed = int(
-            await connection.fetchval(
-                """
-                with gone as (
-                    delete from poll_day where day >= $1 and day < $2
-                    returning length(polls) / $3::integer as polls
-                )
-                select coalesce(sum(polls), 0) from gone
-                """,
-                whole_from,
-                whole_to,
-                WORD.itemsize,
-            )
+        return await _delete(connection, 1, _ALL, first, end)
+
+
+async def delete_polls_of(
+    pool: asyncpg.Pool, store_id: str, first: int, end: int
+) -> RemovedPolls | None:
+    """The same of one store alone; None: there is no such store."""
+    async with alone(pool, 1) as connection:
+        store = await connection.fetchval("select id from store where store_id = $1", store_id)
+        return None if store is None else await _delete(connection, store, store, first, end)
+
+
+class RemovedStore(msgspec.Struct, frozen=True):
+    """A store that was deleted, with all that feeds said of it."""
+
+    store_id: Annotated[str, Meta(description="The id that feeds gave it.")]
+    polls: Annotated[int, Meta(ge=0, description="How many of its polls were deleted.")]
+    exclusions: Annotated[
+        int, Meta(ge=0, description="How many exclusions were deleted: those of this store alone.")
+    ]
+    newest_poll: Annotated[
+        datetime | None,
+        Meta(
+            description="The instant of the newest poll that remains, over all stores; null: none "
+            "remain."
+        ),
+    ]
+
+
+async def delete_store(pool: asyncpg.Pool, store_id: str) -> RemovedStore | None:
+    """Delete a store and all that feeds said of it, in one transaction; None: there is none.
+
+    Exclusions of several stores stay. Completed reports do not change.
+    """
+    async with alone(pool, 1) as connection:
+        store = await connection.fetchval("select id from store where store_id = $1", store_id)
+        if store is None:
+            return None
+        removed = await _delete(connection, store, store, 0, LATEST_MS + 1)
+        exclusions = await connection.fetchval(
+            """
+            with gone as (delete from exclusion where store_ids = array[$1::text] returning 1)
+            select count(*) from gone
+            """,
+            store_id,
         )
-        for day in in_part:
-            removed += await _delete_from_day(connection, day, first, end)
-        await _find_newest(connection, first, end)
-        newest = await newest_poll(connection)
+        await connection.execute("delete from store where id = $1", store)
+    return RemovedStore(store_id, removed.polls, int(exclusions), removed.newest_poll)
+
+
+async def _delete(
+    connection: asyncpg.Connection, low: int, high: int, first: int, end: int
+) -> RemovedPolls:
+    """Delete polls of the stores from one number to another, included."""
+    whole_from, whole_to = -(-first // DAY_MS), end // DAY_MS  # days, the last one not included
+    in_part = {first // DAY_MS, end // DAY_MS} - set(range(whole_from, whole_to))
+    may_be_newest = await _may_have_newest(connection, low, high, first, end)
+    removed = int(
+        await connection.fetchval(
+            """
+            with gone as (
+                delete from poll_day
+                where day >= $1 and day < $2 and store between $4 and $5
+                returning length(polls) / $3::integer as polls
+            )
+            select coalesce(sum(polls), 0) from gone
+            """,
+            *(whole_from, whole_to, WORD.itemsize, low, high),
+        )
+    )
+    for day in in_part:
+        removed += await _delete_from_day(connection, day, first, end, low, high)
+    if removed and may_be_newest:
+        await _find_newest(connection)
+    newest = await newest_poll(connection)
     return RemovedPolls(removed, None if newest is None else instant_of(newest))
 
 
-async def _delete_from_day(connection: asyncpg.Connection, day: int, first: int, end: int) -> int:
-    removed, after = 0, 0
+async def _delete_from_day(
+    connection: asyncpg.Connection, day: int, first: int, end: int, low: int, high: int
+) -> int:
+    removed, after = 0, low - 1
     while True:
         rows = await connection.fetch(
             """
-            select store, polls from poll_day where day = $1 and store > $2
+            select store, polls from poll_day where day = $1 and store > $2 and store <= $4
             order by store limit $3
             """,
-            *(day, after, _PAGE),
+            *(day, after, _PAGE, high),
         )
         if not rows:
             return removed
@@ -128,11 +187,31 @@ async def _delete_from_day(connection: asyncpg.Connection, day: int, first: int,
         removed += (len(stored.packed) - len(kept.packed)) // WORD.itemsize
 
 
-async def _find_newest(connection: asyncpg.Connection, first: int, end: int) -> None:
-    """Find the newest poll again, if the one that was the newest is deleted."""
+async def _may_have_newest(
+    connection: asyncpg.Connection, low: int, high: int, first: int, end: int
+) -> bool:
+    """Whether the newest poll of all may lie in a stretch of time and be of some stores."""
     known = await newest_poll(connection)
     if known is None or not first <= known < end:
-        return
+        return False
+    if low < high:
+        return True
+    # To find the newest again takes a look at every row, which most stores' polls are not worth.
+    return bool(
+        await connection.fetchval(
+            """
+            select exists (
+                select from poll_day where store = $1 and day = $2
+                    and packed_int4(polls, length(polls) / $3::integer - 1) >> 1 >= $4
+            )
+            """,
+            *(low, known // DAY_MS, WORD.itemsize, known % DAY_MS),
+        )
+    )
+
+
+async def _find_newest(connection: asyncpg.Connection) -> None:
+    """Find the newest poll again: the one that was may be deleted."""
     await connection.execute("delete from newest_poll_row")
     await connection.execute(
         """

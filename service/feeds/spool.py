@@ -5,10 +5,11 @@ crash leaves nothing, and come back in parts. Each part has all rows of some sto
 store's data is written twice. Only a store that has more rows than a part may have, and has parts
 of its own then, comes in several.
 
-A row is a store's number and a value, which `feed_rows` describes.
+A row is a store's number and a value, which `feed_rows` describes. Texts that values refer to are
+set aside beside the rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +23,8 @@ from service.storage import Folder
 
 Rows: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
 
-_ROW = np.dtype([("store", "<i4"), ("value", "<i8")])
+#: A reference to a text: where it begins among them << this | its bytes.
+_SIZE_BITS = 20
 _CHUNK_ROWS = 1 << 14
 #: One row of this many is sampled to find where to cut.
 _SAMPLED = 100
@@ -58,6 +60,9 @@ class Spool:
         self._folder, self._part_rows = folder, part_rows
         self._files: list[IO[bytes]] = []
         self._file = self._new_file()
+        self._texts: IO[bytes] | None = None
+        self._texts_end = 0
+        self._row = _row_of(())
         self._rows_of_store = np.zeros(0, dtype=np.int64)
         self.rows = 0
 
@@ -66,9 +71,11 @@ class Spool:
 
         Args:
             store: int64[n], a number for each store of the feed, from 0 without holes
-            value: int64[n]
+            value: int64[n] or int64[n, numbers], the same in all calls
         """
-        rows = np.empty(len(store), dtype=_ROW)
+        if not self.rows:
+            self._row = _row_of(value.shape[1:])
+        rows = np.empty(len(store), dtype=self._row)
         rows["store"], rows["value"] = store, value
         with self._failing_in_words():
             self._file.write(rows.tobytes())
@@ -77,11 +84,38 @@ class Spool:
         count[: len(self._rows_of_store)] += self._rows_of_store
         self._rows_of_store = count
 
+    def refer(self, texts: Sequence[str]) -> Ints:
+        """Set texts aside, each of less than a megabyte.
+
+        Returns:
+            int64[texts], what to give `texts_of` for each
+        """
+        if self._texts is None:
+            self._texts = self._new_file()
+        encoded = [text.encode() for text in texts]
+        size = np.array([len(text) for text in encoded], dtype=np.int64)
+        references: Ints = (self._texts_end + np.cumsum(size) - size) << _SIZE_BITS | size
+        with self._failing_in_words():
+            self._texts.write(b"".join(encoded))
+        self._texts_end += int(size.sum())
+        return references
+
+    def texts_of(self, references: Ints) -> list[str]:
+        """The texts that were set aside, by their references."""
+        texts = []
+        with self._failing_in_words():
+            for reference in references.tolist():
+                if self._texts is None:
+                    raise ValueError("no text was set aside")
+                self._texts.seek(reference >> _SIZE_BITS)
+                texts.append(self._texts.read(reference & ((1 << _SIZE_BITS) - 1)).decode())
+        return texts
+
     def all(self) -> tuple[Ints, Ints]:
         """Store and value of all rows, in order of arrival: for a few rows."""
         with self._failing_in_words():
             self._file.seek(0)
-            rows = _read(self._file, -1)
+            rows = self._read(self._file, -1)
         return rows["store"].astype(np.int64), rows["value"]
 
     @property
@@ -119,7 +153,7 @@ class Spool:
             for piece in self._by_value(file, int(rows[first[part]]), cut):
                 with self._failing_in_words():
                     piece.seek(0)
-                    some = _read(piece, -1)
+                    some = self._read(piece, -1)
                     piece.close()
                 if len(some):
                     yield int(first[part]), int(last[part]), rank[some["store"]], some["value"]
@@ -158,10 +192,13 @@ class Spool:
             file.seek(0)
         while True:
             with self._failing_in_words():
-                rows = _read(file, _CHUNK_ROWS * _ROW.itemsize)
+                rows = self._read(file, _CHUNK_ROWS * self._row.itemsize)
             if not len(rows):
                 return
             yield rows
+
+    def _read(self, file: IO[bytes], size: int) -> Rows:
+        return np.frombuffer(file.read(size), dtype=self._row)
 
     def _new_file(self) -> IO[bytes]:
         if self._folder is None:
@@ -182,5 +219,6 @@ class Spool:
                 file.close()
 
 
-def _read(file: IO[bytes], size: int) -> Rows:
-    return np.frombuffer(file.read(size), dtype=_ROW)
+def _row_of(numbers: tuple[int, ...]) -> "np.dtype[np.void]":
+    """A row whose value has so many numbers; one, if none is given."""
+    return np.dtype([("store", "<i4"), ("value", "<i8", numbers)])

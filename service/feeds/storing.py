@@ -3,9 +3,10 @@
 Two transactions wait for each other only where they write the same rows, and none waits in a
 circle, because everybody locks in the same order:
 
-1. `STORE_A_FEED`, shared by all who store a feed; whoever deletes polls has it alone.
-2. Rows of `store`: new ones, and those whose hours or zone are set, in the order of their ids.
+1. `STORE_A_FEED`, shared by all who store a feed; whoever deletes polls or a store has it alone.
+2. Rows of `store`: new ones, and those of which something is set, in the order of their ids.
 3. Rows of `poll_day`, in the order of their stores' ids and days.
+4. Rows of `exclusion`, in the order of whom they cover, as text, and of their begins and ends.
 
 `service.feeds.poll_group` does not wait: for now, it leaves out what somebody else has locked.
 """

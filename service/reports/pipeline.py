@@ -12,14 +12,18 @@ import numpy as np
 from compute.batch import Question, StoreBatch
 from compute.business_hours import HOURS
 from compute.csv_rows import header
+from compute.packed_rows import DATED_WEEKS, NO_ROWS, SPECIAL_HOURS, PackedRows
 from compute.packed_totals import VERSION
 from compute.polls import WORD
 from compute.report_rows import ReportRows, report_rows
 from compute.roll_up import RollUp, no_stores
+from compute.windows import resolve_windows
 from compute.zones import ZoneUnknown, zone_names
 from service import counts
 from service.reports.options import ReportOptions
+from service.stores.exclusions import Exclusions
 from service.stores.packed import indexes_of
+from service.stores.selection import with_tags
 from service.stores.snapshot import Snapshot, StoreColumns, snapshot
 from service.workers.pool import Workers
 from service.workers.stream import stream
@@ -81,6 +85,7 @@ async def write_report(
 
     Raises:
         NoPolls: `as_of` was left out, and there is no poll
+        WindowRefused: as `question_of` does
         WorkerDied: a batch killed its worker, even when it ran alone
         ZoneUnknown: the tz database lacks the zone of one of the stores
     """
@@ -88,24 +93,20 @@ async def write_report(
         as_of = options.as_of if options.as_of is not None else await stored.newest_poll()
         if as_of is None:
             raise NoPolls
-        question = Question(
-            as_of,
-            options.interpolation,
-            options.max_gap,
-            options.include_unknown,
-            escape_formulas=options.escape_formulas,
-        )
-        total = await stored.count_stores(options.stores)
-        progress = Progress(0, total, as_of, no_stores())
+        question = question_of(options, as_of)
+        wanted = with_tags(options.tags or (), options.stores)
+        total = await stored.count_stores(wanted)
+        progress = Progress(0, total, as_of, no_stores(len(question.windows)))
         on_progress(progress)
         zones = await stored.zone_names()
+        excluded = await stored.exclusions_between(*question.stretch)
         lacking = [number for number, name in zones.items() if name not in zone_names()]
-        if lacking and (lost := await stored.stores_in(lacking, options.stores)):
+        if lacking and (lost := await stored.stores_in(lacking, wanted)):
             raise ZoneUnknown(lost)
 
         async def compute(page: StoreColumns) -> ReportRows:
             with timed("read"):
-                batch = await read_batch(stored, page, zones, question)
+                batch = await read_batch(stored, page, zones, question, excluded)
             counts.REPORTED["polls"] += len(batch.polls) // WORD.itemsize
             with timed("compute"):
                 return await workers.run(report_rows, batch, question)
@@ -125,15 +126,45 @@ async def write_report(
             counts.REPORTED["stores"] += together.stores
             return together.stores
 
-        file.write(header(options.include_unknown))
+        file.write(
+            header(options.include_unknown, options.include_excluded, windows=question.windows)
+        )
         if totals is not None:
             totals.write(VERSION)
-        await stream(workers, stored.pages(options.stores), compute, write)
+        days = sum(last - first + 1 for first, last in question.day_ranges)
+        await stream(workers, stored.pages(wanted, days), compute, write)
         return progress
 
 
+def question_of(options: ReportOptions, as_of: int) -> Question:
+    """What a report asks of each batch of stores.
+
+    Args:
+        options: of the report
+        as_of: milliseconds since 1970-01-01 UTC
+
+    Raises:
+        WindowRefused: a window goes beyond the limits, which depend on `as_of`
+    """
+    texts = options.windows or ()
+    return Question(
+        as_of,
+        options.interpolation,
+        options.max_gap,
+        options.include_unknown,
+        windows=resolve_windows(texts, as_of, options.calendar) if texts else (),
+        escape_formulas=options.escape_formulas,
+        include_excluded=options.include_excluded,
+        unit=options.unit,
+    )
+
+
 async def read_batch(
-    stored: Snapshot, page: StoreColumns, zones: Mapping[int, str], question: Question
+    stored: Snapshot,
+    page: StoreColumns,
+    zones: Mapping[int, str],
+    question: Question,
+    excluded: Exclusions,
 ) -> StoreBatch:
     """A page of stores with their polls, as the kernel takes it.
 
@@ -142,20 +173,25 @@ async def read_batch(
         page: the stores
         zones: names by number; only those of the page's stores go on
         question: whose days' polls matter
+        excluded: what touches the question's time
     """
     used, zone = np.unique(page.timezone, return_inverse=True)
     if used[0] == 0:  # none given
         used, zone = used[1:], zone - 1
-    polls = await stored.polls(page.id, *question.days)
+    polls = await stored.polls(page.id, question.day_ranges)
     return StoreBatch(
         store_ids=page.store_ids,
         id_size=page.id_size,
-        hours=page.hours,
-        hours_rows=page.hours_size // HOURS.itemsize,
+        hours=PackedRows(page.hours, page.hours_size // HOURS.itemsize),
         zone=zone,
         zone_names=tuple(zones[number] for number in used.tolist()),
         polls=polls.packed,
         poll_store=indexes_of(page.id, polls.store),
         poll_day=polls.day,
         poll_size=polls.size,
+        dated_weeks=PackedRows(page.dated_weeks, page.dated_weeks_size // DATED_WEEKS.itemsize),
+        special_hours=PackedRows(
+            page.special_hours, page.special_hours_size // SPECIAL_HOURS.itemsize
+        ),
+        exclusions=await stored.covering(excluded, page) if excluded else NO_ROWS,
     )

@@ -16,8 +16,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
+from compute.csv_rows import DEFAULT_UNIT, Unit
 from compute.instants import instant_of, milliseconds_of
 from compute.uptime import Interpolation
+from compute.windows import Window, resolve_windows
 from compute.zones import TZ_VERSION
 from service.database import locks
 from service.database.pool import Database, transaction
@@ -51,8 +53,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         interpolation: how to estimate the status between observations
         max_gap: for how long an observation speaks to either side
         include_unknown: whether the CSV has the columns of unknown time
+        include_excluded: whether the CSV has the columns of excluded time
+        windows: texts of the windows that were asked for; None: the last hour, day and week
+        calendar: zone of calendar periods; None: each store's own
+        unit: of the CSV, for windows; None: the three windows have theirs
         escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
         named_stores: how many stores it is limited to; None: it is about all
+        tags: what its stores have, `key:value`; None: anything
         stores_done: stores written
         stores_total: stores of the report; None until it runs
         error: why it failed
@@ -79,8 +86,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     interpolation: Interpolation
     max_gap: timedelta
     include_unknown: bool
+    include_excluded: bool
+    windows: list[str] | None
+    calendar: str | None
+    unit: Unit | None
     escape_formulas: bool
     named_stores: int | None
+    tags: list[str] | None
     stores_done: int
     stores_total: int | None
     error: str | None
@@ -104,9 +116,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             interpolation=self.interpolation,
             max_gap=self.max_gap // _MILLISECOND,
             include_unknown=self.include_unknown,
+            include_excluded=self.include_excluded,
+            windows=None if self.windows is None else tuple(self.windows),
+            calendar=self.calendar,
+            unit=self.unit or DEFAULT_UNIT,
+            tags=None if self.tags is None else tuple(self.tags),
             escape_formulas=self.escape_formulas,
             stores=None if stores is None else tuple(stores),
         )
+
+    @property
+    def asked_windows(self) -> tuple[Window, ...]:
+        """The windows that it names; none: it is the default report, or `as_of` is not known yet.
+
+        Raises:
+            WindowRefused: one goes beyond the limits, so the report fails, or has failed
+        """
+        if self.windows is None or self.as_of is None:
+            return ()
+        return resolve_windows(self.windows, milliseconds_of(self.as_of), self.calendar)
 
     @property
     def file(self) -> str:
@@ -186,7 +214,7 @@ async def create_report(
         KeyReused: that report has other options
         QueueFull: too many wait
     """
-    asked = hashlib.sha256(msgspec.json.encode(options)).digest()
+    asked = hashlib.sha256(msgspec.json.encode(options.asked())).digest()
     async with transaction(pool) as connection:
         await connection.execute("select pg_advisory_xact_lock($1)", locks.ADD_REPORTS)
         if idempotency_key is not None:
@@ -215,8 +243,9 @@ async def create_report(
             f"""
             insert into report (id, as_of, asked_as_of, interpolation, max_gap, include_unknown,
                                 escape_formulas, stores, idempotency_caller, idempotency_key,
-                                request_sha256)
-            select $1, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10
+                                request_sha256, include_excluded, windows, calendar, unit, tags)
+            select $1, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13, $14, $15,
+                   $16
             where (select count(*) from report where state = 'queued') < $11
             returning {_COLUMNS}
             """,
@@ -231,6 +260,11 @@ async def create_report(
             None if idempotency_key is None else idempotency_key.text,
             asked,
             most_queued,
+            options.include_excluded,
+            options.windows,
+            options.calendar,
+            None if options.windows is None else options.unit,
+            options.tags,
         )
     if row is None:
         raise QueueFull
@@ -316,7 +350,7 @@ async def claim_report(connection: Database) -> Report | None:
         f"""
         update report set state = 'running', run = run + 1, attempts = attempts + 1,
             leased_until = now() + $1::interval, started_at = now(), stores_done = 0, error = null,
-            run_escapes = run + 1
+            run_escapes = run + 1, run_windows = run + 1
         where id = (
             select id from report
             where state = 'queued' or state = 'running' and leased_until < now()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from compute.windows import WindowRefused
 from compute.zones import ZoneUnknown
 from service import metrics
 from service.database.pool import DATABASE_AWAY, DATABASE_FAILED, transaction
@@ -39,6 +40,10 @@ _MOST_RUNS = 20
 _LET_GO_SECONDS = 1.0
 #: While a report runs, the database has this long to answer; after that it counts as lost.
 _ANSWER_SECONDS = 5.0
+
+
+#: Failures that are no fault of the service, and say themselves what is wrong.
+_IN_WORDS = (NoPolls, WindowRefused, ZoneUnknown)
 
 
 class LeaseLost(Exception):  # noqa: N818
@@ -182,7 +187,7 @@ class ReportRunner:
         except DATABASE_AWAY:
             raise  # the report is not at fault: it is run again
         except Exception as error:
-            known = isinstance(error, (NoPolls, ZoneUnknown, StorageFailed, *DATABASE_FAILED))
+            known = isinstance(error, (*_IN_WORDS, StorageFailed, *DATABASE_FAILED))
             log.error("report failed: %s", error, exc_info=None if known else error)
             await reports.fail_report(self._pool, report, _told(error))
         else:
@@ -345,7 +350,7 @@ async def delete_report(pool: asyncpg.Pool, files: ReportFiles, report_id: UUID)
 
 def _told(error: Exception) -> str:
     """The reason for clients: without paths or SQL."""
-    if isinstance(error, NoPolls | WorkerDied | ZoneUnknown):
+    if isinstance(error, (*_IN_WORDS, WorkerDied)):
         return str(error)
     if isinstance(error, StorageFailed):
         return error.told

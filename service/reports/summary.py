@@ -14,9 +14,11 @@ from msgspec import Meta
 
 from compute.axis import PER_MS
 from compute.conditions import CONDITIONS, Condition
-from compute.csv_rows import WINDOW_NAMES, WindowName
 from compute.down_by_hour import HOURS
+from compute.instants import milliseconds_of
 from compute.roll_up import RANGES, RollUp
+from compute.windows import Window, resolve_windows
+from service.reports.windows import WindowName, window_names
 
 Seconds = Annotated[float, Meta(ge=0, description="Exact seconds.")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -29,14 +31,15 @@ Availability = Annotated[
 class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What a window holds, of a store or of several together.
 
-    `uptime` + `downtime` + `unknown` = `business_time`.
+    `uptime` + `downtime` + `unknown` + `excluded` = `business_time`.
     """
 
-    window: Annotated[WindowName, Meta(description="Which window.")]
+    window: WindowName
     business_time: Seconds
     uptime: Seconds
     downtime: Seconds
     unknown: Seconds
+    excluded: Seconds
     availability: Availability
 
 
@@ -58,12 +61,13 @@ class ConditionSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreDowntime(msgspec.Struct, frozen=True, kw_only=True):
-    """A store's last week."""
+    """A store's last window, which is the last week unless the report names its windows."""
 
     store_id: Annotated[str, Meta(description="The id that feeds give the store.")]
     uptime: Seconds
     downtime: Seconds
     unknown: Seconds
+    excluded: Seconds
     availability: Availability
 
 
@@ -73,28 +77,29 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
     as_of: Annotated[datetime, Meta(description="The end of every window.")]
     stores: Annotated[int, Meta(ge=0, description="Stores in the report.")]
     windows: Annotated[
-        list[WindowSummary], Meta(description="The last hour, day and week before `as_of`.")
+        list[WindowSummary],
+        Meta(description="The last hour, day and week before `as_of`, or those that it names."),
     ]
     stores_by_availability: Annotated[
         list[Annotated[int, Meta(ge=0)]],
         Meta(
-            description=f"Stores by availability in the last week: {RANGES} ranges of "
+            description=f"Stores by availability in the last window: {RANGES} ranges of "
             f"{100 // RANGES} %, each including its start but not its end, and finally the stores "
             "at exactly 100 %."
         ),
     ]
     stores_without_availability: Annotated[
-        int, Meta(ge=0, description="Stores for which nothing is known of the last week.")
+        int, Meta(ge=0, description="Stores for which nothing is known of the last window.")
     ]
     most_downtime: Annotated[
         list[StoreDowntime],
-        Meta(description="The stores with the most downtime in the last week, worst first."),
+        Meta(description="The stores with the most downtime in the last window, worst first."),
     ]
     conditions: Annotated[
         list[ConditionSummary] | None,
         Meta(
             description="Stores to look at first; one may meet several conditions. Null: made by "
-            "an older version."
+            "an older version, or over windows of its own."
         ),
     ]
     down_by_hour: Annotated[
@@ -103,7 +108,7 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Downtime of all stores in the last week, seconds, by the hour of the week "
             "in the local time of each: the first is Monday 00:00 to 01:00. Null: made by an older "
-            "version."
+            "version, or over windows of its own."
         ),
     ]
 
@@ -119,19 +124,25 @@ class _Kept(msgspec.Struct, frozen=True):
     down: list[int] | None = None
     conditions: dict[str, tuple[int, int]] | None = None
     down_by_hour: list[int] | None = None
+    excluded: list[int] | None = None
+    most_excluded: list[int] | None = None
 
 
 def to_kept(roll_up: RollUp) -> str:
     """What the column `summary` holds for a roll-up."""
     kept = _Kept(
         roll_up.stores,
-        roll_up.sums.tolist(),
+        roll_up.sums[:, :3].tolist(),
         roll_up.by_availability.tolist(),
         roll_up.without,
         [(one.store_id.decode(), one.up, one.down, one.unknown) for one in roll_up.most_downtime],
         roll_up.down.tolist(),
-        dict(zip(CONDITIONS, roll_up.conditions.tolist(), strict=True)),
-        roll_up.down_by_hour.tolist(),
+        None
+        if roll_up.conditions is None
+        else dict(zip(CONDITIONS, roll_up.conditions.tolist(), strict=True)),
+        None if roll_up.down_by_hour is None else roll_up.down_by_hour.tolist(),
+        roll_up.sums[:, 3].tolist(),
+        [one.excluded for one in roll_up.most_downtime],
     )
     return msgspec.json.encode(kept).decode()
 
@@ -139,30 +150,48 @@ def to_kept(roll_up: RollUp) -> str:
 async def read_summary(pool: asyncpg.Pool, report_id: UUID) -> ReportSummary | None:
     """The summary of a report; None: it has none, or there is no such report."""
     row = await pool.fetchrow(
-        "select as_of, summary from report where id = $1 and summary is not null", report_id
+        """
+        select as_of, summary, windows, calendar from report
+        where id = $1 and summary is not null
+        """,
+        report_id,
     )
-    return None if row is None else summary_of(row["as_of"], row["summary"])
+    if row is None:
+        return None
+    as_of = milliseconds_of(row["as_of"])
+    windows = resolve_windows(row["windows"] or (), as_of, row["calendar"])
+    return summary_of(row["as_of"], row["summary"], windows)
 
 
-def summary_of(as_of: datetime, summary: str) -> ReportSummary:
-    """What the column `summary` of a report says; `as_of`: its end."""
+def summary_of(as_of: datetime, summary: str, windows: Sequence[Window] = ()) -> ReportSummary:
+    """What the column `summary` of a report says.
+
+    Args:
+        as_of: of the report
+        summary: the column
+        windows: that the report names; none: it is the default one
+    """
     kept = msgspec.json.decode(summary, type=_Kept)
-    stores_down: Sequence[int | None] = kept.down or [None] * len(WINDOW_NAMES)
+    names = window_names(windows)
+    stores_down: Sequence[int | None] = kept.down or [None] * len(names)
+    excluded_of = kept.excluded or [0] * len(names)
+    most_excluded = kept.most_excluded or [0] * len(kept.most_downtime)
     return ReportSummary(
         as_of=as_of,
         stores=kept.stores,
         windows=[
             WindowSummary(
                 window=name,
-                business_time=exact_seconds(up + down + unknown),
+                business_time=exact_seconds(up + down + unknown + excluded),
                 uptime=exact_seconds(up),
                 downtime=exact_seconds(down),
                 unknown=exact_seconds(unknown),
+                excluded=exact_seconds(excluded),
                 availability=availability_of(up, down),
                 stores_down=with_downtime,
             )
-            for name, (up, down, unknown), with_downtime in zip(
-                WINDOW_NAMES, kept.sums, stores_down, strict=True
+            for name, (up, down, unknown), excluded, with_downtime in zip(
+                names, kept.sums, excluded_of, stores_down, strict=True
             )
         ],
         stores_by_availability=kept.by_availability,
@@ -173,9 +202,12 @@ def summary_of(as_of: datetime, summary: str) -> ReportSummary:
                 uptime=exact_seconds(up),
                 downtime=exact_seconds(down),
                 unknown=exact_seconds(unknown),
+                excluded=exact_seconds(excluded),
                 availability=availability_of(up, down),
             )
-            for store_id, up, down, unknown in kept.most_downtime
+            for (store_id, up, down, unknown), excluded in zip(
+                kept.most_downtime, most_excluded, strict=True
+            )
         ],
         conditions=None
         if kept.conditions is None

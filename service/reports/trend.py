@@ -34,14 +34,15 @@ async def read_trend(pool: asyncpg.Pool, report: Report, days: int) -> list[Kept
         report: completed or expired
         days: how many dates, that of the report included
     """
-    if report.as_of is None:
+    if report.as_of is None or report.windows is not None:
         return []
     first = report.as_of.astimezone(UTC).date() - timedelta(days=days - 1)
     rows = await pool.fetch(
         """
         select distinct on (day) (as_of at time zone 'UTC')::date as day, id, state, as_of, summary
         from report
-        where named_stores is null and interpolation = $1 and max_gap = $2
+        where named_stores is null and windows is null and tags is null
+            and interpolation = $1 and max_gap = $2
             and as_of between $3 and $4
             and state in ('completed', 'expired') and summary is not null
         order by day, as_of desc, id = $5 desc, finished_at desc, id
@@ -61,11 +62,14 @@ async def read_trend(pool: asyncpg.Pool, report: Report, days: int) -> list[Kept
 async def read_report_before(pool: asyncpg.Pool, report: Report) -> Report | None:
     """The completed report over all stores with the same options of computing that ends last before
     a report, and has the totals of its stores; None: there is none."""
+    if report.windows is not None:
+        return None
     before: UUID | None = await pool.fetchval(
         """
         select id from report
-        where named_stores is null and interpolation = $1 and max_gap = $2 and as_of < $3
-            and state = 'completed' and totals_size is not null
+        where named_stores is null and windows is null and tags is null
+            and interpolation = $1 and max_gap = $2
+            and as_of < $3 and state = 'completed' and totals_size is not null
         order by as_of desc, finished_at desc, id limit 1
         """,
         report.interpolation,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import asyncpg
 import msgspec
 import numpy as np
 
@@ -9,11 +10,14 @@ from compute.axis import DAY_MS
 from compute.batch import Question, StoreBatch
 from compute.business_hours import HOURS
 from compute.feed_values import LONGEST_STORE_ID
+from compute.packed_rows import DATED_WEEKS, NO_ROWS, SPECIAL_HOURS, PackedRows
 from compute.polls import WORD
 from compute.zones import DEFAULT_TIMEZONE, StoresInZone, ZoneUnknown, zone_names
 from service.database.pool import Database
+from service.stores.exclusions import exclusions_between
 from service.stores.packed import indexes_of
 from service.stores.polls import read_polls
+from service.stores.selection import Selection
 
 
 class KnownStore(msgspec.Struct, frozen=True):
@@ -25,6 +29,11 @@ class KnownStore(msgspec.Struct, frozen=True):
         timezone: IANA name; None: none given
         business_hours: packed; empty: no row at all
         newest_poll: a `poll` (see `compute.polls`); None: there is none
+        dated_weeks: packed weeks with a date (see `compute.dated_rows`); empty: none
+        special_hours: packed (see `compute.dated_rows`); empty: none
+        special_reasons: date, days since 1970-01-01 as text → why it is special
+        name: what it is called; None: nothing
+        tags: key → value
     """
 
     number: int
@@ -32,6 +41,11 @@ class KnownStore(msgspec.Struct, frozen=True):
     timezone: str | None
     business_hours: bytes
     newest_poll: int | None
+    dated_weeks: bytes = b""
+    special_hours: bytes = b""
+    special_reasons: dict[str, str] = {}
+    name: str | None = None
+    tags: dict[str, str] = {}
 
 
 async def read_store(connection: Database, store_id: str) -> KnownStore | None:
@@ -48,6 +62,11 @@ async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[Kn
                store_id,
                (select name from timezone where timezone.id = store.timezone) as timezone,
                coalesce(business_hours, '') as business_hours,
+               coalesce(dated_weeks, '') as dated_weeks,
+               coalesce(special_hours, '') as special_hours,
+               coalesce(special_reasons, '{}')::text as special_reasons,
+               store.name,
+               coalesce(tags, '{}')::text as tags,
                newest.day,
                newest.word
         from unnest($1::text[]) with ordinality as named (wanted, ordinal)
@@ -68,6 +87,11 @@ async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[Kn
             row["timezone"],
             row["business_hours"],
             None if row["day"] is None else row["day"] * (2 * DAY_MS) + row["word"],
+            row["dated_weeks"],
+            row["special_hours"],
+            msgspec.json.decode(row["special_reasons"], type=dict[str, str]),
+            row["name"],
+            msgspec.json.decode(row["tags"], type=dict[str, str]),
         )
         for row in rows
     ]
@@ -94,15 +118,15 @@ async def batch_of(
         if store.timezone is not None and store.timezone not in zone_names():
             raise ZoneUnknown([StoresInZone(store.timezone, 1, store.store_id)])
     number = np.array([store.number for store in stores], dtype=np.int64)
-    polls = await read_polls(connection, number.tolist(), *question.days)
+    polls = await read_polls(connection, number.tolist(), question.day_ranges)
+    excluded = await exclusions_between(connection, *question.stretch)
     ids = [store.store_id.encode() for store in stores]
-    hours = [store.business_hours for store in stores]
+    id_size = np.array([len(store_id) for store_id in ids], dtype=np.int64)
     names = tuple(sorted({store.timezone for store in stores if store.timezone is not None}))
     return StoreBatch(
         store_ids=b"".join(ids),
-        id_size=np.array([len(store_id) for store_id in ids], dtype=np.int64),
-        hours=b"".join(hours),
-        hours_rows=np.array([len(packed) // HOURS.itemsize for packed in hours], dtype=np.int64),
+        id_size=id_size,
+        hours=_joined([store.business_hours for store in stores], HOURS),
         zone=np.array(
             [-1 if store.timezone is None else names.index(store.timezone) for store in stores],
             dtype=np.int64,
@@ -112,7 +136,18 @@ async def batch_of(
         poll_store=indexes_of(number, polls.store),
         poll_day=polls.day,
         poll_size=polls.size,
+        dated_weeks=_joined([store.dated_weeks for store in stores], DATED_WEEKS),
+        special_hours=_joined([store.special_hours for store in stores], SPECIAL_HOURS),
+        exclusions=await excluded.covering(connection, number, b"".join(ids), id_size),
     )
+
+
+def _joined(packed: Sequence[bytes], row: "np.dtype[np.void]") -> PackedRows:
+    """Packed rows of some stores; none, if none has any."""
+    if not any(packed):
+        return NO_ROWS
+    rows = np.array([len(each) // row.itemsize for each in packed], dtype=np.int64)
+    return PackedRows(b"".join(packed), rows)
 
 
 class ListedStore(msgspec.Struct, frozen=True):
@@ -121,10 +156,14 @@ class ListedStore(msgspec.Struct, frozen=True):
     Attributes:
         store_id: its id
         timezone: IANA name; None: none given
+        name: what it is called; None: nothing
+        tags: key → value
     """
 
     store_id: str
     timezone: str | None
+    name: str | None
+    tags: dict[str, str]
 
 
 async def unknown_stores(connection: Database, store_ids: Sequence[str]) -> list[str]:
@@ -148,7 +187,7 @@ _LAST = "\U0010ffff"
 async def list_stores(
     connection: Database, size: int, after: str = "", prefix: str = "", timezone: str | None = None
 ) -> list[ListedStore]:
-    """Stores in byte order of their ids, from the index alone.
+    """Stores in byte order of their ids, by an index that has them in it.
 
     Args:
         connection: where to ask
@@ -161,7 +200,8 @@ async def list_stores(
     if timezone is None:
         rows = await connection.fetch(
             """
-            select store_id, (select name from timezone where id = store.timezone) as timezone
+            select store_id, (select name from timezone where id = store.timezone) as timezone,
+                   name, tags::text
             from store where store_id > $1 and store_id >= $2 and store_id < $3
             order by store_id limit $4
             """,
@@ -173,12 +213,12 @@ async def list_stores(
             # ids, so the second part orders by the time zone too.
             """
             (
-                select store_id, $5::text as timezone from store
+                select store_id, $5::text as timezone, name, tags::text from store
                 where timezone = (select id from timezone where name = $5)
                     and store_id > $1 and store_id >= $2 and store_id < $3
                 order by store_id limit $4
             ) union all (
-                select store_id, null from store
+                select store_id, null, name, tags::text from store
                 where timezone is null and $6
                     and store_id > $1 and store_id >= $2 and store_id < $3
                 order by timezone, store_id limit $4
@@ -188,7 +228,72 @@ async def list_stores(
             timezone,
             timezone == DEFAULT_TIMEZONE,
         )
-    return [ListedStore(*row) for row in rows]
+    return list(map(_listed, rows))
+
+
+async def find_stores(
+    connection: Database,
+    size: int,
+    after: str = "",
+    prefix: str = "",
+    timezone: str | None = None,
+    *,
+    search: str = "",
+    wanted: Selection,
+) -> list[ListedStore]:
+    """As `list_stores`, of some stores: those that have tags are found by an index.
+
+    Args:
+        connection: where to ask
+        size: as `list_stores`
+        after: as `list_stores`
+        prefix: as `list_stores`
+        timezone: as `list_stores`
+        search: only those whose ids begin with it, or whose names have it in them, in any case
+        wanted: only these, by their tags
+    """
+    _, tags, without = wanted.arguments
+    arguments = (
+        *(after, prefix, _end_of_prefix(prefix), size, timezone, DEFAULT_TIMEZONE),
+        *(search, without),
+    )
+    if tags:
+        # By itself, so that it is not guessed to be faster to look at all stores in their order.
+        rows = await connection.fetch(
+            """
+            with tagged as materialized (
+                select store_id, timezone, name, tags from store where tags @> $9::jsonb
+            )
+            select store_id, zone.name as timezone, tagged.name, tags::text
+            from tagged left join timezone as zone on zone.id = tagged.timezone
+            where store_id > $1 and store_id >= $2 and store_id < $3
+                and ($5::text is null or coalesce(zone.name, $6) = $5)
+                and (starts_with(store_id, $7) or position(lower($7) in lower(tagged.name)) > 0)
+                and not tags ?| $8::text[]
+            order by store_id limit $4
+            """,
+            *arguments,
+            tags,
+        )
+    else:
+        rows = await connection.fetch(
+            """
+            select store_id, zone.name as timezone, store.name, tags::text
+            from store left join timezone as zone on zone.id = store.timezone
+            where store_id > $1 and store_id >= $2 and store_id < $3
+                and ($5::text is null or coalesce(zone.name, $6) = $5)
+                and (starts_with(store_id, $7) or position(lower($7) in lower(store.name)) > 0)
+                and (tags is null or not tags ?| $8::text[])
+            order by store_id limit $4
+            """,
+            *arguments,
+        )
+    return list(map(_listed, rows))
+
+
+def _listed(row: asyncpg.Record) -> ListedStore:
+    tags = msgspec.json.decode(row["tags"] or "{}", type=dict[str, str])
+    return ListedStore(row["store_id"], row["timezone"], row["name"], tags)
 
 
 def _end_of_prefix(prefix: str) -> str:

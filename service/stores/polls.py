@@ -1,13 +1,14 @@
 """Polls as the database keeps them. It gathers those of a batch into a few long values itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 import numpy as np
 
+from compute.axis import DAY_MS, Ints
 from compute.instants import milliseconds_of
-from compute.polls import PollDays
+from compute.polls import WORD, PollDays, join_days
 from service.database.pool import Database
 from service.stores.packed import from_array_send
 
@@ -26,6 +27,8 @@ _BEFORE_POLLS = np.dtype(
 )
 #: Rows that are copied at a time: while the server takes some, the next are made.
 _COPIED_ROWS = 10_000
+#: Days of a store that are read at a time.
+_DAYS_AT_ONCE = 32
 
 
 async def copy_polls(connection: asyncpg.Connection, rows: AsyncIterator[PollDays]) -> None:
@@ -81,16 +84,21 @@ async def newest_poll(connection: Database) -> int | None:
 
 
 async def read_polls(
-    connection: Database, stores: list[int], first_day: int, last_day: int
+    connection: Database, stores: list[int], day_ranges: Sequence[tuple[int, int]]
 ) -> PollDays:
     """Polls of some stores on some days; the rows are in no particular order.
 
     Args:
         connection: where to ask
         stores: their numbers in the database
-        first_day: days since 1970-01-01
-        last_day: days since 1970-01-01, included
+        day_ranges: first and last day of each, days since 1970-01-01; disjoint
     """
+    return join_days([await _read_range(connection, stores, *days) for days in day_ranges])
+
+
+async def _read_range(
+    connection: Database, stores: list[int], first_day: int, last_day: int
+) -> PollDays:
     row = await connection.fetchrow(
         """
         select string_agg(polls, '') as polls,
@@ -103,3 +111,37 @@ async def read_polls(
         last_day,
     )
     return poll_days(row)
+
+
+async def polls_of_store(
+    pool: asyncpg.Pool, store: int, first: int, end: int
+) -> AsyncIterator[Ints]:
+    """Polls of a store in a stretch of time, ascending, some days at a time.
+
+    Args:
+        pool: the database, which is asked anew for each page: whoever reads on slowly holds up
+            nobody, and sees what is loaded meanwhile
+        store: its number in the database
+        first: milliseconds since 1970-01-01 UTC
+        end: the same, not included
+
+    Yields:
+        int64[n], as `compute.polls` describes a `poll`
+    """
+    after = first // DAY_MS - 1
+    while True:
+        rows = await pool.fetch(
+            """
+            select day, polls from poll_day where store = $1 and day > $2 and day <= $3
+            order by day limit $4
+            """,
+            *(store, after, (end - 1) // DAY_MS, _DAYS_AT_ONCE),
+        )
+        if not rows:
+            return
+        after = rows[-1]["day"]
+        for row in rows:
+            poll = np.frombuffer(row["polls"], dtype=WORD).astype(np.int64) + row["day"] * (
+                2 * DAY_MS
+            )
+            yield poll[(poll >= 2 * first) & (poll < 2 * end)]

@@ -74,6 +74,24 @@ TYPES = {
         "No feed has named a store with this id.",
         "Check the id character by character. A store exists as soon as a feed names it.",
     ),
+    "week-not-found": ProblemType(
+        404,
+        "Week not found",
+        "The store has no week of business hours that is in force from this date on.",
+        "GET /stores/{store_id} lists the weeks of the store, each with its date.",
+    ),
+    "special-date-not-found": ProblemType(
+        404,
+        "Special date not found",
+        "The store has no special hours on this date: those of its week count.",
+        "GET /stores/{store_id}/special-hours lists the dates that have some.",
+    ),
+    "exclusion-not-found": ProblemType(
+        404,
+        "Exclusion not found",
+        "There is no exclusion with this id: it was deleted or never existed.",
+        "GET /exclusions lists them. If it is gone, its time counts again.",
+    ),
     "report-not-found": ProblemType(
         404,
         "Report not found",
@@ -193,7 +211,8 @@ TYPES = {
     "too-many-downloads": ProblemType(
         503,
         "Too many downloads",
-        "As many tables of reports are being downloaded as this instance sends at once.",
+        "As many tables of reports, or of polls, are being downloaded as this instance sends at "
+        "once.",
         "Ask again after the seconds that Retry-After tells.",
     ),
     "storage-full": ProblemType(

@@ -385,7 +385,7 @@ def _errors_of(error: FeedRefused) -> list[ProblemError]:
     return [
         ProblemError(
             problem=fault.problem,
-            line=fault.line,
+            line=fault.line or UNSET,
             column=fault.column or UNSET,
             value=_shortened(fault.value) if fault.column else UNSET,
         )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from compute.batch import Question, StoreBatch
 from compute.business_hours import business_time
-from compute.csv_rows import WINDOWS_MS, csv_rows
+from compute.csv_rows import csv_rows
 from compute.polls import observed_positions
 from compute.uptime import observe, runs, totals
 from service.reports.pipeline import read_batch
@@ -88,6 +88,7 @@ async def _report(pool: asyncpg.Pool, stages: Stages) -> tuple[int, int]:
         as_of = await store.newest_poll()
         question = Question(as_of or 0, "nearest", 86_400_000, include_unknown=False)
         zones = await store.zone_names()
+        excluded = await store.exclusions_between(*question.stretch)
         pages = store.pages()
         with tempfile.TemporaryFile() as file:
             while True:
@@ -97,7 +98,7 @@ async def _report(pool: asyncpg.Pool, stages: Stages) -> tuple[int, int]:
                 if page is None:
                     return polls, written
                 begin = time.perf_counter()
-                batch = await read_batch(store, page, zones, question)
+                batch = await read_batch(store, page, zones, question, excluded)
                 stages.add("read polls", time.perf_counter() - begin)
                 polls += len(batch.polls) // 4
                 written += _work(stages, batch, question, file)
@@ -107,7 +108,6 @@ def _work(stages: Stages, batch: StoreBatch, question: Question, file: BinaryIO)
     """What happens to a batch, stage by stage. Returns the number of bytes written."""
     batch = stages.time("pickle for the worker", lambda: pickle.loads(pickle.dumps(batch)))  # noqa: S301 - our own
     axis = question.axis
-    stores = len(batch.id_size)
     polls = stages.time(
         "decode polls",
         lambda: observed_positions(
@@ -116,12 +116,14 @@ def _work(stages: Stages, batch: StoreBatch, question: Question, file: BinaryIO)
     )
     open_time = stages.time(
         "business hours",
-        lambda: business_time(axis, batch.hours, batch.hours_rows, batch.zone, batch.zone_names),
+        lambda: business_time(axis, batch.hours, batch.zone, batch.zone_names),
     )
     observations = stages.time("kernel: observations", lambda: observe(polls, open_time))
     observed = stages.time("kernel: runs", lambda: runs(observations, axis, question.interpolation))
-    windows = [(question.as_of - length, question.as_of) for length in WINDOWS_MS]
-    sums = stages.time("kernel: totals", lambda: totals(observed, open_time, axis, stores, windows))
+    bounds = question.bounds(batch.zone, batch.zone_names)
+    sums = stages.time(
+        "kernel: totals", lambda: totals(observed, open_time, open_time, axis, bounds)
+    )
     rows = stages.time("encode CSV", lambda: csv_rows(batch.store_ids, batch.id_size, sums, False))
     return stages.time("write", lambda: file.write(rows))
 

@@ -17,10 +17,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from compute.axis import DAY_MS, Ints
 from compute.batch import Question, StoreBatch
-from compute.business_hours import BusinessTime, business_time, pack_weeks
+from compute.business_hours import business_time, pack_weeks
 from compute.csv_rows import csv_rows
 from compute.feed_header import read_header
 from compute.feed_rows import FeedRows, parse_csv
+from compute.intervals import Intervals
+from compute.packed_rows import PackedRows
 from compute.polls import WORD, merge_polls, observed_positions, pack_polls, unpack_polls
 from compute.report_rows import ReportRows, report_rows
 from compute.uptime import Runs, Totals, observe, runs, totals
@@ -39,15 +41,14 @@ class Stages:
     store: Ints
     poll: Ints
     positions: Ints
-    open_time: BusinessTime
+    open_time: Intervals
     observations: Ints
     observed: Runs
     sums: Totals
 
     @property
-    def windows(self) -> list[tuple[int, int]]:
-        as_of = self.question.as_of
-        return [(as_of - length, as_of) for length in self.question.windows]
+    def bounds(self) -> Ints:
+        return self.question.bounds(self.batch.zone, self.batch.zone_names)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,11 @@ def stages(feed: FeedFiles) -> Stages:
     positions = observed_positions(
         axis, batch.polls, batch.poll_store, batch.poll_day, batch.poll_size
     )
-    open_time = business_time(axis, batch.hours, batch.hours_rows, batch.zone, batch.zone_names)
+    open_time = business_time(axis, batch.hours, batch.zone, batch.zone_names)
     observations = observe(positions, open_time)
     observed = runs(observations, axis, "nearest")
-    windows = [(question.as_of - length, question.as_of) for length in question.windows]
-    sums = totals(observed, open_time, axis, STORES, windows)
+    bounds = question.bounds(batch.zone, batch.zone_names)
+    sums = totals(observed, open_time, open_time, axis, bounds)
     return Stages(question, batch, store, poll, positions, open_time, observations, observed, sums)
 
 
@@ -90,7 +91,7 @@ def _batch(question: Question, store: Ints, poll: Ints, feed: FeedFiles) -> Stor
         weeks[place] = week
     zone = np.full(STORES, -1)
     zone[stores_of(zones)] = zones.value
-    first_day, last_day = question.days
+    ((first_day, last_day),) = question.day_ranges
     days = pack_polls(store, poll)
     bounds = pairwise([0, *np.cumsum(days.size).tolist()])
     packed = [days.packed[begin:end] for begin, end in bounds]
@@ -98,8 +99,7 @@ def _batch(question: Question, store: Ints, poll: Ints, feed: FeedFiles) -> Stor
     return StoreBatch(
         store_ids=b"".join(ids),
         id_size=np.array([len(store_id) for store_id in ids]),
-        hours=b"".join(weeks),
-        hours_rows=np.array([len(week) // 8 for week in weeks]),
+        hours=PackedRows(b"".join(weeks), np.array([len(week) // 8 for week in weeks])),
         zone=zone,
         zone_names=tuple(zones.names),
         polls=b"".join(row for row, keep in zip(packed, wanted, strict=True) if keep),
@@ -141,7 +141,7 @@ def test_decode_polls(benchmark: BenchmarkFixture, stages: Stages) -> None:
 
 def test_business_time(benchmark: BenchmarkFixture, stages: Stages) -> None:
     batch = stages.batch
-    hours = (batch.hours, batch.hours_rows, batch.zone, batch.zone_names)
+    hours = (batch.hours, batch.zone, batch.zone_names)
     assert len(benchmark(business_time, stages.question.axis, *hours).start)
 
 
@@ -156,7 +156,13 @@ def test_runs(benchmark: BenchmarkFixture, stages: Stages, interpolation: str) -
 
 def test_totals(benchmark: BenchmarkFixture, stages: Stages) -> None:
     sums: Callable[..., Totals] = totals
-    spans = (stages.observed, stages.open_time, stages.question.axis, STORES, stages.windows)
+    spans = (
+        stages.observed,
+        stages.open_time,
+        stages.open_time,
+        stages.question.axis,
+        stages.bounds,
+    )
     assert benchmark(sums, *spans).up.sum() > 0
 
 

@@ -174,6 +174,26 @@ def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Serv
     expect(page.get_by_label("A poll speaks for up to")).to_have_value("90m")
 
 
+def test_a_report_over_windows_shows_what_they_hold(open_page: Opener, service: Service) -> None:
+    page = open_page("/#/reports")
+    page.get_by_text("Options").click()
+    page.get_by_label("Windows").fill("2024-03, 36h")
+    page.get_by_role("button", name="Start report").click()
+    _newest(page, "Completed")
+    row = page.locator(".reports tbody tr").first
+    expect(row).to_contain_text("2024-03, 36h")
+    expect(row.get_by_role("link", name="Show")).to_have_count(0)
+    row.get_by_text("Windows", exact=True).click()
+    expect(row.locator("table")).to_contain_text("2024-03-01 to 2024-03-31 in each store's zone")
+    newest = service.get("/reports").json()["items"][0]
+    assert newest["options"]["windows"] == ["2024-03", "36h"]
+    found = Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    # The other pages go on with what they can show.
+    overview = open_page(f"/#/?report={newest['id']}")
+    expect(overview.get_by_role("alert")).to_contain_text("which the page of reports shows")
+
+
 def test_as_of_may_be_a_full_minute_of_which_browsers_leave_out_the_seconds(
     open_page: Opener, service: Service
 ) -> None:

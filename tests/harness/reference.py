@@ -8,6 +8,7 @@ whole milliseconds, totals are fractions of a millisecond.
 import csv
 import io
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,8 +18,15 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 Interpolation = Literal["nearest", "previous"]
+State = Literal["closed", "excluded", "unknown", "down", "up"]
 Interval = tuple[int, int]
-Totals = dict[str, tuple[Fraction, Fraction, Fraction]]
+#: Weekday with 0 = Monday, start and end, both in milliseconds since local midnight.
+Row = tuple[int, int, int]
+#: The local date from which a week is in force, None: from the beginning of time; and its rows.
+Week = tuple[date | None, tuple[Row, ...]]
+#: Up, down, unknown and excluded, milliseconds.
+Parts = tuple[Fraction, Fraction, Fraction, Fraction]
+Totals = dict[str, Parts]
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -37,14 +45,23 @@ class Store:
     """What is known of one store.
 
     `polls` are (UTC instant in milliseconds since 1970-01-01, active) in order of arrival.
-    `hours` are (weekday with 0 = Monday, start, end), both in milliseconds since local midnight,
-    the end at most 24:00; no row at all means open around the clock.
+    `hours` are the rows of the week that has no date, the end of each at most 24:00; `weeks` are
+    those that have one, and where the one without a date is empty, that. No row and no week means
+    open around the clock. `special` are local dates, each with the (start, end) that replace its
+    weekly hours; none: closed. `exclusions` are UTC milliseconds [from, to).
     """
 
     store_id: str
     polls: tuple[tuple[int, bool], ...] = ()
-    hours: tuple[tuple[int, int, int], ...] = ()
+    hours: tuple[Row, ...] = ()
     timezone: str | None = None
+    weeks: tuple[Week, ...] = ()
+    special: tuple[tuple[date, tuple[Interval, ...]], ...] = ()
+    exclusions: tuple[Interval, ...] = ()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone or DEFAULT_TIMEZONE)
 
 
 def utc_instant(day: date, clock: int, zone: ZoneInfo) -> int:
@@ -85,40 +102,61 @@ def merged(intervals: list[Interval]) -> list[Interval]:
     return result
 
 
+def week_on(store: Store, day: date) -> tuple[Row, ...]:
+    """The rows of the week that is in force on a local date."""
+    weeks = {valid_from or date.min: rows for valid_from, rows in store.weeks}
+    if store.hours:
+        weeks[date.min] = store.hours
+    if not weeks:
+        return tuple((weekday, 0, DAY) for weekday in range(7))
+    in_force = [valid_from for valid_from in weeks if valid_from <= day]
+    return weeks[max(in_force)] if in_force else ()
+
+
+def beginning_on(store: Store, day: date) -> list[Interval]:
+    """Start and end on the wall of the intervals that begin on a local date."""
+    special = dict(store.special)
+    if day in special:
+        return list(special[day])
+    return [(start, end) for weekday, start, end in week_on(store, day) if weekday == day.weekday()]
+
+
 def business_time(store: Store, first: int, last: int) -> list[Interval]:
     """Business time that holds every open instant from `first` to `last`, both included.
 
     The intervals may reach beyond `first` and `last`; they are not cut there.
     """
-    if not store.hours:
-        return [(first, last + 1)]
-    zone = ZoneInfo(store.timezone or DEFAULT_TIMEZONE)
     # A local date can differ from the UTC date by one, an overnight interval reaches one further,
     # and a zone that skips a whole date adds a third.
     day = datetime.fromtimestamp(first // 1000, UTC).date() - timedelta(days=3)
     stop = datetime.fromtimestamp(last // 1000, UTC).date() + timedelta(days=3)
     intervals = []
     while day <= stop:
-        for weekday, start, end in store.hours:
-            if day.weekday() == weekday:
-                intervals.append(opening(day, start, end, zone))
+        intervals += [opening(day, *interval, store.zone) for interval in beginning_on(store, day)]
         day += timedelta(days=1)
     return merged(intervals)
 
 
-def holds(intervals: list[Interval], instant: int | Fraction) -> bool:
+def holds(intervals: Sequence[Interval], instant: int | Fraction) -> bool:
     return any(start <= instant < end for start, end in intervals)
 
 
-def observations(store: Store, as_of: int, max_gap: int) -> list[tuple[int, bool]]:
-    """Polls inside business time that can speak into a window, ascending, one per millisecond."""
-    earliest = as_of - WEEK - max_gap
-    business = business_time(store, earliest, as_of)
+def observations(
+    store: Store, first: int, last: int, as_of: int, max_gap: int
+) -> list[tuple[int, bool]]:
+    """Polls inside counted time that can speak from `first` to `last`.
+
+    They ascend, and there is one per millisecond.
+    """
+    earliest, latest = first - max_gap, min(last + max_gap, as_of)
+    business = business_time(store, earliest, latest)
     last_arrival = dict(store.polls)
     return [
         (instant, active)
         for instant, active in sorted(last_arrival.items())
-        if earliest <= instant <= as_of and holds(business, instant)
+        if earliest <= instant <= latest
+        and holds(business, instant)
+        and not holds(store.exclusions, instant)
     ]
 
 
@@ -143,43 +181,59 @@ def status_at(
 
 
 def pieces(
-    store: Store, as_of: int, interpolation: Interpolation, max_gap: int
-) -> Iterator[tuple[Fraction, Fraction, bool | None]]:
-    """Business time of the week in pieces: start, end, and whether it counts as up.
+    store: Store, window: Interval, as_of: int, interpolation: Interpolation, max_gap: int
+) -> Iterator[tuple[Fraction, Fraction, State]]:
+    """A window in pieces: start, end, and the state throughout.
 
-    The week is cut wherever anything can change; within a piece nothing does, so its middle
+    The window is cut wherever anything can change; within a piece nothing does, so its middle
     decides for all of it.
     """
-    business = business_time(store, as_of - WEEK, as_of)
-    observed = observations(store, as_of, max_gap)
+    first, last = window
+    if first >= last:
+        return
+    business = business_time(store, first, last)
+    observed = observations(store, first, last, as_of, max_gap)
 
-    cuts = [Fraction(as_of)] + [Fraction(as_of - length) for length in WINDOWS.values()]
-    for opens, closes in business:
-        cuts += [Fraction(opens), Fraction(closes)]
+    cuts = [Fraction(first), Fraction(last)]
+    for start, end in (*business, *store.exclusions):
+        cuts += [Fraction(start), Fraction(end)]
     for seen, _ in observed:
         cuts += [Fraction(seen - max_gap), Fraction(seen), Fraction(seen + max_gap)]
     for (earlier, _), (later, _) in pairwise(observed):
         cuts.append(Fraction(earlier + later, 2))
 
-    for start, end in pairwise(sorted(set(cuts))):
-        if start < as_of - WEEK or end > as_of:
-            continue
-        middle = (start + end) / 2
-        if holds(business, middle):
-            yield start, end, status_at(middle, observed, interpolation, max_gap)
+    inside = sorted(cut for cut in set(cuts) if first <= cut <= last)
+    for begin, finish in pairwise(inside):
+        middle = (begin + finish) / 2
+        state: State
+        if not holds(business, middle):
+            state = "closed"
+        elif holds(store.exclusions, middle):
+            state = "excluded"
+        else:
+            status = status_at(middle, observed, interpolation, max_gap)
+            state = "unknown" if status is None else "up" if status else "down"
+        yield begin, finish, state
+
+
+def reference_parts(
+    store: Store, window: Interval, as_of: int, interpolation: Interpolation, max_gap: int
+) -> Parts:
+    """Milliseconds (up, down, unknown, excluded) of one window."""
+    total: dict[State, Fraction] = defaultdict(Fraction)
+    for start, end, state in pieces(store, window, as_of, interpolation, max_gap):
+        total[state] += end - start
+    return total["up"], total["down"], total["unknown"], total["excluded"]
 
 
 def reference_totals(
     store: Store, as_of: int, interpolation: Interpolation, max_gap: int
 ) -> Totals:
-    """Milliseconds (up, down, unknown) of each window, "hour", "day" and "week"."""
-    totals = {window: [Fraction(0), Fraction(0), Fraction(0)] for window in WINDOWS}
-    for start, end, status in pieces(store, as_of, interpolation, max_gap):
-        column = 2 if status is None else 0 if status else 1
-        for window, length in WINDOWS.items():
-            if start >= as_of - length:
-                totals[window][column] += end - start
-    return {window: (up, down, unknown) for window, (up, down, unknown) in totals.items()}
+    """The same of the windows of a report without any, "hour", "day" and "week"."""
+    return {
+        window: reference_parts(store, (as_of - length, as_of), as_of, interpolation, max_gap)
+        for window, length in WINDOWS.items()
+    }
 
 
 def reference_down_by_hour(
@@ -191,27 +245,27 @@ def reference_down_by_hour(
     """
     quarter = 15 * MINUTE
     hours = [Fraction(0)] * (7 * 24)
+    week = as_of - WEEK, as_of
     for store in stores:
-        zone = ZoneInfo(store.timezone or DEFAULT_TIMEZONE)
-        for start, end, status in pieces(store, as_of, interpolation, max_gap):
-            if status is not False:
+        for start, end, state in pieces(store, week, as_of, interpolation, max_gap):
+            if state != "down":
                 continue
             begin = int(start // quarter) * quarter
             while begin < end:
-                local = datetime.fromtimestamp(begin // 1000, zone)
+                local = datetime.fromtimestamp(begin // 1000, store.zone)
                 stop = min(end, Fraction(begin + quarter))
                 hours[local.weekday() * 24 + local.hour] += stop - max(start, Fraction(begin))
                 begin += quarter
     return hours
 
 
-def business_totals(store: Store, as_of: int) -> dict[str, int]:
-    """Milliseconds of business time in each window."""
-    business = business_time(store, as_of - WEEK, as_of)
-    return {
-        window: sum(max(0, min(end, as_of) - max(start, as_of - length)) for start, end in business)
-        for window, length in WINDOWS.items()
-    }
+def business_total(store: Store, window: Interval) -> int:
+    """Milliseconds of business time in a window."""
+    first, last = window
+    if first >= last:
+        return 0
+    business = business_time(store, first, last)
+    return sum(max(0, min(end, last) - max(start, first)) for start, end in business)
 
 
 def two_decimals(amount: Fraction) -> str:
@@ -221,15 +275,40 @@ def two_decimals(amount: Fraction) -> str:
 
 
 def reference_csv_row(
-    store: Store, as_of: int, interpolation: Interpolation, max_gap: int, include_unknown: bool
+    store: Store,
+    as_of: int,
+    interpolation: Interpolation,
+    max_gap: int,
+    include_unknown: bool,
+    include_excluded: bool = False,
 ) -> str:
-    """The store's line of the report without its line end: minutes, hours, hours per status."""
+    """The store's line of the report without its line end: minutes, hours, hours per measure."""
     totals = reference_totals(store, as_of, interpolation, max_gap)
-    fields = [store.store_id]
-    for column in range(3 if include_unknown else 2):
-        fields.append(two_decimals(totals["hour"][column] / MINUTE))
-        fields.append(two_decimals(totals["day"][column] / HOUR))
-        fields.append(two_decimals(totals["week"][column] / HOUR))
+    columns = [0, 1] + [2] * include_unknown + [3] * include_excluded
+    amounts = [
+        totals[window][column] / unit
+        for column in columns
+        for window, unit in (("hour", MINUTE), ("day", HOUR), ("week", HOUR))
+    ]
+    return csv_line(store, amounts)
+
+
+def reference_csv_row_of_windows(
+    store: Store,
+    windows: Sequence[Interval],
+    as_of: int,
+    interpolation: Interpolation,
+    max_gap: int,
+    columns: Sequence[int],
+    unit: int,
+) -> str:
+    """The same of a report with windows: `columns` of `Parts`, all in one unit, milliseconds."""
+    parts = [reference_parts(store, each, as_of, interpolation, max_gap) for each in windows]
+    return csv_line(store, [part[column] / unit for column in columns for part in parts])
+
+
+def csv_line(store: Store, amounts: Sequence[Fraction]) -> str:
     line = io.StringIO()
+    fields = [store.store_id, *map(two_decimals, amounts)]
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()

@@ -1,11 +1,12 @@
 """Hypothesis strategies: stores, their polls and hours, and a report's instant and settings.
 
 They look for trouble: nights when clocks change, polls on the very edge of an interval or a window,
-silence longer than `max_gap`, stores that say nothing between stores that do.
+silence longer than `max_gap`, stores that say nothing between stores that do, weeks and special
+days that change there.
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -19,8 +20,17 @@ from tests.harness.reference import (
     WEEK,
     WINDOWS,
     Interpolation,
+    Interval,
     Store,
+    Week,
     business_time,
+)
+from tests.harness.reference_windows import (
+    KINDS,
+    dates_of,
+    period_that_holds,
+    periods,
+    reference_windows,
 )
 
 ZONES = [
@@ -125,6 +135,37 @@ def business_hours(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
     return tuple(draw(st.sampled_from([rows, rows[::-1]])))
 
 
+def dates_near(as_of: int) -> st.SearchStrategy[date]:
+    """Dates of the week before an instant and of the days around it."""
+    day = datetime.fromtimestamp(as_of // 1000, UTC).date()
+    return st.integers(-10, 2).map(lambda days: day + timedelta(days=days))
+
+
+def dated_weeks(as_of: int) -> st.SearchStrategy[tuple[Week, ...]]:
+    """Weeks that come into force around an instant, some of them empty."""
+    weeks = st.dictionaries(dates_near(as_of), business_hours(), min_size=1, max_size=3)
+    return st.one_of(st.just(()), weeks.map(lambda found: tuple(found.items())))
+
+
+def special_days(as_of: int) -> st.SearchStrategy[tuple[tuple[date, tuple[Interval, ...]], ...]]:
+    """Special hours around an instant: closed, or one or two intervals."""
+    intervals = st.lists(st.tuples(CLOCK_STARTS, CLOCK_ENDS), max_size=2).map(tuple)
+    days = st.dictionaries(dates_near(as_of), intervals, min_size=1, max_size=3)
+    return st.one_of(st.just(()), days.map(lambda found: tuple(found.items())))
+
+
+def exclusions(edges: list[int]) -> st.SearchStrategy[tuple[Interval, ...]]:
+    """Stretches of time that begin at or around some instants; they may overlap."""
+    lengths = st.sampled_from([1, MINUTE, HOUR, 90 * MINUTE, DAY, 3 * DAY, 40 * DAY])
+    starts = st.builds(
+        lambda edge, distance: edge + distance,
+        st.sampled_from(edges),
+        st.one_of(st.just(0), st.integers(-DAY, DAY), st.integers(-WEEK, 0)),
+    )
+    each = st.builds(lambda start, length: (start, start + length), starts, lengths)
+    return st.one_of(st.just(()), st.lists(each, min_size=1, max_size=4).map(tuple))
+
+
 @st.composite
 def regular_polls(draw: st.DrawFn, as_of: int, max_gap: int) -> list[tuple[int, bool]]:
     """Polls at a steady pace with some jitter, anchored anywhere from before the week to `as_of`.
@@ -159,7 +200,7 @@ def telling_instants(store: Store, as_of: int, max_gap: int) -> list[int]:
     edges = [as_of, as_of + 1, as_of + HOUR]
     for length in WINDOWS.values():
         edges += [as_of - length, as_of - length - max_gap]
-    for start, end in business_time(store, as_of - WEEK, as_of)[-6:]:
+    for start, end in (*business_time(store, as_of - WEEK, as_of)[-6:], *store.exclusions):
         edges += [start, end]
     return sorted(set(edges) | {edge - 1 for edge in edges})
 
@@ -228,7 +269,111 @@ def questions(draw: st.DrawFn, max_stores: int = 4) -> Question:
     stores = []
     for store_id, timezone in zip(store_ids, timezones, strict=True):
         store = Store(store_id, (), draw(business_hours()), timezone)
+        if draw(st.booleans()):
+            store = replace(
+                store, weeks=draw(dated_weeks(as_of)), special=draw(special_days(as_of))
+            )
+            if not store.hours and draw(st.booleans()):
+                store = replace(store, weeks=((None, ()), *store.weeks))
+            edges = telling_instants(store, as_of, max_gap)
+            store = replace(store, exclusions=draw(exclusions(edges)))
         polls = draw(arrivals(store, as_of, max_gap))
         stores.append(replace(store, polls=polls))
     interpolation: Interpolation = draw(st.sampled_from(["nearest", "nearest", "previous"]))
     return Question(tuple(stores), as_of, interpolation, max_gap)
+
+
+#: Zones whose calendar counts for all stores, or none.
+CALENDARS = [None, None, "UTC", "America/Havana", "Asia/Beirut", "Pacific/Apia", "Asia/Tokyo"]
+
+
+@st.composite
+def window_texts(draw: st.DrawFn, as_of: int, calendar: str | None) -> list[str]:
+    """Texts of one to three windows, or of the days or months of some period."""
+    today = datetime.fromtimestamp(as_of // 1000, ZoneInfo(calendar or "UTC")).date()
+    spans = st.sampled_from(["1m", "90m", "1h", "36h", "1d12h", "7d", "30d"])
+    kind = st.sampled_from([*KINDS, "day", "day", "week", "month"])
+    near = st.builds(
+        lambda days, kind: period_that_holds(today + timedelta(days=days), kind),
+        st.integers(-30, 3),
+        kind,
+    )
+    long_ago = st.integers(-400, -30).map(lambda days: (today + timedelta(days=days)).isoformat())
+    relative = st.builds(
+        lambda which, kind: f"{which}-{kind}", st.sampled_from(["this", "previous"]), kind
+    ).filter(lambda text: text != "previous-year")
+    days = st.one_of(near, relative).filter(lambda text: len(periods(f"days:{text}", today)) <= 31)
+    months = st.sampled_from(["this-quarter", "previous-quarter", "this-month", "this-year"])
+    instants = st.integers(as_of - 40 * DAY, as_of + 2 * DAY)
+    ranges = st.builds(
+        lambda start, length: f"{instant_text(start)}/{instant_text(start + length)}",
+        instants,
+        st.sampled_from([1, MINUTE, HOUR, DAY, 20 * DAY]),
+    )
+    one = st.one_of(
+        spans,
+        near,
+        near,
+        long_ago,
+        relative,
+        days.map(lambda text: f"days:{text}"),
+        months.map(lambda text: f"months:{text}"),
+        ranges,
+    )
+    earliest = today - timedelta(days=400)
+    return draw(
+        st.lists(one, min_size=1, max_size=3).filter(
+            lambda texts: all(
+                dates_of(period)[0] >= earliest
+                for text in texts
+                if "/" not in text and text[-1] not in "mhd"
+                for period in periods(text, today)
+            )
+        )
+    )
+
+
+def instant_text(milliseconds: int) -> str:
+    at = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"
+
+
+@dataclass(frozen=True)
+class WindowsQuestion:
+    """A question about windows that are named by their texts."""
+
+    about: Question
+    texts: tuple[str, ...]
+    calendar: str | None
+
+    def windows(self, store: Store) -> dict[str, Interval]:
+        """What the reference says that the windows come to for a store."""
+        zone = store.timezone or DEFAULT_TIMEZONE
+        return reference_windows(list(self.texts), self.about.as_of, self.calendar, zone)
+
+
+@st.composite
+def questions_about_windows(draw: st.DrawFn, max_stores: int = 3) -> WindowsQuestion:
+    """A question, with polls and exclusions also around the edges of its windows."""
+    about = draw(questions(max_stores))
+    calendar = draw(st.sampled_from(CALENDARS))
+    texts = tuple(draw(window_texts(about.as_of, calendar)))
+    asked = WindowsQuestion(about, texts, calendar)
+    stores = []
+    for store in about.stores:
+        edges = [edge for window in asked.windows(store).values() for edge in window]
+        near = st.builds(
+            lambda edge, distance: edge + distance,
+            st.sampled_from(edges),
+            st.one_of(
+                st.sampled_from([-1, 0, 1, HOUR, about.max_gap, -about.max_gap]),
+                st.integers(-2 * DAY, 2 * DAY),
+                st.integers(-about.max_gap - 1, about.max_gap + 1),
+            ),
+        )
+        more = draw(st.lists(st.tuples(near, st.booleans()), max_size=6))
+        excluded = draw(st.one_of(st.just(()), exclusions(edges)))
+        stores.append(
+            replace(store, polls=(*store.polls, *more), exclusions=(*store.exclusions, *excluded))
+        )
+    return replace(asked, about=replace(about, stores=tuple(stores)))

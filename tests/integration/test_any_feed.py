@@ -76,7 +76,14 @@ def test_a_file_is_loaded_as_the_feed_that_its_first_line_tells(
     ):
         answer = post(shared, body)
         assert answer.status_code == 200, answer.text
-        counts = {"rows": 1, "stores": 1, "new": new, "replaced": 0, "unchanged": 1 - new}
+        counts = {
+            "rows": 1,
+            "stores": 1,
+            "new": new,
+            "replaced": 0,
+            "unchanged": 1 - new,
+            "removed": 0,
+        }
         assert answer.json() == {"feed": feed, **counts}
 
 
@@ -89,6 +96,9 @@ def test_a_file_is_loaded_as_the_feed_that_its_first_line_tells(
                 "to be polls, the header has no column store_id",
                 "to be business hours, the header has no column store_id",
                 "to be timezones, the header has no column store_id",
+                "to be special hours, the header has no column store_id",
+                "to be exclusions, the header has no column store_id",
+                "to be stores, the header has no column name",
             ],
         ),
         (
@@ -97,6 +107,9 @@ def test_a_file_is_loaded_as_the_feed_that_its_first_line_tells(
                 "to be polls, the header has no column status",
                 "to be business hours, the header names the column day or dayOfWeek twice",
                 "to be timezones, the header has no column timezone or timezone_str",
+                "to be special hours, the header has no column date",
+                "to be exclusions, the header has no column from",
+                "to be stores, the header has no column name",
             ],
         ),
         (
@@ -121,7 +134,7 @@ def test_a_long_first_line_is_cut_and_what_is_no_text_is_refused_as_elsewhere(
 ) -> None:
     told = problem(post(shared, "x" * 100_000 + "\n"))
     assert told["type"] == "/problems/feed-not-recognised"
-    assert len(told["detail"]) < 600
+    assert len(told["detail"]) < 800
     for body, fault in (
         (b"", "it is empty: it does not even have a header"),
         (b"PK\x03\x04....", "it is a zip archive"),
@@ -160,9 +173,10 @@ def test_the_state_tells_the_names_of_columns_and_how_much_there_is_or_about(
     hours = next(each for each in empty["feeds"] if each["feed"] == "business_hours")
     assert hours["path"] == "/business-hours"
     assert hours["columns"][:2] == [
-        {"name": "store_id", "other_names": []},
-        {"name": "day", "other_names": ["dayOfWeek"]},
+        {"name": "store_id", "other_names": [], "optional": False},
+        {"name": "day", "other_names": ["dayOfWeek"], "optional": False},
     ]
+    assert [each["name"] for each in hours["columns"] if each["optional"]] == ["valid_from"]
     post(service, POLLS + "s2,active,2023-01-22 12:00:00 UTC\ns3,active,2023-01-22 12:00:00 UTC\n")
     post(service, HOURS)
     post(service, ZONES + "s2,Asia/Tokyo\n")
@@ -204,7 +218,7 @@ def test_files_are_remembered_and_json_is_not(
     headers = {"Authorization": f"Bearer {key}"}
     assert post(service, POLLS.replace("inactive", "active"), **headers).status_code == 200
     known = service.get("/feeds", headers=headers).json()
-    counts = {"rows": 1, "stores": 1, "new": 0, "replaced": 0, "unchanged": 1}
+    counts = {"rows": 1, "stores": 1, "new": 0, "replaced": 0, "unchanged": 1, "removed": 0}
     told = [
         (load["feed"], load["api_key"], load["command"], load["loaded"]) for load in known["loads"]
     ]

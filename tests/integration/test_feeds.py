@@ -99,8 +99,8 @@ class Store:
     def zones(self) -> list[tuple[str, str]]:
         """The zone of every store."""
         return self.ask(
-            "select store_id, name from store left join timezone on timezone.id = store.timezone "
-            "order by store_id"
+            "select store_id, zone.name from store "
+            "left join timezone as zone on zone.id = timezone order by store_id"
         )
 
     def close(self) -> None:
@@ -359,7 +359,7 @@ def test_a_bad_file_refuses_its_feed_and_no_other_and_faults_name_file_and_line(
         "timezones: 1 row of 1 store: 1 store new, 0 replaced, 0 unchanged",
         "Error: hours: line 1: the header has no column day or dayOfWeek; it is "
         "'store_id,status,timestamp_utc', but a file of business hours starts with "
-        "'store_id,day or dayOfWeek,start_time_local,end_time_local'",
+        "'store_id,day or dayOfWeek,start_time_local,end_time_local[,valid_from]'",
         "business hours: 1 fault; nothing of the feed was stored",
         "bad: line 2, column status, value 'shut': is neither active nor inactive",
         "empty: line 1: it is empty: it does not even have a header",

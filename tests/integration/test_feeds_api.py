@@ -102,7 +102,8 @@ def test_hours_and_zones_come_as_json_too(service: Service) -> None:
         {"store_id": "s1", "day": 6, "start_time_local": "00:00", "end_time_local": "24:00"},
     ]
     loaded = service.ask("POST", "/business-hours", json=hours)
-    assert loaded.json() == {"rows": 2, "stores": 1, "new": 1, "replaced": 0, "unchanged": 0}
+    told = {"rows": 2, "stores": 1, "new": 1, "replaced": 0, "unchanged": 0, "removed": 0}
+    assert loaded.json() == told
     zones = [{"store_id": "s1", "timezone": "Asia/Tokyo"}]
     assert counts(service.ask("POST", "/timezones", json=zones)) == (1, 1, 0, 0)
     store = service.get("/stores/s1").json()

@@ -526,7 +526,7 @@ def settings(database_url: str) -> set[tuple[str, int, str]]:
         select store_id, (
                    select (extract(epoch from min(start_local)) / 3600)::integer
                    from business_hours where business_hours.store_id = store.store_id
-               ), name
+               ), timezone.name
         from store join timezone on timezone.id = timezone
         """,
     )

@@ -18,6 +18,7 @@ from service.database import locks, pool
 from service.database import migrations as database
 from service.database.migrations import migrate
 from service.database.pool import DatabaseUnavailable, open_pool
+from tests.harness.service import running_service
 
 HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
 
@@ -331,3 +332,58 @@ def test_an_older_version_beside_this_one_reads_the_newest_poll_and_adds_none(
     with pytest.raises(asyncpg.PostgresError):
         asyncio.run(fetch(database_url, insert))
     assert asyncio.run(fetch(database_url, known)) == [(True,)]
+
+
+def test_what_the_last_release_stored_means_the_same(
+    database_url: str, migrations: Path, tmp_path: Path
+) -> None:
+    later = sorted(migrations.glob("*.sql"))[10:]
+    texts = {file: file.read_text() for file in later}
+    for file in later:
+        file.unlink()
+    asyncio.run(run_migrate(database_url))
+    # Monday 2023-01-23, 09:00 to 17:00 in Chicago; polled active at 10:00 and inactive at 12:00.
+    week = b"".join(part.to_bytes(4, "little") for part in (32_400_000, 61_200_000))
+    polls = b"".join(
+        (hour * 3_600_000 << 1 | active).to_bytes(4, "little")
+        for hour, active in ((16, 1), (18, 0))
+    )
+    statements = f"""
+        insert into timezone (name) values ('Asia/Tokyo');
+        insert into store (store_id, business_hours) values ('open', '\\x{week.hex()}');
+        insert into store (store_id, timezone) select 'tokyo', id from timezone;
+        insert into poll_day (store, day, polls)
+            select id, 19380, '\\x{polls.hex()}' from store;
+        insert into newest_poll (instant) values ('2023-01-23 23:00Z');
+        insert into report (id, state, as_of, interpolation, max_gap, include_unknown, summary,
+                            stores_done, stores_total, started_at, finished_at)
+            values ('00000000-0000-0000-0000-000000000007', 'expired', '2023-01-23 23:00Z',
+                    'nearest', '24 hours', false,
+                    '{{"stores": 1, "sums": [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+                       "by_availability": [0], "without": 0, "most_downtime": [["s", 7, 8, 9]]}}',
+                    1, 1, now(), now());
+    """  # noqa: S608 - all of it is made here
+    asyncio.run(run_statements(database_url, statements))
+    for file, text in texts.items():
+        file.write_text(text)
+    with running_service(database_url, tmp_path) as service:
+        rows = service.report().decode().splitlines()
+        assert rows[1] == "open,0.00,2.00,2.00,60.00,6.00,6.00"
+        assert rows[2].startswith("tokyo,0.00,")
+        week_of_old = "/reports/00000000-0000-0000-0000-000000000007"
+        [*_, last] = service.get(f"{week_of_old}/summary").json()["windows"]
+        assert (last["window"], last["excluded"]) == ("week", 0)
+        assert service.get(week_of_old).json()["windows"][2]["from"] == "2023-01-16T23:00:00Z"
+        # An instance of that release may still be there: what it stores counts here.
+        taken = "update store set business_hours = (select business_hours from store where "
+        taken += "store_id = 'open') where store_id = 'tokyo'"
+        asyncio.run(run_statements(database_url, taken))
+        assert service.get("/stores/tokyo").json()["business_hours"][0]["day"] == 0
+
+
+async def run_statements(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()

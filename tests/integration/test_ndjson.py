@@ -54,6 +54,7 @@ def test_lines_are_stored_also_without_an_end_and_with_empty_ones_and_further_me
         "new": 2,
         "replaced": 0,
         "unchanged": 0,
+        "removed": 0,
     }
     assert sorted(ask(database_url, "select store_id, status from poll")) == [
         ("s1", "inactive"),

@@ -46,8 +46,13 @@ def test_a_report_is_accepted_and_tells_where_it_is_and_how_far(service: Service
         "interpolation": "nearest",
         "max_gap": "24h",
         "include_unknown": False,
+        "include_excluded": False,
+        "windows": None,
+        "calendar": None,
+        "unit": None,
         "escape_formulas": False,
         "named_stores": None,
+        "tags": None,
         "stores": None,
     }
     assert report["seconds"] > 0
@@ -71,8 +76,13 @@ def test_what_is_asked_for_is_what_is_computed(service: Service) -> None:
         "interpolation": "previous",
         "max_gap": "1h30m",
         "include_unknown": True,
+        "include_excluded": False,
+        "windows": None,
+        "calendar": None,
+        "unit": None,
         "escape_formulas": False,
         "named_stores": 2,
+        "tags": None,
         "stores": ["store-000002", "store-000007"],
     }
     # The poll comes at the end of every window: `previous` has it speak for nothing before.

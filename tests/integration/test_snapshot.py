@@ -59,7 +59,7 @@ async def _read_by_all(store: Snapshot) -> None:
         store._readers.put_nowait(connection)
     async with asyncio.timeout(10):
         for _ in connections:
-            await store.polls(STORE, 0, 1)
+            await store.polls(STORE, [(0, 1)])
         await store.newest_poll()
         await store.zone_names()
         await store.count_stores()

@@ -311,6 +311,10 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "business_hours": HOURS,
         "counted_hours": COUNTED,
         "newest_poll": None,
+        "weeks": [{"valid_from": None, "rows": HOURS}],
+        "special_hours": [],
+        "name": None,
+        "tags": {},
     }
     service.ask("PUT", f"{place}/business-hours", json=[])
     service.ask("PUT", f"{place}/timezone", json={"timezone": None})
@@ -321,6 +325,10 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "business_hours": [],
         "counted_hours": [],
         "newest_poll": None,
+        "weeks": [],
+        "special_hours": [],
+        "name": None,
+        "tags": {},
     }
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.feed_faults import FAULTS_SHOWN
+from compute.dated_rows import EMPTY, NO_DATE
+from compute.feed_faults import FAULTS_SHOWN, FeedRefused
 from compute.feed_header import Feed, read_header
 from compute.feed_rows import FeedRows, parse_columns, parse_csv
 from compute.instants import parse_instant
@@ -15,7 +17,11 @@ HEADERS: dict[Feed, str] = {
     "polls": "store_id,status,timestamp_utc",
     "business_hours": "store_id,day,start_time_local,end_time_local",
     "timezones": "store_id,timezone",
+    "special_hours": "store_id,date,start_time_local,end_time_local,closed,reason",
+    "exclusions": "store_id,from,to,reason",
+    "stores": "store_id,name",
 }
+DATED_HEADER = f"{HEADERS['business_hours']},valid_from"
 LATEST = parse_instant("2030-01-01T00:00:00Z")
 
 # What no row holds where rows are told apart by commas and line ends alone.
@@ -55,6 +61,18 @@ ROWS: dict[Feed, st.SearchStrategy[tuple[str, ...]]] = {
         st.sampled_from(["17:00", "24:00", "24:01", "09:60"]) | PLAIN,
     ),
     "timezones": st.tuples(IDS, st.sampled_from(["Asia/Tokyo", "UTC", "utc", ""]) | PLAIN),
+    "special_hours": st.tuples(
+        IDS,
+        st.sampled_from(["2024-12-25", "2024-02-30", "1969-12-31", "2024-1-1", "20241225"]),
+        st.sampled_from(["", "9:00", "24:00", "x"]),
+        st.sampled_from(["", "17:00", "24:00"]),
+        st.sampled_from(["", "true", "TRUE", "false", "yes"]),
+        st.sampled_from(["", "Christmas", "x" * 256]) | PLAIN,
+    ),
+    "exclusions": st.tuples(
+        IDS, INSTANTS, INSTANTS, st.sampled_from(["", "power", "x" * 256]) | PLAIN
+    ),
+    "stores": st.tuples(IDS, st.sampled_from(["", "Oak", "x" * 256, "a\0"]) | PLAIN),
 }
 FEEDS = st.sampled_from(list(HEADERS)).flatmap(
     lambda feed: st.tuples(st.just(feed), st.lists(ROWS[feed], min_size=1, max_size=6))
@@ -63,7 +81,12 @@ FEEDS = st.sampled_from(list(HEADERS)).flatmap(
 
 def said(rows: FeedRows) -> list[tuple[str, object]]:
     """What each row says: store and value."""
-    values = [rows.names[value] for value in rows.value] if rows.names else rows.value.tolist()
+    values: list[object] = rows.value.tolist()
+    if rows.names:
+        values = [
+            [*value[:-1], rows.names[value[-1]]] if isinstance(value, list) else rows.names[value]
+            for value in rows.value.tolist()
+        ]
     return [(rows.store_ids[place], value) for place, value in zip(rows.store, values, strict=True)]
 
 
@@ -190,3 +213,59 @@ def test_of_a_block_full_of_faults_the_first_are_told_in_order_and_all_are_count
     assert told == every[:FAULTS_SHOWN]
     late = parsed("polls", [*(20_000 * lines[3:]), *lines])
     assert [fault.line for fault in late.faults] == [20_001, 20_002, 20_003, 20_003]
+
+
+def hours_said(*lines: str, header: str = DATED_HEADER) -> list[object]:
+    read = read_header("business_hours", "", header.encode())
+    rows = parse_csv("business_hours", read, "".join(f"{line}\n" for line in lines).encode(), 2)
+    assert not rows.faults, rows.faults
+    values: list[object] = rows.value.tolist()
+    return values
+
+
+def test_a_week_begins_on_a_date_or_with_time_itself_and_may_be_empty() -> None:
+    nine_to_five = 9 * 3_600_000 << 32 | 17 * 3_600_000
+    assert hours_said("s,0,9:00,17:00,1970-01-02", "s,0,9:00,17:00,", "s,,,,2024-01-01") == [
+        [1, nine_to_five],
+        [NO_DATE, nine_to_five],
+        [19_723, EMPTY],
+    ]
+    assert hours_said("s,,,", header=HEADERS["business_hours"]) == [EMPTY]
+
+
+def test_a_row_of_hours_is_either_empty_or_whole() -> None:
+    read = read_header("business_hours", "", DATED_HEADER.encode())
+    rows = parse_csv(
+        "business_hours", read, b"s,,9:00,17:00,\ns,0,,17:00,\ns,0,9:00,17:00,soon\n", 2
+    )
+    assert [(fault.line, fault.column) for fault in rows.faults] == [
+        (2, "day"), (3, "start_time_local"), (4, "valid_from"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ("store_id,name,region,region", "the column region twice"),
+        ("store_id,name,", "the tag '' is empty"),
+        ("store_id,a:b", "the tag 'a:b' has a colon"),
+        (f"store_id,{'x' * 256}", "has more than 255 characters"),
+        ("store_id," + ",".join(f"t{tag}" for tag in range(51)), "at most 50 are allowed"),
+        ("store,name", "has no column store_id"),
+    ],
+    ids=["twice", "no-name", "colon", "long", "many", "no-id"],
+)
+def test_a_column_of_stores_that_can_be_no_tag_is_refused(header: str, problem: str) -> None:
+    with pytest.raises(FeedRefused, match=problem):
+        read_header("stores", "", header.encode())
+
+
+def test_columns_of_stores_become_tags_and_empty_cells_remove() -> None:
+    header = read_header("stores", "", b"region,store_id,name")
+    rows = parse_csv("stores", header, b"west,s,Oak\n,t,\n", 2)
+    assert said(rows) == [
+        ("s", ['{"name": "Oak", "tags": {"region": "west"}}']),
+        ("t", ['{"name": null, "tags": {"region": null}}']),
+    ]
+    rows = parse_csv("stores", read_header("stores", "", b"store_id,region"), b"s,west\n", 2)
+    assert said(rows) == [("s", ['{"tags": {"region": "west"}}'])]

@@ -17,7 +17,7 @@ def rows(ids: list[str], escape_formulas: bool) -> bytes:
     return csv_rows(
         b"".join(encoded),
         np.array([len(store_id) for store_id in encoded], dtype=np.int64),
-        Totals(nothing, nothing, nothing),
+        Totals(nothing, nothing, nothing, nothing),
         False,
         escape_formulas=escape_formulas,
     )

@@ -85,7 +85,8 @@ ROOMS = {
     ),
     "service.__main__": room(
         "compute service.database service.feeds service.keys service.logs service.output_file"
-        " service.reports service.server service.settings service.signals service.workers",
+        " service.reports service.server service.settings service.signals service.stores"
+        " service.workers",
         "asyncpg click msgspec rich",
     ),
     "service.command": room("service.__main__"),

@@ -7,25 +7,39 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.harness.kernel import kernel_csv, kernel_rows, kernel_totals
+from compute import batch as kernel
+from compute.csv_rows import Unit
+from compute.windows import resolve_windows
+from tests.harness.kernel import (
+    kernel_csv,
+    kernel_instants,
+    kernel_rows,
+    kernel_totals,
+    kernel_windows,
+)
 from tests.harness.reference import (
     DAY,
+    DEFAULT_TIMEZONE,
     HOUR,
     MINUTE,
+    WINDOWS,
     Interpolation,
     Store,
-    business_totals,
+    Totals,
+    business_total,
     reference_csv_row,
+    reference_csv_row_of_windows,
     reference_down_by_hour,
+    reference_parts,
     reference_totals,
 )
-from tests.harness.schedules import Question, questions
+from tests.harness.schedules import Question, WindowsQuestion, questions, questions_about_windows
 
 thorough = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 brief = settings(thorough, max_examples=150)
 
 
-def ask(question: Question) -> list[dict[str, tuple[Fraction, Fraction, Fraction]]]:
+def ask(question: Question) -> list[Totals]:
     return kernel_totals(
         list(question.stores), question.as_of, question.interpolation, question.max_gap
     )
@@ -46,6 +60,7 @@ def test_totals_equal_the_reference_exactly(question: Question) -> None:
 def test_downtime_by_hour_of_the_week_equals_the_reference_exactly(question: Question) -> None:
     asked = (question.stores, question.as_of, question.interpolation, question.max_gap)
     found = kernel_rows(*asked).together
+    assert found.down_by_hour is not None
     assert [Fraction(down, 2) for down in found.down_by_hour.tolist()] == reference_down_by_hour(
         *asked
     )
@@ -54,9 +69,10 @@ def test_downtime_by_hour_of_the_week_equals_the_reference_exactly(question: Que
 
 @brief
 @given(questions(max_stores=8))
-def test_up_down_and_unknown_add_up_to_business_time(question: Question) -> None:
+def test_up_down_unknown_and_excluded_add_up_to_business_time(question: Question) -> None:
     for store, totals in zip(question.stores, ask(question), strict=True):
-        for window, business in business_totals(store, question.as_of).items():
+        for window, length in WINDOWS.items():
+            business = business_total(store, (question.as_of - length, question.as_of))
             assert sum(totals[window]) == business
             assert min(totals[window]) >= 0
 
@@ -124,9 +140,9 @@ def test_polls_after_as_of_change_nothing(question: Question) -> None:
 
 
 @brief
-@given(questions(), st.booleans())
+@given(questions(), st.booleans(), st.booleans())
 def test_csv_rows_equal_the_reference_in_the_order_of_store_ids(
-    question: Question, include_unknown: bool
+    question: Question, include_unknown: bool, include_excluded: bool
 ) -> None:
     settings_of_report = (
         question.as_of,
@@ -134,10 +150,74 @@ def test_csv_rows_equal_the_reference_in_the_order_of_store_ids(
         question.max_gap,
         include_unknown,
     )
-    text = kernel_csv(list(question.stores), *settings_of_report)
+    asked = kernel.Question(*settings_of_report, include_excluded=include_excluded)
+    text = kernel_csv(question.stores, asked)
     in_order = sorted(question.stores, key=lambda store: store.store_id.encode())
     assert text.splitlines() == [
-        reference_csv_row(store, *settings_of_report) for store in in_order
+        reference_csv_row(store, *settings_of_report, include_excluded) for store in in_order
+    ]
+
+
+@thorough
+@given(questions_about_windows())
+def test_windows_by_their_texts_equal_the_reference_exactly(asked: WindowsQuestion) -> None:
+    question = asked.about
+    settings_of_report = question.as_of, question.interpolation, question.max_gap
+    found = kernel_windows(question.stores, asked.texts, *settings_of_report, asked.calendar)
+    for store, of_store in zip(question.stores, found, strict=True):
+        windows = asked.windows(store)
+        assert list(of_store) == list(windows)
+        for name, window in windows.items():
+            assert of_store[name] == reference_parts(store, window, *settings_of_report)
+            assert sum(of_store[name]) == business_total(store, window)
+
+
+@brief
+@given(questions_about_windows(max_stores=1))
+def test_windows_come_to_the_instants_of_the_reference(asked: WindowsQuestion) -> None:
+    (store,) = asked.about.stores
+    zone = store.timezone or DEFAULT_TIMEZONE
+    found = kernel_instants(asked.texts, asked.about.as_of, asked.calendar, zone)
+    assert list(found.items()) == list(asked.windows(store).items())
+
+
+UNITS: dict[Unit, int] = {"seconds": 1000, "minutes": MINUTE, "hours": HOUR}
+
+
+@brief
+@given(
+    questions_about_windows(max_stores=2),
+    st.sampled_from(list(UNITS)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_csv_rows_of_windows_equal_the_reference(
+    asked: WindowsQuestion, unit: Unit, include_unknown: bool, include_excluded: bool
+) -> None:
+    question = asked.about
+    settings_of_report = question.as_of, question.interpolation, question.max_gap
+    windows = resolve_windows(asked.texts, question.as_of, asked.calendar)
+    text = kernel_csv(
+        question.stores,
+        kernel.Question(
+            *settings_of_report,
+            include_unknown,
+            windows,
+            include_excluded=include_excluded,
+            unit=unit,
+        ),
+    )
+    columns = [0, 1] + [2] * include_unknown + [3] * include_excluded
+    in_order = sorted(question.stores, key=lambda store: store.store_id.encode())
+    assert text.splitlines() == [
+        reference_csv_row_of_windows(
+            store,
+            list(asked.windows(store).values()),
+            *settings_of_report,
+            columns,
+            UNITS[unit],
+        )
+        for store in in_order
     ]
 
 
@@ -145,7 +225,8 @@ MONDAY_NOON = 1_674_475_200_000  # 2023-01-23T12:00Z
 
 
 def csv_line(store: Store, include_unknown: bool = False, max_gap: int = DAY) -> str:
-    return kernel_csv([store], MONDAY_NOON, "nearest", max_gap, include_unknown).rstrip("\r\n")
+    question = kernel.Question(MONDAY_NOON, "nearest", max_gap, include_unknown)
+    return kernel_csv([store], question).rstrip("\r\n")
 
 
 def test_a_csv_line_has_minutes_for_the_hour_and_hours_for_the_day_and_the_week() -> None:
@@ -196,4 +277,4 @@ def test_csv_rounding_sees_half_a_millisecond(apart: int, minutes: str) -> None:
 @pytest.mark.parametrize("interpolation", ["nearest", "previous"])
 def test_no_stores_give_no_rows(interpolation: Interpolation) -> None:
     assert kernel_totals([], MONDAY_NOON, interpolation, DAY) == []
-    assert kernel_csv([], MONDAY_NOON, interpolation, DAY, False) == ""
+    assert kernel_csv([], kernel.Question(MONDAY_NOON, interpolation, DAY)) == ""

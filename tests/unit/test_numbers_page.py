@@ -1,7 +1,7 @@
 """The figures of docs/numbers.md, computed: by the kernel, and by the slow reference."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,14 +9,25 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from compute.batch import Question
 from compute.csv_rows import header
 from compute.down_by_hour import HOURS
 from compute.roll_up import roll_up
 from compute.uptime import Interpolation, Totals
 from service.reports.summary import availability_of
 from service.spans import parse_span
-from tests.harness.kernel import kernel_csv, kernel_totals
-from tests.harness.reference import DAY, HOUR, MINUTE, Store, reference_totals
+from tests.harness.kernel import kernel_csv, kernel_totals, kernel_windows
+from tests.harness.reference import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Interval,
+    Store,
+    Week,
+    reference_parts,
+    reference_totals,
+)
+from tests.harness.reference_windows import reference_windows
 
 PAGE = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text()
 ZONE = "America/Chicago"
@@ -67,13 +78,13 @@ def hours(text: str) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)
 
 
-def polls(text: str, as_of: int) -> tuple[tuple[int, bool], ...]:
+def polls(text: str, as_of: int, days: int = 2) -> tuple[tuple[int, bool], ...]:
     """Polls in their order of arrival: `none`, `active every 60 min`, or one by one."""
     if text == "none":
         return ()
     if every := re.fullmatch(r"active every (\d+) min", text):
         pace = int(every[1]) * MINUTE
-        return tuple((when, True) for when in range(as_of - 2 * DAY, as_of + 1, pace))
+        return tuple((when, True) for when in range(as_of - days * DAY, as_of + 1, pace))
     each = [poll.rsplit(" ", 1) for poll in text.split(", ")]
     assert {status for _, status in each} <= {"active", "inactive"}
     return tuple((instant(when), status == "active") for when, status in each)
@@ -88,7 +99,37 @@ def asked(text: str) -> tuple[Interpolation, int]:
     return interpolation, parse_span(gap[1]) if gap else DAY
 
 
+def weeks(text: str) -> tuple[Week, ...]:
+    """Weeks by the date from which they are in force: `2023-01-23: Mon 10:00-16:00`, or `never`."""
+    if not text:
+        return ()
+    valid_from, rows = text.split(": ")
+    return ((date.fromisoformat(valid_from), () if rows == "never" else hours(rows)),)
+
+
+def special(text: str) -> tuple[tuple[date, tuple[Interval, ...]], ...]:
+    """Special hours: `2023-01-24 closed`, or `2023-01-24 09:00-14:00`, any number a date."""
+    found: dict[date, tuple[Interval, ...]] = {}
+    for one in text.split(", ") if text else []:
+        day, told = one.split()
+        before = found.setdefault(date.fromisoformat(day), ())
+        if told != "closed":
+            start, end = (int(milliseconds(clock)) for clock in told.split("-"))
+            found[date.fromisoformat(day)] = (*before, (start, end))
+    return tuple(found.items())
+
+
+def exclusions(text: str) -> tuple[Interval, ...]:
+    """Exclusions of one day each: `Mon 10:00-11:00`."""
+    found = []
+    for one in text.split(", ") if text else []:
+        day, start, end = re.split("[ -]", one)
+        found.append((instant(f"{day} {start}"), instant(f"{day} {end}")))
+    return tuple(found)
+
+
 EXAMPLES = rows_of("unknown")
+EXAMPLES_OF_WINDOWS = rows_of("excluded")
 
 
 @pytest.mark.parametrize("row", EXAMPLES, ids=lambda row: row["example"])
@@ -98,11 +139,31 @@ def test_the_last_day_of_an_example_is_what_the_page_says(row: Row) -> None:
     interpolation, max_gap = asked(row.get("asked", ""))
     told = tuple(milliseconds(row[measure]) for measure in ("up", "down", "unknown"))
     (computed,) = kernel_totals([store], as_of, interpolation, max_gap)
-    assert computed["day"] == told
-    assert reference_totals(store, as_of, interpolation, max_gap)["day"] == told
+    assert computed["day"] == (*told, 0)
+    assert reference_totals(store, as_of, interpolation, max_gap)["day"] == (*told, 0)
+
+
+@pytest.mark.parametrize("row", EXAMPLES_OF_WINDOWS, ids=lambda row: row["example"])
+def test_the_window_of_an_example_is_what_the_page_says(row: Row) -> None:
+    as_of = instant(row["`as_of`"])
+    store = Store(
+        "example",
+        polls(row.get("polls", "active every 30 min"), as_of, days=33),
+        hours(row["open"]) if row["open"] else (),
+        ZONE,
+        weeks(row.get("from", "")),
+        special(row.get("special", "")),
+        exclusions(row.get("exclusions", "")),
+    )
+    told = tuple(milliseconds(row[part]) for part in ("up", "down", "unknown", "excluded"))
+    (computed,) = kernel_windows([store], [row["window"]], as_of, "nearest", DAY)[0].values()
+    assert computed == told
+    (window,) = reference_windows([row["window"]], as_of, None, ZONE).values()
+    assert reference_parts(store, window, as_of, "nearest", DAY) == told
 
 
 def test_the_page_has_examples_of_each_rule() -> None:
+    assert len(EXAMPLES_OF_WINDOWS) >= 15
     assert len(EXAMPLES) >= 30
 
 
@@ -111,7 +172,7 @@ def test_the_csv_is_that_of_the_example() -> None:
     (row,) = (row for row in EXAMPLES if row["example"].startswith("it switches half way"))
     as_of = instant(row["`as_of`"])
     store = Store("example", polls(row["polls"], as_of), hours(row["open"]), ZONE)
-    computed = kernel_csv([store], as_of, "nearest", DAY, include_unknown=True)
+    computed = kernel_csv([store], Question(as_of, "nearest", DAY, include_unknown=True))
     assert shown == header(include_unknown=True).decode() + computed
 
 
@@ -124,8 +185,8 @@ def test_the_availability_of_stores_is_what_the_page_says(row: Row) -> None:
     # As if the last hour, day and week were the same.
     up, down = (np.repeat(part, 3, axis=1) for part in (stores[:, :1], stores[:, 1:]))
     one_letter_each = b"s" * len(stores), np.ones(len(stores), dtype=np.int64)
-    totals = Totals(up, down, np.zeros_like(up))
+    totals = Totals(up, down, np.zeros_like(up), np.zeros_like(up))
     together = roll_up(*one_letter_each, totals, np.zeros(HOURS, dtype=np.int64)).sums
-    assert together.tolist() == 3 * [[*up_and_down(row["together"]), 0]]
+    assert together.tolist() == 3 * [[*up_and_down(row["together"]), 0, 0]]
     told = None if row["availability"] == "none" else float(row["availability"])
     assert availability_of(*up_and_down(row["together"])) == told

@@ -80,7 +80,7 @@ def test_each_poll_speaks_for_max_gap_to_either_side() -> None:
     polls = tuple((MONDAY_MIDNIGHT - nth * HOUR, nth % 2 == 0) for nth in range(24))
     totals = reference_totals(Store("s", polls), MONDAY_MIDNIGHT, "nearest", MINUTE)
     # The poll at `as_of` has one minute before it, the other 23 have one on either side.
-    up, down, unknown = totals["day"]
+    up, down, unknown, _ = totals["day"]
     assert up == 23 * MINUTE
     assert down == 24 * MINUTE
     assert unknown == DAY - 47 * MINUTE

@@ -31,7 +31,7 @@ ZONES = ("Asia/Tokyo", "America/Chicago", "Europe/Berlin")
 
 @dataclass(frozen=True)
 class Store:
-    """`parts`: up, down and unknown, each of the hour, the day and the week."""
+    """`parts`: up, down, unknown and excluded, each of the hour, the day and the week."""
 
     store_id: str
     zone: int
@@ -46,7 +46,7 @@ class Store:
 def _stores(letters: str, most: int) -> st.SearchStrategy[list[Store]]:
     """Few different ids and numbers, so that many are equal."""
     part = st.sampled_from([0, 0, 1, 2, 3, 2 * WEEK])
-    parts = st.tuples(*[st.tuples(part, part, part)] * 3)
+    parts = st.tuples(*[st.tuples(part, part, part)] * 4)
     ids = st.text(st.sampled_from(letters), min_size=1, max_size=6)
     return st.dictionaries(ids, st.tuples(st.integers(-1, 2), parts), max_size=most).map(
         lambda found: [
@@ -72,9 +72,20 @@ def _chunk(stores: list[Store], longest: int) -> bytes:
 
 def columns(stores: list[Store]) -> tuple[bytes, Ints, Totals]:
     ids = [store.store_id.encode() for store in stores]
-    values = np.array([store.parts for store in stores], dtype=np.int64).reshape(-1, 3, 3)
+    values = np.array([store.parts for store in stores], dtype=np.int64).reshape(-1, 4, 3)
     size = np.array([len(one) for one in ids], dtype=np.int64)
-    return b"".join(ids), size, Totals(values[:, 0], values[:, 1], values[:, 2])
+    return b"".join(ids), size, Totals(*(values[:, part] for part in range(4)))
+
+
+def test_a_file_of_version_1_has_no_excluded_time() -> None:
+    stores = [Store("a", 0, ((1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 0, 0)))]
+    excluded = 3 * 4  # bytes of three windows, which are the last of a chunk
+    version_1 = VERSION.replace(b"2", b"1") + _chunk(stores, WEEK)[:-excluded]
+    found = unpack_totals(version_1)
+    assert found.unknown.tolist() == [[7], [8], [9]]
+    assert found.excluded.tolist() == [[0], [0], [0]]
+    with pytest.raises(NotReadable):
+        unpack_totals(VERSION.replace(b"2", b"3") + _chunk(stores, WEEK))
 
 
 def read(stores: list[Store]) -> StoreTotals:
@@ -90,7 +101,7 @@ def test_what_is_packed_in_batches_is_read_whole(
     for place, store in enumerate(stores):
         assert found.store_id(place).decode() == store.store_id
         assert found.zone_names[found.zone[place]] == (*ZONES, "America/Chicago")[store.zone]
-        parts = (found.up, found.down, found.unknown)
+        parts = (found.up, found.down, found.unknown, found.excluded)
         assert tuple(tuple(part[:, place].tolist()) for part in parts) == store.parts
     assert sum(stores_by_zone(found).values()) == len(stores)
 
@@ -99,9 +110,9 @@ def test_what_is_packed_in_batches_is_read_whole(
     "file",
     [
         b"",
-        b"storewatch totals 2\n",
+        b"storewatch totals 3\n",
         VERSION + b"\1",
-        packed([Store("a", 0, ((1,) * 3,) * 3)], [])[:-1],
+        packed([Store("a", 0, ((1,) * 3,) * 4)], [])[:-1],
     ],
 )
 def test_what_is_no_such_file_is_not_read(file: bytes) -> None:
@@ -121,7 +132,7 @@ def test_ranks_are_cut_out_of_a_stable_order(
     stores: list[Store], measure: Measure, window: int, descending: bool, start: int, size: int
 ) -> None:
     def key(store: Store) -> tuple[bool, float]:
-        up, down, unknown = (part[window] for part in store.parts)
+        up, down, unknown, _ = (part[window] for part in store.parts)
         values = {"uptime": up, "downtime": down, "unknown": unknown}
         value: float | None = values.get(measure)
         if measure == "availability":

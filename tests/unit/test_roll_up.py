@@ -14,26 +14,30 @@ from compute.down_by_hour import HOURS
 from compute.roll_up import MOST_DOWNTIME, RANGES, RollUp, StoreSum, no_stores, roll_up
 from compute.uptime import Totals
 
-#: Per store: its id, then up, down and unknown of each of three windows.
+#: Per store: its id, then up, down, unknown and excluded of each of three windows.
 _part = st.one_of(st.just(0), st.integers(0, 4), st.integers(0, 1_209_600_000))
 _stores = st.dictionaries(
     st.text(min_size=1, max_size=3),
-    st.tuples(*[st.tuples(_part, _part, _part)] * 3),
+    st.tuples(*[st.tuples(_part, _part, _part, _part)] * 3),
     max_size=30,
 ).map(lambda stores: sorted(stores.items(), key=lambda one: one[0].encode()))
-Stores = list[tuple[str, tuple[tuple[int, int, int], ...]]]
+Stores = list[tuple[str, tuple[tuple[int, int, int, int], ...]]]
 
 
 def _roll_up(stores: Stores) -> RollUp:
     ids = [store_id.encode() for store_id, _ in stores]
-    values = np.array([windows for _, windows in stores], dtype=np.int64).reshape(-1, 3, 3)
-    totals = Totals(up=values[..., 0], down=values[..., 1], unknown=values[..., 2])
+    values = np.array([windows for _, windows in stores], dtype=np.int64).reshape(-1, 3, 4)
+    totals = Totals(
+        up=values[..., 0], down=values[..., 1], unknown=values[..., 2], excluded=values[..., 3]
+    )
     size = np.array([len(one) for one in ids], dtype=np.int64)
     return roll_up(b"".join(ids), size, totals, np.arange(HOURS) * len(stores))
 
 
 def _told(one: RollUp) -> tuple[object, ...]:
     spread = one.by_availability.tolist()
+    assert one.conditions is not None
+    assert one.down_by_hour is not None
     more = (one.down.tolist(), one.conditions.tolist(), one.down_by_hour.tolist())
     return one.stores, one.sums.tolist(), spread, one.without, one.most_downtime, *more
 
@@ -41,9 +45,9 @@ def _told(one: RollUp) -> tuple[object, ...]:
 @given(_stores)
 def test_a_roll_up_says_what_a_plain_count_does(stores: Stores) -> None:
     found = _roll_up(stores)
-    sums = [[sum(windows[i][j] for _, windows in stores) for j in range(3)] for i in range(3)]
+    sums = [[sum(windows[i][j] for _, windows in stores) for j in range(4)] for i in range(3)]
     spread, without = [0] * (RANGES + 1), 0
-    for _, (*_, (up, down, _)) in stores:
+    for _, (*_, (up, down, *_)) in stores:
         if up + down:
             spread[int(Fraction(up, up + down) * RANGES)] += 1
         else:
@@ -77,11 +81,13 @@ def test_each_condition_is_what_it_says() -> None:
         wanted for _, wanted in cases
     ]
     stores: Stores = [
-        (f"{number:02}", ((up[0], down[0], 0), (up[1], down[1], 0), (up[2], down[2], 0)))
+        (f"{number:02}", ((up[0], down[0], 0, 0), (up[1], down[1], 0, 0), (up[2], down[2], 0, 0)))
         for number, (case, _) in enumerate(cases)
         for up, down in ((case[:3], case[3:]),)
     ]
-    assert _roll_up(stores).conditions.tolist() == [
+    conditions = _roll_up(stores).conditions
+    assert conditions is not None
+    assert conditions.tolist() == [
         [sum(met[one]), sum(case[5] for case, told in cases if one in told)] for one in CONDITIONS
     ]
 

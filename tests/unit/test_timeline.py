@@ -1,5 +1,6 @@
 """The segments of a window: they fill it, and they are what its totals are made of."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -8,7 +9,9 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.harness.kernel import Segment, Total, kernel_totals, kernel_window
+from compute import batch as kernel
+from compute.windows import resolve_windows
+from tests.harness.kernel import Segment, kernel_segments, kernel_totals, kernel_window
 from tests.harness.reference import (
     DAY,
     HOUR,
@@ -16,13 +19,12 @@ from tests.harness.reference import (
     WEEK,
     WINDOWS,
     Interpolation,
+    Parts,
+    State,
     Store,
-    business_time,
-    holds,
-    observations,
-    status_at,
+    pieces,
 )
-from tests.harness.schedules import Question, questions
+from tests.harness.schedules import Question, WindowsQuestion, questions, questions_about_windows
 
 thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 brief = settings(thorough, max_examples=150)
@@ -33,22 +35,28 @@ LENGTHS = st.one_of(
 LENGTHS_OF_THE_REFERENCE = st.one_of(st.sampled_from([1, HOUR, DAY, WEEK]), st.integers(1, WEEK))
 
 
-def ask(question: Question, length: int) -> tuple[list[Total], list[list[Segment]]]:
+def ask(question: Question, length: int) -> tuple[list[Parts], list[list[Segment]]]:
     return kernel_window(
         question.stores, question.as_of, question.interpolation, question.max_gap, length
     )
 
 
-def lengths_by_state(segments: Iterable[Segment]) -> Total:
-    lengths = {
-        "up": Fraction(0),
-        "down": Fraction(0),
-        "unknown": Fraction(0),
-        "closed": Fraction(0),
-    }
+def lengths_by_state(segments: Iterable[Segment]) -> Parts:
+    lengths: dict[str, Fraction] = defaultdict(Fraction)
     for start, end, state in segments:
         lengths[state] += end - start
-    return lengths["up"], lengths["down"], lengths["unknown"]
+    return lengths["up"], lengths["down"], lengths["unknown"], lengths["excluded"]
+
+
+def joined(parts: Iterable[tuple[Fraction, Fraction, State]]) -> list[Segment]:
+    """Neighbours of one state as one segment."""
+    segments: list[Segment] = []
+    for start, end, state in parts:
+        if segments and segments[-1][2] == state:
+            segments[-1] = (segments[-1][0], end, state)
+        else:
+            segments.append((start, end, state))
+    return segments
 
 
 @thorough
@@ -83,18 +91,11 @@ def test_a_window_of_a_report_has_the_reports_numbers(question: Question, window
 
 @thorough
 @given(questions(max_stores=2), LENGTHS_OF_THE_REFERENCE)
-def test_each_segment_has_the_state_that_the_reference_sees_in_it(
-    question: Question, length: int
-) -> None:
+def test_segments_are_the_pieces_of_the_reference(question: Question, length: int) -> None:
+    window = question.as_of - length, question.as_of
+    settings_of_report = question.as_of, question.interpolation, question.max_gap
     for store, segments in zip(question.stores, ask(question, length)[1], strict=True):
-        business = business_time(store, question.as_of - WEEK, question.as_of)
-        observed = observations(store, question.as_of, question.max_gap)
-        for start, end, state in segments:
-            # Just inside either end, and in the middle: closer to an edge than any cut can be.
-            for instant in (start + Fraction(1, 8), (start + end) / 2, end - Fraction(1, 8)):
-                seen = status_at(instant, observed, question.interpolation, question.max_gap)
-                expected = {None: "unknown", True: "up", False: "down"}[seen]
-                assert state == (expected if holds(business, instant) else "closed")
+        assert segments == joined(pieces(store, window, *settings_of_report))
 
 
 @brief
@@ -114,6 +115,20 @@ def test_a_longer_window_says_the_same_of_what_two_windows_share(
 def test_a_stores_segments_do_not_depend_on_its_batch(question: Question, length: int) -> None:
     alone = [ask(replace(question, stores=(store,)), length)[1][0] for store in question.stores]
     assert ask(question, length)[1] == alone
+
+
+@brief
+@given(questions_about_windows(max_stores=2))
+def test_segments_of_the_last_window_are_the_pieces_of_the_reference(
+    asked: WindowsQuestion,
+) -> None:
+    question = asked.about
+    settings_of_report = question.as_of, question.interpolation, question.max_gap
+    windows = resolve_windows(asked.texts, question.as_of, asked.calendar)
+    told = kernel_segments(question.stores, kernel.Question(*settings_of_report, windows=windows))
+    for store, segments in zip(question.stores, told, strict=True):
+        *_, window = asked.windows(store).values()
+        assert segments == joined(pieces(store, window, *settings_of_report))
 
 
 MONDAY = 1_674_432_000_000  # 2023-01-23T00:00Z

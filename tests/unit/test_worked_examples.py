@@ -4,21 +4,24 @@ Each example is asked of the kernel and of the slow reference.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 
 import pytest
 
-from tests.harness.kernel import kernel_totals
+from tests.harness.kernel import kernel_totals, kernel_windows
 from tests.harness.reference import (
     DAY,
+    DEFAULT_TIMEZONE,
     HOUR,
     MINUTE,
     Interpolation,
     Store,
     Totals,
+    reference_parts,
     reference_totals,
 )
+from tests.harness.reference_windows import reference_windows
 
 SECOND = 1000
 MONDAY, TUESDAY, SATURDAY, SUNDAY = 0, 1, 5, 6
@@ -27,6 +30,8 @@ EVERY_DAY = range(7)
 Poll = tuple[int, bool]
 Row = tuple[int, int, int]
 Amount = int | Fraction
+#: Up, down, unknown and excluded of windows by their names.
+Told = Mapping[str, tuple[Amount, Amount, Amount, Amount]]
 
 
 def utc(text: str) -> int:
@@ -78,7 +83,10 @@ class Answers:
         interpolation: Interpolation = "nearest",
         max_gap: int = DAY,
     ) -> Mapping[str, tuple[Amount, Amount, Amount]]:
-        return self._answer(Store("s", polls, hours, timezone), utc(as_of), interpolation, max_gap)
+        store = Store("s", polls, hours, timezone)
+        totals = self._answer(store, utc(as_of), interpolation, max_gap)
+        assert all(excluded == 0 for *_, excluded in totals.values())
+        return {window: (up, down, unknown) for window, (up, down, unknown, _) in totals.items()}
 
 
 def from_kernel(store: Store, as_of: int, interpolation: Interpolation, max_gap: int) -> Totals:
@@ -571,3 +579,146 @@ def test_previous_ignores_the_status_seen_while_closed(report: Answers) -> None:
 def test_previous_gives_a_poll_at_as_of_nothing_to_say(report: Answers) -> None:
     totals = report(MONDAY_NOON, (inactive(MONDAY_NOON),), interpolation="previous")
     assert totals["day"] == (0, 0, hms(24))
+
+
+# Exclusions, special days, weeks with a date, and windows. `told` gives up, down, unknown and
+# excluded of each window that is asked for by its text.
+
+
+def reference_told(store: Store, as_of: str, *texts: str) -> Told:
+    zone = store.timezone or DEFAULT_TIMEZONE
+    return {
+        name: reference_parts(store, window, utc(as_of), "nearest", DAY)
+        for name, window in reference_windows(list(texts), utc(as_of), None, zone).items()
+    }
+
+
+def kernel_told(store: Store, as_of: str, *texts: str) -> Told:
+    return kernel_windows([store], texts, utc(as_of), "nearest", DAY)[0]
+
+
+@pytest.fixture(params=["kernel", "reference"])
+def told(request: pytest.FixtureRequest) -> Callable[..., Told]:
+    return kernel_told if request.param == "kernel" else reference_told
+
+
+def test_an_excluded_poll_says_nothing_and_half_way_may_be_excluded(
+    told: Callable[..., Told],
+) -> None:
+    polls = (
+        active("2023-01-23T10:14-06:00"),
+        inactive("2023-01-23T11:00-06:00"),
+        inactive("2023-01-23T11:45-06:00"),
+    )
+    excluded = (utc("2023-01-23T10:30-06:00"), utc("2023-01-23T11:30-06:00"))
+    store = Store("s", polls, MONDAY_MORNING, exclusions=(excluded,))
+    assert told(store, MONDAY_NOON, "1d") == {"last_1d": (hms(1, 30), hms(0, 30), 0, hms(1))}
+
+
+HALF_HOURLY = active_every(HOUR // 2, "2023-01-22T00:00Z", "2023-01-27T00:00Z")
+TUESDAY_24TH = date(2023, 1, 24)
+
+
+def test_a_closed_date_keeps_what_began_on_the_day_before(told: Callable[..., Told]) -> None:
+    hours = opens(EVERY_DAY, "18:00", "02:00")
+    store = Store("s", HALF_HOURLY, hours, special=((TUESDAY_24TH, ()),))
+    windows = told(store, "2023-01-27T00:00Z", "2023-01-24", "2023-01-25")
+    assert windows == {"2023_01_24": (hms(2), 0, 0, 0), "2023_01_25": (hms(6), 0, 0, 0)}
+
+
+def test_a_special_date_of_a_store_that_is_always_open(told: Callable[..., Told]) -> None:
+    special = ((TUESDAY_24TH, ((clock("09:00"), clock("14:00")),)),)
+    store = Store("s", HALF_HOURLY, special=special)
+    windows = told(store, "2023-01-27T00:00Z", "2023-01-24", "2023-01-25")
+    assert windows == {"2023_01_24": (hms(5), 0, 0, 0), "2023_01_25": (hms(24), 0, 0, 0)}
+
+
+def test_special_hours_may_run_overnight_and_end_at_2359(told: Callable[..., Told]) -> None:
+    special = (
+        (TUESDAY_24TH, ((clock("22:00"), clock("03:00")),)),
+        (date(2023, 1, 25), ((clock("20:00"), clock("23:59")),)),
+    )
+    store = Store("s", HALF_HOURLY, opens(EVERY_DAY, "09:00", "10:00"), special=special)
+    windows = told(store, "2023-01-27T00:00Z", "2023-01-24", "2023-01-25", "2023-01-26")
+    assert windows == {
+        "2023_01_24": (hms(2), 0, 0, 0),
+        "2023_01_25": (hms(7), 0, 0, 0),
+        "2023_01_26": (hms(1), 0, 0, 0),
+    }
+
+
+def test_hours_change_with_the_week_in_force(told: Callable[..., Told]) -> None:
+    store = Store(
+        "s",
+        active_every(HOUR, "2024-03-01T00:00Z", "2024-03-14T00:00Z"),
+        opens(MONDAY, "09:00", "17:00"),
+        weeks=((date(2024, 3, 11), opens(MONDAY, "10:00", "16:00")),),
+    )
+    windows = told(store, "2024-03-14T00:00Z", "2024-03-04", "2024-03-11")
+    assert windows == {"2024_03_04": (hms(8), 0, 0, 0), "2024_03_11": (hms(6), 0, 0, 0)}
+
+
+def test_a_store_is_closed_before_its_first_week_and_while_an_empty_one_is_in_force(
+    told: Callable[..., Told],
+) -> None:
+    weeks = (
+        (date(2023, 1, 23), opens(EVERY_DAY, "22:00", "04:00")),
+        (date(2023, 1, 24), ()),
+    )
+    store = Store("s", HALF_HOURLY, weeks=weeks)
+    windows = told(store, "2023-01-26T00:00Z", "2023-01-22", "2023-01-23", "2023-01-24")
+    # What began on Monday runs into the Tuesday.
+    assert windows == {
+        "2023_01_22": (0, 0, 0, 0),
+        "2023_01_23": (hms(2), 0, 0, 0),
+        "2023_01_24": (hms(4), 0, 0, 0),
+    }
+
+
+def test_a_store_whose_only_week_is_empty_is_never_open(told: Callable[..., Told]) -> None:
+    store = Store("s", HALF_HOURLY, weeks=((None, ()),))
+    assert told(store, "2023-01-25T00:00Z", "7d") == {"last_7d": (0, 0, 0, 0)}
+
+
+def test_a_month_with_clocks_going_forward_is_an_hour_shorter(told: Callable[..., Told]) -> None:
+    store = Store("s", active_every(HOUR, "2024-02-28T00:00Z", "2024-04-03T00:00Z"))
+    assert told(store, "2024-04-03T00:00Z", "2024-03") == {"2024_03": (hms(743), 0, 0, 0)}
+
+
+def test_what_lies_after_as_of_is_cut_off(told: Callable[..., Told]) -> None:
+    store = Store("s", HALF_HOURLY)
+    windows = told(store, MONDAY_NOON, "this-week", "days:2023-W04", "2023-Q2")
+    assert windows == {
+        "2023_W04": (hms(12), 0, 0, 0),
+        "2023_01_23": (hms(12), 0, 0, 0),
+        **{f"2023_01_{day}": (0, 0, 0, 0) for day in range(24, 30)},
+        "2023_Q2": (0, 0, 0, 0),
+    }
+
+
+def test_a_later_observation_speaks_into_a_window_but_none_after_as_of(
+    told: Callable[..., Told],
+) -> None:
+    store = Store("s", (inactive("2023-01-24T06:00Z"),))
+    window = "2023-01-23T00:00Z/2023-01-24T00:00Z"
+    after = told(store, "2023-01-24T06:00Z", window)
+    assert after == {"range_1": (0, hms(18), hms(6), 0)}
+    before = told(store, "2023-01-24T05:59Z", window)
+    assert before == {"range_1": (0, 0, hms(24), 0)}
+
+
+def test_a_day_whose_midnight_clocks_skip_begins_an_hour_late(told: Callable[..., Told]) -> None:
+    store = Store("s", BEIRUT_POLLS, timezone="Asia/Beirut")
+    windows = told(store, "2022-03-28T00:00Z", "2022-03-26", "2022-03-27")
+    assert windows == {"2022_03_26": (hms(24), 0, 0, 0), "2022_03_27": (hms(23), 0, 0, 0)}
+
+
+def test_a_date_that_a_zone_skipped_is_an_empty_window(told: Callable[..., Told]) -> None:
+    polls = active_every(HOUR, "2011-12-28T00:00Z", "2012-01-02T00:00Z")
+    store = Store("s", polls, timezone="Pacific/Apia")
+    windows = told(store, "2012-01-02T00:00Z", "2011-12-29", "2011-12-30", "2011-12-31")
+    assert windows == {
+        "2011_12_29": (hms(24), 0, 0, 0),
+        "2011_12_30": (0, 0, 0, 0),
+        "2011_12_31": (hms(24), 0, 0, 0),
+    }

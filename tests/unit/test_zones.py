@@ -1,6 +1,10 @@
 """Offsets of time zones are those of the tz database, at every instant, and change on time."""
 
+import struct
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -8,12 +12,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.instants import instant_of
-from compute.zones import Offset, offsets
+from compute.windows import MOST_AHEAD_MS, MOST_BEHIND_MS
+from compute.zones import Offset, offsets, zone_names
 from tests.harness.reference import DAY, HOUR
 
 
 def ms(year: int, month: int, day: int, hour: int = 0) -> int:
     return int(datetime(year, month, day, hour, tzinfo=UTC).timestamp()) * 1000
+
+
+def transitions(zone: str) -> tuple[list[int], list[int]]:
+    """Seconds since 1970 of a zone's transitions, and the seconds that its offsets are east of UTC.
+
+    Of those that its file lists; later ones repeat every year. Nothing from before 1967.
+    """
+    file = resources.files("tzdata.zoneinfo").joinpath(*zone.split("/")).read_bytes()
+    # RFC 9636: a header, the same in 32 bits, a header again, then times, their types, the types.
+    header = struct.Struct(">20x6L")
+    in_ut, standard, leap, times, types, letters = header.unpack_from(file)
+    start = header.size + 5 * times + 6 * types + letters + 8 * leap + standard + in_ut
+    _, _, _, times, types, _ = header.unpack_from(file, start)
+    start += header.size
+    at = struct.unpack_from(f">{times}q", file, start)
+    kind = file[start + 8 * times : start + 9 * times]
+    offset = [
+        struct.unpack_from(">l", file, start + 9 * times + 6 * place)[0] for place in range(types)
+    ]
+    since = bisect_left(at, ms(1967, 1, 1) // 1000)
+    first = kind[since - 1] if since else 0
+    return list(at[since:]), [offset[one] for one in (first, *kind[since:])]
+
+
+def test_no_zone_changes_its_clocks_twice_within_six_days() -> None:
+    apart = [
+        later - earlier
+        for zone in zone_names()
+        for earlier, later in pairwise(transitions(zone)[0])
+    ]
+    assert len(apart) > 10_000
+    assert min(apart) > 6 * DAY // 1000
+
+
+def test_no_zone_is_further_from_utc_than_windows_reckon_with() -> None:
+    offsets_east = [ahead for zone in zone_names() for ahead in transitions(zone)[1]]
+    assert max(offsets_east) == MOST_AHEAD_MS // 1000
+    assert min(offsets_east) == -MOST_BEHIND_MS // 1000
 
 
 ZONES = ("America/Chicago", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata", "UTC")

@@ -88,9 +88,12 @@ function Start({ onStarted }) {
     /** @type {{ [name: string]: unknown }} */
     const options = {
       include_unknown: form.has("include_unknown"),
+      include_excluded: form.has("include_excluded"),
       interpolation: form.get("interpolation"),
       max_gap: String(form.get("max_gap")).trim(),
     };
+    const windows = String(form.get("windows")).split(/[\s,]+/).filter(Boolean);
+    if (windows.length) options.windows = windows;
     const asOf = String(form.get("as_of")); // browsers leave out the seconds of a full minute
     if (asOf) options.as_of = `${/T\d\d:\d\d$/.test(asOf) ? `${asOf}:00` : asOf}Z`;
     setBusy(true);
@@ -120,7 +123,9 @@ function Start({ onStarted }) {
             </select>
           </label>
           <label>A poll speaks for up to<input name="max_gap" defaultValue=${DEFAULT_OPTIONS.max_gap} required pattern="([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?" /><span class="hint">1m to 31d.</span></label>
+          <label>Windows<input name="windows" placeholder="previous-month, days:previous-month" maxlength="2000" /><span class="hint">Empty: the last hour, day and week.</span></label>
           <label class="check"><input type="checkbox" name="include_unknown" defaultChecked />Columns of unknown time</label>
+          <label class="check"><input type="checkbox" name="include_excluded" />Columns of excluded time</label>
         </div>
       </details>
       ${error && html`<${Wrong} error=${error} />`}
@@ -225,13 +230,17 @@ function Report({ report, onChange, onDelete, onSay }) {
         ${report.error && html`<span class="sub">${report.error}</span>`}
         ${error && html`<${Wrong} error=${error} />`}
       </td>
-      <td>${report.as_of ? instant(report.as_of) : "–"} <span class="sub">${optionsOf(report)}</span></td>
+      <td>
+        ${report.as_of ? instant(report.as_of) : "–"} <span class="sub">${optionsOf(report)}</span>
+        ${report.status === "completed" && report.options.windows && html`<${Windows} report=${report} />`}
+      </td>
       <td class="number">${report.seconds === null ? "–" : report.seconds < 10 ? `${report.seconds.toFixed(1)} s` : span(report.seconds)}</td>
       <td class="number">${report.status === "completed" || report.status === "running" ? count(progress.stores_done) : "–"}</td>
       <td>${report.status === "completed" ? html`<${Download} report=${report} />` : "–"}</td>
       <td class="number">
         ${
           report.status === "completed" &&
+          !report.options.windows &&
           html`<a href=${address("", { report: report.id })} aria-label=${`Show the report of ${asked}`}>Show</a>`
         }
         <button ref=${cancelButton} type="button" class="quiet" hidden=${over} onClick=${cancel} aria-label=${`Cancel the report of ${asked}`}>Cancel</button>
@@ -240,6 +249,49 @@ function Report({ report, onChange, onDelete, onSay }) {
     </tr>
   `;
 }
+
+/** What all stores together have in the windows that a report names, once that is asked for. */
+function Windows({ report }) {
+  const [open, setOpen] = useState(false);
+  return html`
+    <details onToggle=${(event) => setOpen(event.target.open)}>
+      <summary>Windows</summary>
+      ${open && html`<${WindowsTable} report=${report} />`}
+    </details>
+  `;
+}
+
+function WindowsTable({ report }) {
+  const { data, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
+  if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Loading} />`;
+  const lies = Object.fromEntries(report.windows.map((one) => [one.window, one]));
+  return html`
+    <table>
+      <thead>
+        <tr>
+          <th scope="col">Window</th><th scope="col">Availability</th><th scope="col" class="number">Up</th>
+          <th scope="col" class="number">Down</th><th scope="col" class="number">Unknown</th><th scope="col" class="number">Excluded</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${data.windows.map(
+          (one) => html`
+            <tr key=${one.window}>
+              <th scope="row">${lies[one.window].text} <span class="sub">${whereOf(lies[one.window])}</span></th>
+              <td>${one.availability === null ? "–" : percent(one.availability)}</td>
+              <td class="number">${span(one.uptime)}</td><td class="number">${span(one.downtime)}</td>
+              <td class="number">${span(one.unknown)}</td><td class="number">${span(one.excluded)}</td>
+            </tr>
+          `,
+        )}
+      </tbody>
+    </table>
+  `;
+}
+
+const whereOf = ({ from, to, first_date: first, last_date: last }) =>
+  from ? `${instant(from)} to ${instant(to)}` : `${first} to ${last} in each store's zone`;
 
 /** Its file cannot be had again. */
 function Delete({ report, onClose, onRemove, onSay }) {
