@@ -103,7 +103,9 @@ class PollLine:
                         drop(connection)
                         raise
             except Exception as error:
-                self._fail(self._group or list(self._line), error)
+                if self._group or not isinstance(error, TimeoutError):
+                    self._fail(self._group or list(self._line), error)
+                # Else there was no connection in time: who waits still has some.
             self._group = []
 
     async def _store_all(self, connection: asyncpg.Connection) -> None:
