@@ -6,6 +6,8 @@ alter table report
     add column unit             text check (unit in ('seconds', 'minutes', 'hours')),
     add column include_excluded boolean not null default false,
     add column tags             text[],  -- key:value; null: whatever they are
+    -- Of the hours, special hours, exclusions and zones that it was made of; null: not completed, or by an older version.
+    add column fingerprint      bytea,
     -- The run of whoever knew of these when they took the report.
     add column run_windows      integer,
     add constraint report_windows check ((windows is null) = (unit is null) and (windows is not null or calendar is null));

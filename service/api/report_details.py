@@ -119,6 +119,15 @@ class ReportDetails(msgspec.Struct, frozen=True):
             "not completed, or made by a version that did not record it."
         ),
     ]
+    fingerprint: Annotated[
+        str | None,
+        Meta(
+            description="Of the ids, hours, special hours, exclusions and zones of the stores that "
+            "it was made of, in hexadecimal digits. Over unchanged polls, reports with the same "
+            "fingerprint, `as_of`, options and `tz_version` are the same bytes. Null: as with "
+            "`tz_version`."
+        ),
+    ]
     file_size: Annotated[
         int | None, Meta(description="Bytes of its CSV; null until it is completed.")
     ]
@@ -180,6 +189,7 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
         finished_at=report.finished_at,
         seconds=seconds,
         tz_version=report.tz_version,
+        fingerprint=None if report.fingerprint is None else report.fingerprint.hex(),
         file_size=report.file_size,
         error=report.error,
         links=ReportLinks(path, f"{path}/csv", f"{path}/events"),

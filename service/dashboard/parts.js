@@ -138,11 +138,15 @@ export const EXPLANATIONS = {
   ],
   up: [
     "Up and down",
-    "How long the store was open by its business hours and active, or inactive, by its polls. Up, down and unknown together are the business time, exactly.",
+    "How long the store was open by its business hours and active, or inactive, by its polls. Up, down, unknown and excluded together are the business time, exactly.",
   ],
   unknown: [
     "Unknown",
-    "Time within business hours for which no poll speaks. It is neither uptime nor downtime, and it is never guessed or left out: up + down + unknown = business time.",
+    "Time within business hours for which no poll speaks. It is neither uptime nor downtime, and it is never guessed or left out: up + down + unknown + excluded = business time.",
+  ],
+  excluded: [
+    "Excluded",
+    "Time within business hours that was said to count neither for nor against the store, such as planned maintenance. What polls found in it says nothing.",
   ],
   nearest: [
     "Interpolation: nearest",

@@ -47,7 +47,7 @@ function sureTime(segments, polls) {
   let i = 0;
   for (const { at, status } of polls) {
     while (i < segments.length - 1 && segments[i].end <= at) i += 1;
-    if (segments[i].state === "closed") continue; // it says nothing
+    if (["closed", "excluded"].includes(segments[i].state)) continue; // it says nothing
     const stretches = sure[STATE_OF[status]];
     const last = stretches.at(-1);
     if (last && at - POLLED_WITHIN <= last.end) last.end = at + POLLED_WITHIN;
@@ -105,7 +105,7 @@ export function daysOf({ from, to, parts, polls }, clocks) {
         earlier: part.earlier && part.start >= start,
         ongoing: part.ongoing && part.end <= end,
       }));
-    const sums = { up: 0, down: 0, unknown: 0, closed: 0 };
+    const sums = { up: 0, down: 0, unknown: 0, excluded: 0, closed: 0 };
     for (const part of within) sums[part.state] += (part.end - part.start) / 1000;
     const polled = polls.filter(({ at }) => at >= day.start && at < day.end);
     return { ...day, parts: within, sums, polls: apart(polled), polled: polled.length };

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import asyncpg
@@ -12,6 +13,7 @@ import numpy as np
 from compute.batch import Question, StoreBatch
 from compute.business_hours import HOURS
 from compute.csv_rows import header
+from compute.fingerprint import Fingerprint
 from compute.packed_rows import DATED_WEEKS, NO_ROWS, SPECIAL_HOURS, PackedRows
 from compute.packed_totals import VERSION
 from compute.polls import WORD
@@ -44,12 +46,14 @@ class Progress(msgspec.Struct, frozen=True):
         stores_total: stores of the report
         as_of: the end of every window, milliseconds since 1970-01-01 UTC
         roll_up: of the stores written
+        fingerprint: of what the report was made of; None until all is written
     """
 
     stores_done: int
     stores_total: int
     as_of: int
     roll_up: RollUp
+    fingerprint: bytes | None = None
 
 
 class Writable(Protocol):
@@ -104,21 +108,26 @@ async def write_report(
         if lacking and (lost := await stored.stores_in(lacking, wanted)):
             raise ZoneUnknown(lost)
 
-        async def compute(page: StoreColumns) -> ReportRows:
+        fingerprint = Fingerprint()
+
+        async def compute(page: StoreColumns) -> tuple[StoreBatch, ReportRows]:
             with timed("read"):
                 batch = await read_batch(stored, page, zones, question, excluded)
             counts.REPORTED["polls"] += len(batch.polls) // WORD.itemsize
             with timed("compute"):
-                return await workers.run(report_rows, batch, question)
+                rows = await workers.run(report_rows, batch, question)
+            return replace(batch, polls=b""), rows  # until it is its turn, it waits without them
 
-        def write_both(rows: ReportRows) -> None:
+        def write_all(batch: StoreBatch, rows: ReportRows) -> None:
+            fingerprint.add(batch)
             file.write(rows.csv)
             if totals is not None:
                 totals.write(rows.totals)
 
-        async def write(rows: ReportRows) -> float:
+        async def write(computed: tuple[StoreBatch, ReportRows]) -> float:
             nonlocal progress
-            await asyncio.to_thread(write_both, rows)
+            batch, rows = computed
+            await asyncio.to_thread(write_all, batch, rows)
             together = rows.together
             roll_up = progress.roll_up + together
             progress = Progress(roll_up.stores, total, as_of, roll_up)
@@ -133,7 +142,7 @@ async def write_report(
             totals.write(VERSION)
         days = sum(last - first + 1 for first, last in question.day_ranges)
         await stream(workers, stored.pages(wanted, days), compute, write)
-        return progress
+        return msgspec.structs.replace(progress, fingerprint=fingerprint.value)
 
 
 def question_of(options: ReportOptions, as_of: int) -> Question:

@@ -76,6 +76,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             version, which kept none
         tz_version: release of the tz database that it was made with; None: not completed, or by an
             older version
+        fingerprint: of the hours, special hours, exclusions and zones that it was made of; None: as
+            with `tz_version`
         read_at: when this was read, by the database's clock
     """
 
@@ -107,6 +109,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str | None
     totals_size: int | None
     tz_version: str | None
+    fingerprint: bytes | None
     read_at: datetime
 
     def options(self, stores: Sequence[str] | None) -> ReportOptions:
@@ -410,7 +413,7 @@ async def complete_report(
         """
         update report set state = 'completed', finished_at = now(), leased_until = null,
             stores_done = $3, stores_total = $4, as_of = $5, file_size = $6, file_sha256 = $7,
-            summary = $8, tz_version = $9, file_name = $10, totals_size = $11
+            summary = $8, tz_version = $9, file_name = $10, totals_size = $11, fingerprint = $12
         where id = $1 and run = $2 and state = 'running' returning true
         """,
         report.id,
@@ -424,6 +427,7 @@ async def complete_report(
         TZ_VERSION,
         report.run_file,
         totals_size,
+        progress.fingerprint,
     )
     return bool(completed)
 

@@ -12,7 +12,13 @@ import numpy as np
 
 from compute.axis import Ints
 from compute.instants import instant_of, milliseconds_of
-from compute.packed_rows import EXCLUSIONS, NO_ROWS, PackedRows, pack_exclusions
+from compute.packed_rows import (
+    EXCLUSIONS,
+    NO_ROWS,
+    PackedRows,
+    pack_exclusions,
+    unpack_exclusions,
+)
 from service.database.pool import Database
 
 
@@ -86,6 +92,11 @@ class Exclusions:
             places = {store: place for place, store in enumerate(number.tolist())}
             for store, tags in await _with_tags(connection, number.tolist(), list(self.of_tags)):
                 each[places[store]] += self.of_tags[tags]
+        if self.of_id or self.of_tags:  # in one order, whatever order they were found in
+            each = [
+                pack_exclusions(*unpack_exclusions(packed)) if packed != self.of_all else packed
+                for packed in each
+            ]
         rows = np.array([len(packed) // EXCLUSIONS.itemsize for packed in each], dtype=np.int64)
         return PackedRows(b"".join(each), rows)
 
@@ -102,6 +113,7 @@ async def exclusions_between(connection: Database, first: int, end: int) -> Excl
         """
         select store_ids, tags::text, begins, ends from exclusion
         where tstzrange(begins, ends) && tstzrange($1, $2)
+        order by begins, ends
         """,
         instant_of(first),
         instant_of(end),

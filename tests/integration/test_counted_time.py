@@ -218,6 +218,28 @@ def test_a_store_alone_counts_the_same_and_shows_what_is_excluded(service: Servi
         assert week["excluded"] > 0
 
 
+def test_a_report_can_be_checked_afterwards_by_what_it_was_made_of(service: Service) -> None:
+    def made(body: object = None) -> tuple[str, bytes]:
+        path = completed(service, body)
+        return service.get(path).json()["fingerprint"], service.get(f"{path}/csv").content
+
+    fingerprint, csv = made()
+    assert made() == (fingerprint, csv)
+    assert len(fingerprint) == 64
+    special = "/stores/special/special-hours/2024-03-15"
+    answer = service.ask("PUT", special, json={"closed": True, "reason": "a fair"})
+    assert answer.status_code == 200, answer.text
+    other, changed = made()
+    assert (other != fingerprint, changed != csv) == (True, True)
+    assert service.ask("DELETE", special).status_code in (200, 204)
+    assert made() == (fingerprint, csv)
+    # What lies outside of the windows' time is not made use of.
+    long_ago = {"from": "2020-01-01T00:00Z", "to": "2020-01-02T00:00Z", "reason": "snow"}
+    row = {"all_stores": True, **long_ago}
+    assert service.ask("POST", "/exclusions", json=[row]).status_code == 200
+    assert made()[0] == fingerprint
+
+
 @pytest.mark.parametrize(
     ("tags", "stores"),
     [

@@ -149,6 +149,7 @@ function Timeline({ id, query, week, options, clocks, zone }) {
           <span><${Key} kind="down">down<//><${Explain} about="up" /></span>
           <span><${Key} kind="up estimated">estimated<//><${Explain} about="estimated" /></span>
           <span><${Key} kind="unknown">unknown<//><${Explain} about="unknown" /></span>
+          <span><${Key} kind="excluded">excluded<//><${Explain} about="excluded" /></span>
           <${Key} kind="closed">closed<//>
           <span class="key"><i class="poll-key active" aria-hidden="true"></i>active poll</span>
           <span class="key"><i class="poll-key inactive" aria-hidden="true"></i>inactive poll</span>
@@ -181,7 +182,7 @@ function Timeline({ id, query, week, options, clocks, zone }) {
   `;
 }
 
-const LIST = ["up", "down", "unknown", "closed"];
+const LIST = ["up", "down", "unknown", "excluded", "closed"];
 
 function Day({ day, clocks, scale, first, stops, setStops, pointed, point }) {
   const share = (length) => `${(100 * length) / scale}%`;
