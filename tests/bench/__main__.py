@@ -24,6 +24,8 @@ import click
 import httpx
 import psutil
 
+from compute.instants import milliseconds_of
+from compute.windows import resolve_windows
 from service.feeds.ingest import FeedFile, ingest
 from service.feeds.made_up import FeedFiles
 from service.feeds.spool import spool_folder
@@ -36,6 +38,8 @@ from tests.harness.feeds import ingest as ingest_command
 from tests.harness.service import Service, running_service
 
 HOURS = 10  # files of the hourly append
+#: A month, half of the next one, and what speaks into the first of its days.
+_DAYS_OF_WINDOWS = 45
 
 
 _FEED = click.option(
@@ -102,8 +106,10 @@ def compare(folder: Path, stores: int, feed: Path | None, rounds: int, load_roun
         console.print(f"storewatch, all processes together: at most {memory.mebibytes:.0f} MiB")
 
 
-def _report(service: Service, client: httpx.Client) -> None:
-    subject.report(service, client)
+def _report(
+    service: Service, client: httpx.Client, options: Mapping[str, object] | None = None
+) -> None:
+    subject.report(service, client, options)
 
 
 def _compare_loads(
@@ -144,7 +150,7 @@ def _compare_loads(
 
 
 def _compare_cells(results: dict[str, Path]) -> None:
-    """Stop unless all three say the same, cell by cell."""
+    """Stop unless all say the same, cell by cell."""
     tables = {name: list(csv.reader(file.open(newline=""))) for name, file in results.items()}
     ours = tables.pop("storewatch")
     for name, theirs in tables.items():
@@ -155,7 +161,7 @@ def _compare_cells(results: dict[str, Path]) -> None:
                 raise click.ClickException(
                     f"line {line} differs: {name} {their_row}, storewatch {our_row}"
                 )
-    console.print(f"All three agree on {len(ours) - 1:,} stores, cell by cell.")
+    console.print(f"All agree on {len(ours) - 1:,} stores, cell by cell.")
 
 
 @main.command()
@@ -301,6 +307,54 @@ def show_stages(folder: Path, stores: int, feed: Path | None, rounds: int) -> No
                 await stages.show_stages(pool, rounds)
 
     asyncio.run(run())
+
+
+@main.command()
+@click.option("--stores", default=14_000, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.pass_obj
+def windows(folder: Path, stores: int, rounds: int) -> None:
+    """Reports over other windows, beside DuckDB; and a day of long ago."""
+    from tests.bench import duckdb_rival  # only here: needs the extra `bench`
+
+    files = subject.made_up(folder, stores, days=_DAYS_OF_WINDOWS)
+    as_of = milliseconds_of(subject.NEWEST)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, ExitStack() as stack:
+        place = Path(scratch)
+        place.chmod(0o755)
+        home = place / "storewatch"
+        service = stack.enter_context(running_service(None, home))
+        client = stack.enter_context(httpx.Client(base_url=service.base_url))
+        ingest_command(files, database_url=None, home=home)
+        (place / "duckdb").mkdir()
+        duckdb_rival.load(files, place / "duckdb")
+        for texts in (["30d"], ["days:2024-05"]):
+            asked = {"windows": texts, "calendar": "UTC"}
+            with duckdb_rival.opened_for_windows(
+                place / "duckdb", resolve_windows(texts, as_of, "UTC"), as_of
+            ) as duckdb:
+                results = {
+                    "storewatch": subject.report(service, client, asked),
+                    "DuckDB": place / "duckdb.csv",
+                }
+                duckdb(results["DuckDB"])
+                _compare_cells(results)
+                taken = in_turns(
+                    {
+                        "storewatch": partial(_report, service, client, asked),
+                        "DuckDB": partial(duckdb, results["DuckDB"]),
+                    },
+                    rounds,
+                )
+            show(f"Report over {texts[0]}, {stores:,} stores", taken, against="DuckDB")
+        days = {
+            f"the day {text}": partial(_report, service, client, {"windows": [text]})
+            for text in ("2024-06-12", "2024-05-01")
+        }
+        last = {"the last hour, day and week": partial(_report, service, client)}
+        show(
+            "A day now, and long ago", in_turns({**last, **days}, rounds), against=next(iter(last))
+        )
 
 
 @main.command(name="live")

@@ -9,12 +9,13 @@ Where it differs from storewatch: a wall time that the clocks skip becomes anoth
 polls of one millisecond are both kept, and a load replaces nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from compute.windows import Window, instants_of
 from service.feeds.made_up import FeedFiles
 
 _LOAD = """
@@ -48,11 +49,7 @@ checkpoint;
 
 # Several statements rather than one: so each join meets tables whose size is known. In one
 # statement the planner joins the wall times with each other first, which takes ten times as long.
-_REPORT = """
-set variable as_of = (select epoch_us(max(instant)) from poll);
-set variable reach = 24 * 3600000000;
-set variable origin = getvariable('as_of') - 168 * 3600000000 - getvariable('reach');
-
+_RUNS = """
 create or replace temp table local_span as
 with clock as (
     select store, zone, day, epoch_us(date '1970-01-01' + opens) as opens,
@@ -126,6 +123,13 @@ with neighbours as (
 )
 from paired where low is not null;
 
+"""
+_LAST_WEEK = """
+set variable as_of = (select epoch_us(max(instant)) from poll);
+set variable reach = 24 * 3600000000;
+set variable origin = getvariable('as_of') - 168 * 3600000000 - getvariable('reach');
+"""
+_REPORT = """
 copy (
     with begun as (
         select run.store, active, high,
@@ -178,12 +182,59 @@ copy (
 ) to $out (header true);
 """
 
+# The same over any windows, which end before the newest poll.
+_PERIODS = """
+set variable as_of = (select epoch_us(max(instant)) from poll);
+set variable reach = 24 * 3600000000;
+create or replace temp table period as from (values $windows) as given (number, low, high);
+set variable origin = (select min(low) from period) - getvariable('reach');
+"""
+_WINDOWS = """
+copy (
+    with begun as (
+        select run.store, active, low, high,
+               coalesce(open_before + least(run.low, closes) - opens, 0) as open_low
+        from run asof left join span on run.store = span.store and run.low >= span.opens
+    ), ended as (
+        select begun.store, active, low, high, open_low,
+               coalesce(open_before + least(high, closes) - opens, 0) as open_high
+        from begun asof left join span on begun.store = span.store and begun.high >= span.opens
+    ), lower_edge as (
+        select edge.store, number, low, high,
+               coalesce(open_before + least(low, closes) - opens, 0) as open_from
+        from (select store, number, low, high from store, period) as edge
+        asof left join span on edge.store = span.store and edge.low >= span.opens
+    ), edge as (
+        select lower_edge.store, number, low, high, open_from,
+               coalesce(open_before + least(high, closes) - opens, 0) as open_to
+        from lower_edge
+        asof left join span on lower_edge.store = span.store and lower_edge.high >= span.opens
+    ), total as (
+        select ended.store, number,
+               sum(least(open_high, open_to) - greatest(open_low, open_from))
+                   filter (active) as up,
+               sum(least(open_high, open_to) - greatest(open_low, open_from))
+                   filter (not active) as down
+        from ended join edge on ended.store = edge.store
+            and ended.low < edge.high and ended.high > edge.low
+            and open_low < open_to and open_high > open_from
+        group by ended.store, number
+    )
+    select store_id, $columns
+    from store left join total using (store) group by store_id order by store_id
+) to $out (header true);
+"""
+_COLUMN = """
+((coalesce(any_value({part}) filter (number = {number}), 0) + 18000000) // 36000000 / 100)
+    ::decimal(9, 2) as "{part}time_{name}"
+"""
+
 
 def load(feed: FeedFiles, folder: Path) -> None:
     """Load a feed into DuckDB's own file, on disk when it returns."""
     files = {"hours": feed.business_hours, "zones": feed.timezones, "polls": feed.polls}
     with duckdb.connect(folder / "storewatch.duckdb") as connection:
-        _run(connection, _LOAD, files)
+        _run(connection, [_LOAD], files)
 
 
 @contextmanager
@@ -193,10 +244,35 @@ def opened(folder: Path) -> Iterator[Callable[[Path], None]]:
         connection.execute("set timezone = 'UTC'")
         # Without it, few rows on the left are joined by a loop over all on the right.
         connection.execute("set asof_loop_join_threshold = 0")
-        yield lambda out: _run(connection, _REPORT, {"out": out})
+        yield lambda out: _run(connection, (_LAST_WEEK, _RUNS, _REPORT), {"out": out})
 
 
-def _run(connection: duckdb.DuckDBPyConnection, sql: str, files: dict[str, Path]) -> None:
-    for name, file in files.items():
-        sql = sql.replace(f"${name}", "'" + str(file).replace("'", "''") + "'")
-    connection.execute(sql)
+@contextmanager
+def opened_for_windows(
+    folder: Path, windows: Sequence[Window], as_of: int
+) -> Iterator[Callable[[Path], None]]:
+    """The same as `opened`, of a report in hours over windows at fixed instants."""
+    placed = [instants_of(window, "UTC", as_of) for window in windows]
+    values = ", ".join(
+        f"({number}, {low * 1000}, {high * 1000})" for number, (low, high) in enumerate(placed)
+    )
+    columns = ", ".join(
+        _COLUMN.format(part=part, number=number, name=window.name)
+        for part in ("up", "down")
+        for number, window in enumerate(windows)
+    )
+    write = _WINDOWS.replace("$columns", columns)
+    statements = (_PERIODS.replace("$windows", values), _RUNS, write)
+    with duckdb.connect(folder / "storewatch.duckdb") as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.execute("set asof_loop_join_threshold = 0")
+        yield lambda out: _run(connection, statements, {"out": out})
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection, statements: Sequence[str], files: dict[str, Path]
+) -> None:
+    for sql in statements:
+        for name, file in files.items():
+            sql = sql.replace(f"${name}", "'" + str(file).replace("'", "''") + "'")
+        connection.execute(sql)

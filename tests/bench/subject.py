@@ -6,7 +6,7 @@ import gzip
 import itertools
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,14 +30,14 @@ from tests.harness.service import Service
 NEWEST = datetime(2024, 6, 13, 18, tzinfo=UTC)
 
 
-def made_up(folder: Path, stores: int) -> FeedFiles:
-    """A feed of a week of hourly polls, made once per size."""
-    place = folder / f"feed-{stores}"
+def made_up(folder: Path, stores: int, days: int = 8) -> FeedFiles:
+    """A feed of hourly polls, of a week and what speaks into it or longer; made once per size."""
+    place = folder / (f"feed-{stores}" if days == 8 else f"feed-{stores}-{days}")
     if not place.exists():
-        console.print(f"Making up a feed of {stores:,} stores")
-        partial = folder / f"feed-{stores}.partial"
+        console.print(f"Making up a feed of {stores:,} stores, {days} days")
+        partial = place.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write_feed(partial, stores=stores, newest=NEWEST, order="shuffled")
+        write_feed(partial, stores=stores, days=days, newest=NEWEST, order="shuffled")
         partial.rename(place)
     return FeedFiles(*(place / f"{name}.csv" for name in FeedFiles.__struct_fields__))
 
@@ -134,9 +134,14 @@ async def load_many(
     return polls
 
 
-def report(service: Service, client: httpx.Client) -> Path:
-    """One report, from the trigger until its file is there and its state says so."""
-    report_id = client.get("/trigger_report").json()["report_id"]
+def report(
+    service: Service, client: httpx.Client, options: Mapping[str, object] | None = None
+) -> Path:
+    """One report, from the request until its file is there and its state says so."""
+    if options is None:
+        report_id = client.get("/trigger_report").json()["report_id"]
+    else:
+        report_id = client.post("/reports", json=options).json()["id"]
     file = service.csv(report_id)
 
     def started() -> bool:
