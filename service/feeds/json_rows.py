@@ -4,6 +4,7 @@ What is wrong with a value is said by `compute.feed_rows`, for JSON as for CSV.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -139,6 +140,8 @@ class BusinessHoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "A row has `day`, `start_time_local` and `end_time_local`, or none of them: closed "
                 "on every day of the week"
             )
+        if self.valid_from == "":
+            raise ValueError("`valid_from` is empty: give a date, or null")
 
 
 class TimezoneRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -535,6 +538,7 @@ def _fault(
         return Fault(line, "", "", f"it is not JSON: {problem}")
     value = ""
     if column:
-        given = msgspec.json.decode(text, type=dict[str, msgspec.Raw])[column]
+        member = re.split(r"[.\[]", column)[0]  # of a path into it, such as tags[...]
+        given = msgspec.json.decode(text, type=dict[str, msgspec.Raw])[member]
         value = bytes(given).decode(errors="replace")[:80]
     return Fault(line, column, value, with_members(problem, row_type.__struct_encode_fields__))

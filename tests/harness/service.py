@@ -183,6 +183,10 @@ def problem(answer: httpx.Response) -> dict[str, Any]:
     return told
 
 
+#: Seconds for the workers of a report to start, each while those before it are stopped.
+_STARTED_WITHIN = 10
+
+
 def freeze_workers(service: Service, most: int) -> tuple[str, list[psutil.Process]]:
     """Trigger a report and stop all of its workers in the middle of it.
 
@@ -195,11 +199,18 @@ def freeze_workers(service: Service, most: int) -> tuple[str, list[psutil.Proces
     """
     report_id = service.trigger_report()
     stopped: set[psutil.Process] = set()
+    since = time.monotonic()
     while len(stopped) < most:
         assert service.status(report_id) == "Started", "it was faster: give it more stores"
-        for worker in service.workers():
+        for worker in set(service.workers()) - stopped:
             worker.suspend()
             stopped.add(worker)
+        if time.monotonic() - since > _STARTED_WITHIN:
+            # One was stopped when it had just become idle, and the next batch waits for it.
+            for worker in stopped:
+                worker.resume()
+            stopped.clear()
+            since = time.monotonic()
     # A batch for which there is no idle worker starts one: as many batches wait as workers.
     assert service.status(report_id) == "Started"
     return report_id, list(stopped)

@@ -189,6 +189,7 @@ def test_answers_are_open_to_further_values_and_requests_are_not(
         "Interpolation",
         "KeyScope",
         "PollStatus",
+        "ReportUnit",
         "ReportStatus",
         "StoreCondition",
     }

@@ -44,9 +44,9 @@ def test_an_unknown_path_is_not_found(service: Service, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/stores", "GET"),
+        ("PUT", "/stores", "POST"),
         ("GET", "/polls", "POST"),
-        ("DELETE", "/stores/a", "GET"),
+        ("POST", "/stores/a", "PATCH"),
         ("DELETE", "/stores/a/timezone", "PUT"),
         ("POST", "/trigger_report", "GET"),
         ("POST", "/health/live", "GET"),

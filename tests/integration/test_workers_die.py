@@ -9,12 +9,12 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-import asyncpg
 import psutil
 import pytest
 
 from compute.batch import Question, StoreBatch
 from compute.report_rows import ReportRows, report_rows
+from service.database.pool import open_pool
 from service.reports import pipeline
 from service.reports.files import FolderFiles
 from service.reports.options import ReportOptions
@@ -245,7 +245,7 @@ def test_a_report_that_always_kills_its_workers_fails_and_the_others_complete(
 
     async def run() -> None:
         workers = Workers(2)
-        async with asyncpg.create_pool(database_url, max_size=12) as pool:
+        async with open_pool(database_url, tmp_path, own=False, max_size=12) as pool:
             runner = ReportRunner(pool, pool, workers, FolderFiles(tmp_path), 3, timedelta())
             asked = (ReportOptions(), ReportOptions(as_of=DEADLY), ReportOptions())
             first, deadly, second = [

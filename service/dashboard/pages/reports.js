@@ -92,7 +92,9 @@ function Start({ onStarted }) {
       interpolation: form.get("interpolation"),
       max_gap: String(form.get("max_gap")).trim(),
     };
-    const windows = String(form.get("windows")).split(/[\s,]+/).filter(Boolean);
+    const windows = String(form.get("windows"))
+      .split(/[\s,]+/)
+      .filter(Boolean);
     if (windows.length) options.windows = windows;
     const asOf = String(form.get("as_of")); // browsers leave out the seconds of a full minute
     if (asOf) options.as_of = `${/T\d\d:\d\d$/.test(asOf) ? `${asOf}:00` : asOf}Z`;
@@ -262,7 +264,10 @@ function Windows({ report }) {
 }
 
 function WindowsTable({ report }) {
-  const { data, error, reload } = useLoaded((signal) => getJson(`reports/${report.id}/summary`, { signal }), [report.id]);
+  const { data, error, reload } = useLoaded(
+    (signal) => getJson(`reports/${report.id}/summary`, { signal }),
+    [report.id],
+  );
   if (error) return html`<${Wrong} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} />`;
   const lies = Object.fromEntries(report.windows.map((one) => [one.window, one]));
