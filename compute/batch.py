@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from compute.axis import DAY_MS, Axis, Ints
 from compute.business_hours import business_time
@@ -84,19 +85,19 @@ class Question:
 
         The ranges ascend and are disjoint. There is none if all windows begin after `as_of`.
         """
-        return [(start // DAY_MS, (end - 1) // DAY_MS) for start, end in self._parts]
+        return [(start // DAY_MS, (end - 1) // DAY_MS) for start, end in self.axis.parts]
 
     @property
     def stretch(self) -> tuple[int, int]:
         """What all that matters lies in, half open, milliseconds since 1970-01-01 UTC."""
         return self.axis.origin, self.axis.end
 
-    @property
+    @cached_property
     def axis(self) -> Axis:
         """From the first instant that matters to `as_of`."""
-        parts = self._parts
+        parts = tuple(self._parts())
         origin = parts[0][0] if parts else self.as_of
-        return Axis(origin, self.as_of + 1, self.max_gap, tuple(parts))
+        return Axis(origin, self.as_of + 1, self.max_gap, parts)
 
     def bounds(self, zone: Ints, zone_names: Sequence[str]) -> Ints:
         """The instants that the windows come to for each store.
@@ -114,7 +115,6 @@ class Question:
         names = (*zone_names, DEFAULT_TIMEZONE)
         return placed(self.asked, names, self.as_of)[:, zone % len(names)]
 
-    @property
     def _parts(self) -> list[tuple[int, int]]:
         """Windows with `max_gap` around them, where observations speak into them.
 

@@ -4,7 +4,7 @@ import re
 from datetime import date
 
 from compute.axis import DAY_MS
-from compute.instants import EPOCH
+from compute.instants import date_on, day_of
 from compute.zones import zone_names
 
 #: Characters.
@@ -18,7 +18,6 @@ MOST_TAGS = 50
 NUL_IN_STORE_ID = "a store id cannot contain a NUL character"
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d+))?)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_EPOCH_ORDINAL = EPOCH.toordinal()
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 _YES_OR_NO = {"true": True, "false": False, "": False}
 _WEEKDAYS = {str(day): day for day in range(7)}
@@ -93,12 +92,12 @@ def date_of(text: str) -> int:
         raise ValueError("is not a date such as 2024-12-25") from None
     if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
         raise ValueError("is before 1970 or after 9998")
-    return day.toordinal() - _EPOCH_ORDINAL
+    return day_of(day)
 
 
 def date_text(day: int) -> str:
     """A date, given in days since 1970-01-01, as text."""
-    return date.fromordinal(day + _EPOCH_ORDINAL).isoformat()
+    return date_on(day).isoformat()
 
 
 def closed_of(text: str) -> int:

@@ -24,6 +24,16 @@ _EPOCH_ORDINAL = EPOCH.toordinal()
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+def day_of(date_: date) -> int:
+    """A date in days since 1970-01-01."""
+    return date_.toordinal() - _EPOCH_ORDINAL
+
+
+def date_on(day: int) -> date:
+    """The date of a day, in days since 1970-01-01."""
+    return date.fromordinal(day + _EPOCH_ORDINAL)
+
+
 def parse_instant(text: str) -> int:
     """Milliseconds since 1970-01-01 UTC, cut, of an instant in the form described above.
 
@@ -74,4 +84,4 @@ def _milliseconds(text: str) -> int:
 
 @lru_cache(maxsize=4096)  # a feed has many polls of each day
 def _midnight(day: str) -> int:
-    return (date.fromisoformat(day).toordinal() - _EPOCH_ORDINAL) * DAY_MS
+    return day_of(date.fromisoformat(day)) * DAY_MS

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
-from compute.instants import EPOCH, instant_of, parse_instant
+from compute.instants import date_on, day_of, instant_of, parse_instant
 from compute.wall_time import WallTime
 from compute.zones import offsets
 
@@ -171,7 +171,6 @@ _LAST_YEAR = 9998  # that of polls; the last week of 9999 ends in a year that ha
 _Kind = Literal["day", "week", "month", "quarter", "year"]
 _KINDS: tuple[_Kind, ...] = get_args(_Kind)
 _RELATIVE = re.compile(f"(this|previous)-({'|'.join(_KINDS)})")
-_EPOCH_ORDINAL = EPOCH.toordinal()
 _FORMS = (
     "is not a window: write a span before as_of such as 30d, 36h or 1d12h, a period such as 2026,"
     " 2026-Q3, 2026-10, 2026-W44 or 2026-10-05, this-month or previous-week, days:2026-10 or"
@@ -267,14 +266,14 @@ def _period(text: str, whole: str, today: int) -> _Period:
         if year is None or year > _LAST_YEAR:
             raise ValueError
         if week is not None:
-            return _period_holding(_days(date.fromisocalendar(year, week, 1)), "week")
+            return _period_holding(day_of(date.fromisocalendar(year, week, 1)), "week")
         if quarter is not None:
-            return _period_holding(_days(date(year, 3 * quarter - 2, 1)), "quarter")
+            return _period_holding(day_of(date(year, 3 * quarter - 2, 1)), "quarter")
         # Not `or`: there is no month 0 and no day 0.
         in_month = 1 if month is None else month
         on_day = 1 if day is None else day
         kind = "year" if month is None else "month" if day is None else "day"
-        return _period_holding(_days(date(year, in_month, on_day)), kind)
+        return _period_holding(day_of(date(year, in_month, on_day)), kind)
     except ValueError:
         raise WindowRefused(
             whole, "is not in the calendar: write a period such as 2026-Q3, 2026-10 or 2026-W44"
@@ -283,7 +282,7 @@ def _period(text: str, whole: str, today: int) -> _Period:
 
 def _period_holding(day: int, kind: _Kind) -> _Period:
     """The period of a kind that holds a date; `day`: days since 1970-01-01."""
-    that = date.fromordinal(day + _EPOCH_ORDINAL)
+    that = date_on(day)
     if kind == "day":
         return _Period(kind, that.isoformat(), day, day)
     if kind == "week":
@@ -301,14 +300,9 @@ def _period_holding(day: int, kind: _Kind) -> _Period:
     return _Period(
         kind,
         text,
-        _days(date(that.year, first, 1)),
-        _days(date(that.year, last, monthrange(that.year, last)[1])),
+        day_of(date(that.year, first, 1)),
+        day_of(date(that.year, last, monthrange(that.year, last)[1])),
     )
-
-
-def _days(day: date) -> int:
-    """Days since 1970-01-01."""
-    return day.toordinal() - _EPOCH_ORDINAL
 
 
 def _local_date(as_of: int, zone: str | None) -> int:
@@ -323,7 +317,7 @@ def _check(window: Window, text: str, as_of: int, today: int) -> None:
         first, last = window.dates
         too_long = last - first >= LONGEST_DAYS
         too_early = first < today - LONGEST_DAYS
-        earliest = date.fromordinal(today - LONGEST_DAYS + _EPOCH_ORDINAL).isoformat()
+        earliest = date_on(today - LONGEST_DAYS).isoformat()
     else:
         from_ms, to_ms = window.instants or (0, 0)
         longest = LONGEST_DAYS * DAY_MS

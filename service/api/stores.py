@@ -28,11 +28,10 @@ from compute.feed_values import (
     MOST_TAGS,
     NUL_IN_STORE_ID,
     date_of,
-    date_text,
     store_id_problem,
     zone_problem,
 )
-from compute.instants import instant_of
+from compute.instants import date_on, day_of, instant_of
 from compute.zones import DEFAULT_TIMEZONE
 from service.feeds.forgetting import forget, forget_week
 from service.feeds.ingest import set_of_store
@@ -462,9 +461,7 @@ async def delete_business_hours(
         lambda store: _hours_of(store, first),
         if_match,
         None,
-        partial(forget, "business_hours")
-        if first is None
-        else partial(forget_week, date_of(first.isoformat())),
+        partial(forget, "business_hours") if first is None else partial(forget_week, day_of(first)),
         known=True,
     )
 
@@ -742,7 +739,7 @@ def _weeks(store: KnownStore) -> list[Week]:
         if hours != EMPTY:
             weekday, start = divmod(hours >> 32, DAY_MS)
             week.append(HoursRow(weekday, _clock(start), _clock(hours & 0xFFFF_FFFF)))
-    return [Week(None if day == NO_DATE else _to_date(day), rows) for day, rows in weeks.items()]
+    return [Week(None if day == NO_DATE else date_on(day), rows) for day, rows in weeks.items()]
 
 
 def _special_dates(store: KnownStore) -> list[SpecialDate]:
@@ -754,17 +751,13 @@ def _special_dates(store: KnownStore) -> list[SpecialDate]:
             of_date.append(Hours(_clock(hours >> 32), _clock(hours & 0xFFFF_FFFF)))
     return [
         SpecialDate(
-            date=_to_date(day),
+            date=date_on(day),
             closed=not hours,
             hours=hours,
             reason=store.special_reasons.get(str(day), ""),
         )
         for day, hours in dates.items()
     ]
-
-
-def _to_date(day: int) -> date:
-    return date.fromisoformat(date_text(day))
 
 
 def _as_counted(packed: bytes) -> list[CountedHours]:

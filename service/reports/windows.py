@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from compute.batch import default_windows
 from compute.csv_rows import WINDOW_NAMES
-from compute.instants import EPOCH, instant_of
+from compute.instants import date_on, instant_of
 from compute.windows import Window, placed
 
 #: Stands for all zones where the zone does not matter.
@@ -75,7 +75,7 @@ def told_windows(windows: Sequence[Window], as_of: int) -> list[ReportWindow]:
         if window.dates is None:
             start, end = map(instant_of, placed([window], _ANY_ZONE, as_of)[0, 0].tolist())
         else:
-            first, last = (date.fromordinal(EPOCH.toordinal() + day) for day in window.dates)
+            first, last = map(date_on, window.dates)
         told.append(
             ReportWindow(
                 window=name,

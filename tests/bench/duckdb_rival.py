@@ -240,11 +240,8 @@ def load(feed: FeedFiles, folder: Path) -> None:
 @contextmanager
 def opened(folder: Path) -> Iterator[Callable[[Path], None]]:
     """A function that writes the report, on a connection that stays open."""
-    with duckdb.connect(folder / "storewatch.duckdb") as connection:
-        connection.execute("set timezone = 'UTC'")
-        # Without it, few rows on the left are joined by a loop over all on the right.
-        connection.execute("set asof_loop_join_threshold = 0")
-        yield lambda out: _run(connection, (_LAST_WEEK, _RUNS, _REPORT), {"out": out})
+    with _opened(folder, (_LAST_WEEK, _RUNS, _REPORT)) as report:
+        yield report
 
 
 @contextmanager
@@ -263,8 +260,15 @@ def opened_for_windows(
     )
     write = _WINDOWS.replace("$columns", columns)
     statements = (_PERIODS.replace("$windows", values), _RUNS, write)
+    with _opened(folder, statements) as report:
+        yield report
+
+
+@contextmanager
+def _opened(folder: Path, statements: Sequence[str]) -> Iterator[Callable[[Path], None]]:
     with duckdb.connect(folder / "storewatch.duckdb") as connection:
         connection.execute("set timezone = 'UTC'")
+        # Without it, few rows on the left are joined by a loop over all on the right.
         connection.execute("set asof_loop_join_threshold = 0")
         yield lambda out: _run(connection, statements, {"out": out})
 

@@ -24,6 +24,13 @@ def ingest(feed: FeedFiles, *, database_url: str | None, home: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
+def write_csv(file: Path, columns: str, rows: Sequence[Sequence[object]]) -> Path:
+    """Write a file of a feed."""
+    with file.open("w", newline="") as text:
+        csv.writer(text, lineterminator="\n").writerows([columns.split(","), *rows])
+    return file
+
+
 def read_stores(feed: FeedFiles) -> list[Store]:
     """What a feed says, read by other means than the service's, in the order of reports."""
     polls: dict[str, list[tuple[int, bool]]] = {}

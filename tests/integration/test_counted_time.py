@@ -9,6 +9,7 @@ import pytest
 
 from compute.csv_rows import header
 from compute.instants import milliseconds_of
+from tests.harness.feeds import write_csv
 from tests.harness.processes import storewatch
 from tests.harness.reference import (
     DAY,
@@ -77,12 +78,6 @@ def clock(milliseconds: int) -> str:
     return f"{timedelta(milliseconds=milliseconds)}".rjust(8, "0")
 
 
-def write(file: Path, columns: str, rows: Sequence[Sequence[object]]) -> Path:
-    lines = [columns, *(",".join(map(str, row)) for row in rows)]
-    file.write_text("".join(f"{line}\n" for line in lines))
-    return file
-
-
 def instant(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%S}Z"
 
@@ -106,7 +101,7 @@ def loaded(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -
                 for start, end in intervals
             ] or [(store.store_id, date_, "", "", "true", "holiday")]
     files = {
-        "--polls": write(
+        "--polls": write_csv(
             folder / "polls.csv",
             "store_id,status,timestamp_utc",
             [
@@ -115,17 +110,17 @@ def loaded(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -
                 for when, active in store.polls
             ],
         ),
-        "--business-hours": write(
+        "--business-hours": write_csv(
             folder / "hours.csv",
             "store_id,day,start_time_local,end_time_local,valid_from",
             weeks,
         ),
-        "--special-hours": write(
+        "--special-hours": write_csv(
             folder / "special.csv",
             "store_id,date,start_time_local,end_time_local,closed,reason",
             special,
         ),
-        "--exclusions": write(
+        "--exclusions": write_csv(
             folder / "exclusions.csv",
             "store_id,from,to,reason",
             [
@@ -134,12 +129,12 @@ def loaded(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -
                 ("never", *map(instant, FOR_GOOD), "not ours"),
             ],
         ),
-        "--stores": write(
+        "--stores": write_csv(
             folder / "stores.csv",
             "store_id,name,brand,city",
             [("changed", "Corner", "fresh", "Chicago"), ("late", "Late", "fresh", "Kathmandu")],
         ),
-        "--timezones": write(
+        "--timezones": write_csv(
             folder / "zones.csv", "store_id,timezone", [("late", "Asia/Kathmandu")]
         ),
     }

@@ -1,6 +1,5 @@
 """Each option of `storewatch report` by itself, also for ids that are hard to write."""
 
-import csv
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,19 +8,13 @@ import pytest
 
 from compute.csv_rows import header
 from service.feeds.made_up import FeedFiles
-from tests.harness.feeds import ingest, read_stores
+from tests.harness.feeds import ingest, read_stores, write_csv
 from tests.harness.processes import storewatch
 from tests.harness.reference import DAY, HOUR, MINUTE, Interpolation, Store, reference_csv_row
 
 IDS = ("=1+1", "-7", "+7", "@home", "7", 'a "b", c', "\u00e9")
 #: Monday noon in Chicago.
 LAST = datetime(2024, 3, 11, 17, tzinfo=UTC)
-
-
-def write(file: Path, columns: str, rows: list[tuple[object, ...]]) -> Path:
-    with file.open("w", newline="") as text:
-        csv.writer(text, lineterminator="\n").writerows([columns.split(","), *rows])
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +31,11 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
         (store_id, day, "09:00:00", "17:30:00") for store_id in IDS[::2] for day in range(7)
     ]
     return FeedFiles(
-        polls=write(folder / "polls.csv", "store_id,status,timestamp_utc", polls),
-        business_hours=write(
+        polls=write_csv(folder / "polls.csv", "store_id,status,timestamp_utc", polls),
+        business_hours=write_csv(
             folder / "hours.csv", "store_id,day,start_time_local,end_time_local", hours
         ),
-        timezones=write(
+        timezones=write_csv(
             folder / "zones.csv", "store_id,timezone_str", [(IDS[0], "Asia/Kathmandu")]
         ),
     )

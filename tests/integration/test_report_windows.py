@@ -12,7 +12,7 @@ import pytest
 from compute.instants import milliseconds_of
 from service.feeds.made_up import FeedFiles
 from tests.harness.database import ask
-from tests.harness.feeds import ingest, read_stores
+from tests.harness.feeds import ingest, read_stores, write_csv
 from tests.harness.processes import storewatch
 from tests.harness.reference import DAY, HOUR, Interval, Store, reference_csv_row_of_windows
 from tests.harness.reports import completed, create
@@ -22,12 +22,6 @@ from tests.harness.service import Service, problem, running_service
 LAST = datetime(2024, 3, 15, 17, tzinfo=UTC)
 AS_OF = milliseconds_of(LAST)
 ZONES = ("America/Chicago", "Asia/Kathmandu", "Pacific/Kiritimati")
-
-
-def write(file: Path, columns: str, rows: list[tuple[object, ...]]) -> Path:
-    with file.open("w", newline="") as text:
-        csv.writer(text, lineterminator="\n").writerows([columns.split(","), *rows])
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +42,11 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
         if number > 1:
             hours += [(store_id, day, opening, closing) for day in range(7)]
     return FeedFiles(
-        polls=write(folder / "polls.csv", "store_id,status,timestamp_utc", polls),
-        business_hours=write(
+        polls=write_csv(folder / "polls.csv", "store_id,status,timestamp_utc", polls),
+        business_hours=write_csv(
             folder / "hours.csv", "store_id,day,start_time_local,end_time_local", hours
         ),
-        timezones=write(folder / "zones.csv", "store_id,timezone_str", zones),
+        timezones=write_csv(folder / "zones.csv", "store_id,timezone_str", zones),
     )
 
 
