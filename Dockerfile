@@ -10,11 +10,15 @@ RUN python3 -m venv /opt/build \
 ENV PIP_PYTHON=/opt/storewatch/bin/python3 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
+# With `cluster`, reports are computed by a Dask cluster, whose scheduler and workers this image can be too (entrypoint
+# `dask`). With `parquet`, reports can be had as Parquet: pyarrow is as large as all the rest. With `xlsx`, groups as spreadsheets.
+ARG EXTRAS="objectstore"
 COPY pyproject.toml constraints.txt ./
 # What we depend on, without our own code: a change of that leaves this layer as it is. What is then removed, Litestar
 # asks for but only imports to make up examples, to test, and for its own command line.
-RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *p['optional-dependencies']['objectstore'], sep='\n')" > requirements.txt \
+RUN python3 -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+extras = (p['optional-dependencies'][extra] for extra in os.environ['EXTRAS'].split()); \
+print(*p['dependencies'], *sum(extras, []), sep='\n')" > requirements.txt \
     && /opt/build/bin/pip install --constraint constraints.txt --requirement requirements.txt \
     && /opt/build/bin/pip uninstall --yes Faker polyfactory httpx httpcore certifi rich-click litestar-htmx
 COPY . .

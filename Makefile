@@ -3,6 +3,8 @@ VENV = .venv
 PYTHON = $(VENV)/bin/python
 CONSTRAINTS = constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Some containers set it, and then each of the many processes that tests start compiles all of this anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint coverage bench soak serve setup audit chromium proxies screenshots clean
 
@@ -15,13 +17,16 @@ demo: $(VENV)/with-embedded ## Report on a made-up feed: the shortest way to see
 serve: $(VENV)/with-embedded ## Run the service on http://127.0.0.1:8000, with a private PostgreSQL unless DATABASE_URL is set
 	@$(PYTHON) -m service serve $(ARGS)
 
-# Three at a time on two cores: many wait for a process to start, or for a time-out.
-test: lint chromium proxies ## Run every check that CI runs
+# What is installed waits for others, and so goes side by side. Then three tests at a time on two cores: many
+# wait for a process to start, or for a time-out. In the order of folders, as `tests/unit` ends with short
+# ones; by default those files come last that have few tests, and some of these are the longest.
+test: ## Run every check that CI runs
+	@$(MAKE) --no-print-directory --jobs 2 lint chromium proxies
 ifdef ARGS
 	$(PYTHON) -m pytest $(ARGS)
 else
 	$(PYTHON) -m pytest -m alone
-	$(PYTHON) -m pytest -m 'not alone' --numprocesses 3 --dist loadfile
+	$(PYTHON) -m pytest -m 'not alone' --numprocesses 3 --dist loadfile --no-loadscope-reorder
 endif
 
 lint: $(VENV)/with-embedded,dev ## Check style and types
@@ -48,7 +53,8 @@ soak: $(VENV)/with-embedded,dev ## Load two instances, strike them with faults, 
 setup: $(VENV)/with-embedded,dev chromium proxies ## Only install, into .venv: the command .venv/bin/storewatch, and what the tests need
 
 # A browser for the tests of the dashboard, where it can be had without a question; without one they are skipped.
-chromium:
+# After what may install, too: Debian installs one thing at a time.
+chromium: | $(VENV)/bin/pip
 	@if [ -z "$$CHROMIUM" ] && ! command -v chromium chromium-browser google-chrome >/dev/null \
 	&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing the Debian package chromium, for the tests of the dashboard"; \
@@ -62,7 +68,7 @@ audit: $(VENV)/bin/pip ## Look up the tested versions in the database of known w
 	build/audit/bin/pip-audit --progress-spinner off --no-deps --disable-pip --requirement $(CONSTRAINTS)
 
 # The proxies of docs/proxies.md; without them their tests are skipped.
-proxies:
+proxies: | chromium
 	@if ! { command -v nginx && command -v caddy && command -v openssl; } >/dev/null \
 	&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing the Debian packages nginx-light, caddy and openssl, for the tests of proxies"; \
@@ -79,7 +85,8 @@ clean: ## Remove .venv and what the checks keep between runs
 # One file for each set of extras that is installed: a second run installs nothing.
 $(VENV)/with-%: pyproject.toml $(CONSTRAINTS) $(VENV)/bin/pip
 	@echo "Installing storewatch [$*] into $(VENV)"
-	@$(PYTHON) -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$*]'
+	@$(PYTHON) -m pip install --quiet --no-compile --constraint $(CONSTRAINTS) --editable '.[$*]'
+	@$(PYTHON) -m compileall -q -j 0 $(VENV)/lib >/dev/null || true # pip would use one core for it
 	@touch $@
 
 # Debian keeps `ensurepip`, without which there is no pip in a new environment, in a package of its own.

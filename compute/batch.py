@@ -1,15 +1,17 @@
 """The stores and the question that the kernel gets, and its totals for them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from compute.axis import DAY_MS, Axis, Ints
 from compute.business_hours import business_time
 from compute.csv_rows import DEFAULT_UNIT, WINDOW_NAMES, WINDOWS_MS, Unit
 from compute.exclusions import excluded_time
 from compute.intervals import Intervals
-from compute.packed_rows import NO_ROWS, PackedRows
+from compute.packed_rows import NO_ROWS, NO_TEXTS, PackedRows, PackedTexts
 from compute.polls import observed_positions
 from compute.uptime import Interpolation, Runs, Totals, observe, runs, totals
 from compute.windows import Window, placed, widest
@@ -33,6 +35,11 @@ class StoreBatch:
         dated_weeks: packed as `compute.packed_rows` has it, like the following
         special_hours: of single dates
         exclusions: those that cover each store, whomever they name
+        names: what the stores are called
+        tags: of each store a JSON object, key → value, both text
+        targets: int64[stores], as `compute.targets` has them, or -1: none of its own; or int64[0]:
+            no store has one
+        first: how many stores of the report come before these
     """
 
     store_ids: bytes
@@ -47,6 +54,10 @@ class StoreBatch:
     dated_weeks: PackedRows = NO_ROWS
     special_hours: PackedRows = NO_ROWS
     exclusions: PackedRows = NO_ROWS
+    names: PackedTexts = NO_TEXTS
+    tags: PackedTexts = NO_TEXTS
+    targets: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,9 @@ class Question:
         escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
         include_excluded: whether the CSV shows excluded time
         unit: of the CSV, if there are `windows`; that of the default report has its own
+        group_by: what the stores of a group have in common, as `compute.groups` takes it; empty:
+            there are no groups
+        target: of the stores that have none of their own, as `compute.targets` has it; None: none
     """
 
     as_of: int
@@ -73,6 +87,8 @@ class Question:
     escape_formulas: bool = False
     include_excluded: bool = False
     unit: Unit = DEFAULT_UNIT
+    group_by: tuple[str, ...] = ()
+    target: int | None = None
 
     @property
     def asked(self) -> tuple[Window, ...]:
@@ -91,6 +107,16 @@ class Question:
     def stretch(self) -> tuple[int, int]:
         """What all that matters lies in, half open, milliseconds since 1970-01-01 UTC."""
         return self.axis.origin, self.axis.end
+
+    def lacks_before(self, kept_since: int | None) -> int | None:
+        """From when on polls are kept, if earlier ones could matter; None: they could not.
+
+        Args:
+            kept_since: milliseconds since 1970-01-01 UTC; None: all are kept
+        """
+        if kept_since is None or not self.axis.parts or self.axis.origin >= kept_since:
+            return None
+        return kept_since
 
     @cached_property
     def axis(self) -> Axis:
@@ -147,14 +173,18 @@ class Seen:
 
     Attributes:
         axis: that of the question
+        stores: how many there are
         business: business time
         counted: business time without what is excluded
+        polls: int64[polls], ascending `position | active`: all polls of the question's days
         observed: runs of the observations, which are the polls in counted time
     """
 
     axis: Axis
+    stores: int
     business: Intervals
     counted: Intervals
+    polls: Ints
     observed: Runs
 
 
@@ -174,7 +204,7 @@ def seen(batch: StoreBatch, question: Question) -> Seen:
         counted = business.without(excluded_time(axis, batch.exclusions))
     polls = observed_positions(axis, batch.polls, batch.poll_store, batch.poll_day, batch.poll_size)
     observed = runs(observe(polls, counted), axis, question.interpolation)
-    return Seen(axis, business, counted, observed)
+    return Seen(axis, len(batch.id_size), business, counted, polls, observed)
 
 
 def batch_totals(batch: StoreBatch, question: Question) -> Totals:

@@ -3,6 +3,7 @@
 A store may meet several conditions, or none.
 """
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,7 +18,9 @@ CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 _HOUR, _DAY, _WEEK = range(3)
 
 
-def meeting(condition: Condition, up: AnyInts, down: AnyInts) -> npt.NDArray[np.bool_]:
+def meeting(
+    condition: Condition, up: Sequence[AnyInts] | AnyInts, down: Sequence[AnyInts] | AnyInts
+) -> npt.NDArray[np.bool_]:
     """Which stores meet a condition.
 
     - `down_now`: downtime and no uptime in the last hour.

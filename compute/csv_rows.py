@@ -31,6 +31,7 @@ _PERIODS = tuple(f"last_{name}" for name in WINDOW_NAMES)
 _QUOTED = b'",\r\n'
 #: Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA = np.frombuffer(b"=+-@\t\r", dtype=np.uint8)
+_FORMULA_TEXTS = tuple(_FORMULA.tobytes().decode())
 
 
 def header(
@@ -102,6 +103,15 @@ def _join(ids: npt.NDArray[np.uint8], id_size: Ints, hundredths: Ints) -> bytes:
         cells[:, :, digit_at] = np.where(shown, digit + ord("0"), 0)
     text[:, -1] = ord("\n")
     return text.tobytes().translate(None, b"\0")
+
+
+def text_cell(text: str, *, escape_formulas: bool) -> str:
+    """Any text as a cell, by the rules of ids."""
+    if escape_formulas and text.startswith(_FORMULA_TEXTS):
+        text = f"'{text}"
+    if any(character in text for character in _QUOTED.decode()):
+        return '"{}"'.format(text.replace('"', '""'))
+    return text
 
 
 def _escape(store_ids: bytes, id_size: Ints) -> tuple[bytes, Ints]:

@@ -12,12 +12,7 @@ import numpy.typing as npt
 
 from compute.axis import Ints
 from compute.business_hours import HOURS
-from compute.packed_rows import DATED_WEEKS, NEVER
-
-#: The date of a week that is in force from the beginning of time.
-NO_DATE = int(np.iinfo(np.int32).min)
-#: Hours, start << 32 | end, of a row that says there are none: start and end are -1.
-EMPTY = NEVER
+from compute.packed_rows import DATED_WEEKS, EMPTY, NO_DATE
 
 
 @dataclass(frozen=True)

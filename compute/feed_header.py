@@ -53,6 +53,7 @@ COLUMNS: Mapping[Feed, Mapping[str, tuple[str, ...]]] = {
     "stores": {
         "store_id": ("store_id",),
         "name": ("name",),
+        "target": ("target",),
     },
 }
 
@@ -63,7 +64,7 @@ OPTIONAL: Mapping[Feed, frozenset[str]] = {
     "timezones": frozenset(),
     "special_hours": frozenset({"closed", "reason"}),
     "exclusions": frozenset({"reason"}),
-    "stores": frozenset({"name"}),
+    "stores": frozenset({"name", "target"}),
 }
 
 #: Characters of a header that are told.

@@ -28,10 +28,10 @@ from itertools import islice
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
-from compute.dated_rows import EMPTY, NO_DATE
 from compute.feed_faults import FAULTS_SHOWN, Fault
 from compute.feed_header import COLUMNS, Feed, Header, quote_problem
 from compute.feed_values import (
+    are_store_ids,
     closed_of,
     date_of,
     end_of,
@@ -46,7 +46,9 @@ from compute.feed_values import (
     zone_problem,
 )
 from compute.instants import LATEST_MS, instant_of, parse_instant
+from compute.packed_rows import EMPTY, NO_DATE
 from compute.plain_polls import plain_instants, plain_polls
+from compute.targets import NO_TARGET, target_of
 
 Column = Sequence[str]
 #: For so few instants, arrays take longer to set up than to fill one by one.
@@ -88,10 +90,24 @@ def parse_csv(
         first_line: the physical line that the block begins on, from 1
         latest: the latest instant that a poll may have, milliseconds since 1970-01-01 UTC
     """
-    if feed == "polls":
-        polls = plain_polls(block, header.width, header.indexes, latest)
-        if polls and not any(map(store_id_problem, polls[0])):
-            return FeedRows(*polls)
+    return (feed == "polls" and plain_rows(header, block, latest)) or odd_rows(
+        feed, header, block, first_line, latest
+    )
+
+
+def plain_rows(header: Header, block: bytes, latest: int = LATEST_MS) -> FeedRows | None:
+    """As `parse_csv`, of polls that are good and plain; None: some are not.
+
+    It is fast, and most of the time it leaves Python's lock to other threads.
+    """
+    polls = plain_polls(block, header.width, header.indexes, latest)
+    return FeedRows(*polls) if polls and are_store_ids(polls[0]) else None
+
+
+def odd_rows(
+    feed: Feed, header: Header, block: bytes, first_line: int, latest: int = LATEST_MS
+) -> FeedRows:
+    """As `parse_csv`, of rows of any feed; plain polls take several times as long here."""
     try:
         text = block.decode()
     except UnicodeDecodeError as error:
@@ -359,25 +375,39 @@ def _reasons(
 
 def _store_texts(names: Sequence[str], columns: Sequence[Column], bad: _Bad) -> list[str]:
     """What each row of stores says."""
+    rows = len(columns[0])
+    own: dict[str, Column] = {}
+    targets: Sequence[int | None] = [None] * rows
     for index, column in enumerate(columns[1:], 1):
-        problem_of = name_problem if names[index] == "name" else tag_value_problem
-        _distinct(column, index, bad, problem_of)
-    named = "name" in names[1:2]
-    tags = names[2:] if named else names[1:]
+        if names[index] == "target":
+            targets = _each(column, index, bad, _target_or_none).tolist()
+            continue
+        _distinct(column, index, bad, name_problem if names[index] == "name" else tag_value_problem)
+        own[names[index]] = column
+    called: Sequence[str | None] = own.pop("name", ()) or [None] * rows
+    each = zip(*own.values(), strict=True) if own else [()] * rows
     return [
-        store_text(row[1] if named else None, dict(zip(tags, row[1 + named :], strict=True)))
-        for row in zip(*columns, strict=True)
+        store_text(name, dict(zip(own, values, strict=True)), target)
+        for name, target, values in zip(called, targets, each, strict=True)
     ]
 
 
-def store_text(name: str | None, tags: Mapping[str, str]) -> str:
-    """A row of stores in one text: JSON of the name and the tags; null is what is to be removed.
+def _target_or_none(text: str) -> int:
+    return target_of(text) if text else NO_TARGET
+
+
+def store_text(name: str | None, tags: Mapping[str, str], target: int | None = None) -> str:
+    """A row of stores in one text: JSON of what it says; null is what is to be removed.
 
     Args:
         name: what the store is called; empty: it has no name any more; None: that stays as it is
         tags: those that are set; an empty value removes
+        target: its target, as `compute.targets` has it; `NO_TARGET`: it has none any more; None:
+            that stays as it is
     """
     row: dict[str, object] = {} if name is None else {"name": name or None}
+    if target is not None:
+        row["target"] = None if target == NO_TARGET else target
     row["tags"] = {key: value or None for key, value in tags.items()}
     return json.dumps(row, ensure_ascii=False)
 

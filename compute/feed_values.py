@@ -1,6 +1,7 @@
 """One value of a feed, as text → a number, or what is wrong with it."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 
 from compute.axis import DAY_MS
@@ -38,6 +39,14 @@ def store_id_problem(store_id: str) -> str | None:
     if store_id == "*":
         return "a store id cannot be *, which stands for all stores"
     return None
+
+
+def are_store_ids(texts: Sequence[str]) -> bool:
+    """Whether all are what the ids of new stores may be; none is empty or too long."""
+    # Of letters, digits and hyphens nothing can be wrong, and all are looked at together.
+    if "".join(texts).replace("-", "").isalnum():
+        return True
+    return not any(map(store_id_problem, texts))
 
 
 def status_of(text: str) -> int:

@@ -26,6 +26,10 @@ SPECIAL_HOURS = np.dtype(("<i4", 3))
 EXCLUSIONS = np.dtype(("<i8", 2))
 #: Start and end of the row that stands for no interval at all.
 NEVER = -1
+#: Hours of a row of a feed, start << 32 | end, that says there are none: start and end are -1.
+EMPTY = NEVER
+#: The date of a week that is in force from the beginning of time.
+NO_DATE = int(np.iinfo(np.int32).min)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,30 @@ class PackedRows:
 
 
 NO_ROWS = PackedRows(b"", np.empty(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class PackedTexts:
+    """A text of each of some stores.
+
+    Attributes:
+        packed: the texts of all stores in UTF-8, joined
+        size: int64[stores], bytes of each; 0: the store has none; also int64[0], where none has any
+    """
+
+    packed: bytes
+    size: Ints
+
+    def each(self, stores: int) -> list[bytes]:
+        """The text of each of so many stores."""
+        if not len(self.size):
+            return [b""] * stores
+        end = np.cumsum(self.size)
+        bounds = zip((end - self.size).tolist(), end.tolist(), strict=True)
+        return [self.packed[begin:until] for begin, until in bounds]
+
+
+NO_TEXTS = PackedTexts(b"", np.empty(0, dtype=np.int64))
 
 
 def pack_dated_weeks(valid_from: Ints, start: Ints, end: Ints) -> bytes:

@@ -65,7 +65,7 @@ def plain_polls(
         return None
     end = ends.reshape(-1, width)
     line_end = characters[end] == ord("\n")
-    if not line_end[:, -1].all() or line_end[:, :-1].any():
+    if not line_end[:, -1].all() or np.count_nonzero(line_end) > len(line_end):
         return None
     start = np.append(0, ends[:-1] + 1).reshape(-1, width)
     stores, status, instant = ((start[:, index], end[:, index]) for index in indexes)

@@ -11,8 +11,9 @@ A poll is one number on its whole way, under three names, each for one form of i
   knowing what it means. The value of a row of polls is its `poll`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -118,26 +119,56 @@ def pack_polls(store: Ints, poll: Ints) -> PollDays:
         store: int64[n], the store's number, in order of arrival
         poll: int64[n], milliseconds since 1970-01-01 UTC << 1 | active
     """
+    return join_days(list(packed_slices(store, poll, max(1, len(poll)))))
+
+
+def packed_slices(store: Ints, poll: Ints, size: int) -> Iterator[PollDays]:
+    """The same, slice by slice: the rows of some stores, with about so many polls.
+
+    The first slice takes longest: it waits until all polls are in order.
+    """
     if not len(poll):
-        return _rows(store, poll)
+        yield _rows(store, poll)
+        return
     # Sorting numbers is several times faster than finding an order, so store and poll become one
     # number where they fit into it.
     first_store, first_poll = int(store.min()), int(poll.min()) & ~1
     bits = (int(poll.max()) - first_poll).bit_length()
     if (int(store.max()) - first_store).bit_length() + bits < 64:
-        both = (store - first_store) << bits
+        both = store - first_store
+        both <<= bits
         both |= poll - first_poll
         both.sort()
-        other = both[1:] != both[:-1]
+        other = both[1:] ^ both[:-1]  # 0: the same again; 1: another status for the same instant
         if not other.all():
-            both = both[np.append(True, other)]
-        if not ((both[1:] ^ both[:-1]) == 1).any():
-            return _rows((both >> bits) + first_store, (both & ((1 << bits) - 1)) + first_poll)
+            both = both[np.append(True, other != 0)]
+        if not (other == 1).any():
+            del other
+            for start, end in _slices(both, size, bits):
+                some = both[start:end]
+                yield _rows((some >> bits) + first_store, (some & ((1 << bits) - 1)) + first_poll)
+            return
         # Two statuses for one instant: which came last, the sorted numbers do not tell.
+        del both, other
     order = _in_order(store, poll)
     store, poll = store[order], poll[order]
     last = ~np.append(_same_instant(store, poll), False)
-    return _rows(store[last], poll[last])
+    store, poll = store[last], poll[last]
+    for start, end in _slices(store, size):
+        yield _rows(store[start:end], poll[start:end])
+
+
+def _slices(store: Ints, size: int, bits: int = 0) -> Iterator[tuple[int, int]]:
+    """Where slices of about so many polls begin and end, between the polls of different stores.
+
+    Args:
+        store: int64[n], the store's number, ascending, above so many bits of something else
+        size: of a slice
+        bits: how many
+    """
+    last = store[size - 1 :: size] | ((1 << bits) - 1)
+    ends = np.unique(np.append(np.searchsorted(store, last, side="right"), len(store)))
+    yield from pairwise([0, *ends.tolist()])
 
 
 def _in_order(store: Ints, poll: Ints) -> npt.NDArray[np.intp]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.axis import Ints
-from compute.packed_totals import StoreTotals
+from compute.packed_totals import StoreTotals, Texts
 from compute.report_page import availability
 
 #: Stores of a report whose ids are compared at the same time.
@@ -44,9 +44,10 @@ def changes(before: StoreTotals, after: StoreTotals, most: int) -> tuple[Changed
         most: stores of either kind that are told one by one
     """
     old, new = _same_stores(before, after)
-    was = availability(before.up[-1], before.down[-1])[old]
-    is_ = availability(after.up[-1], after.down[-1])[new]
-    down = after.down[-1][new]
+    earlier, later = before.window(-1), after.window(-1)
+    was = availability(earlier.up, earlier.down)[old]
+    is_ = availability(later.up, later.down)[new]
+    down = later.down[new]
 
     def those(change: npt.NDArray[np.float64]) -> Changed:
         changed = np.flatnonzero(change > 0)  # NaN is not
@@ -58,20 +59,21 @@ def changes(before: StoreTotals, after: StoreTotals, most: int) -> tuple[Changed
 
 def _same_stores(before: StoreTotals, after: StoreTotals) -> tuple[Ints, Ints]:
     """Places before, and after, of the stores that both have, in their order."""
-    if before.ids == after.ids:
+    both = before.ids, after.ids  # each is read once
+    if both[0].joined == both[1].joined:
         every = np.arange(len(after))
         return every, every
-    both = (before, after)
-    cuts = sorted({one.store_id(cut) for one in both for cut in range(0, len(one), _AT_ONCE)})
+    cuts = sorted({one[cut] for one in both for cut in range(0, len(one), _AT_ONCE)})
     # Between two cuts lie few stores of either.
     bounds = [
-        [bisect_left(range(len(one)), cut, key=one.store_id) for cut in cuts] + [len(one)]
+        [bisect_left(range(len(one)), cut, key=one.__getitem__) for cut in cuts] + [len(one)]
         for one in both
     ]
     old, new = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for (from_old, to_old), (from_new, to_new) in zip(*map(pairwise, bounds), strict=True):
         if from_old < to_old and from_new < to_new:
-            known, wanted = _ids(before, from_old, to_old), _ids(after, from_new, to_new)
+            known = _ids(both[0], from_old, to_old)
+            wanted = _ids(both[1], from_new, to_new)
             at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
             found = np.flatnonzero(known[at] == wanted)
             old.append(from_old + at[found])
@@ -79,12 +81,12 @@ def _same_stores(before: StoreTotals, after: StoreTotals) -> tuple[Ints, Ints]:
     return np.concatenate(old), np.concatenate(new)
 
 
-def _ids(stores: StoreTotals, start: int, end: int) -> npt.NDArray[np.bytes_]:
+def _ids(ids: Texts, start: int, end: int) -> npt.NDArray[np.bytes_]:
     """Ids of some stores, as wide as the longest."""
-    begin = stores.id_start[start : end + 1]
+    begin = ids.start[start : end + 1]
     size = np.diff(begin)
-    letters = np.frombuffer(stores.ids, np.uint8, int(begin[-1] - begin[0]), int(begin[0]))
+    letters = np.frombuffer(ids.joined, np.uint8, int(begin[-1] - begin[0]), int(begin[0]))
     text = np.zeros((end - start, int(size.max())), dtype=np.uint8)
     text[np.arange(text.shape[1]) < size[:, None]] = letters
-    ids: npt.NDArray[np.bytes_] = text.view(f"S{text.shape[1]}").ravel()
-    return ids
+    found: npt.NDArray[np.bytes_] = text.view(f"S{text.shape[1]}").ravel()
+    return found

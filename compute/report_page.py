@@ -14,7 +14,7 @@ from compute.axis import AnyInts, Ints
 from compute.conditions import Condition, meeting
 from compute.csv_rows import Unit, csv_rows
 from compute.packed_totals import StoreTotals
-from compute.uptime import Totals
+from compute.targets import NO_TARGET, met
 
 Measure = Literal[
     "store_id", "timezone", "availability", "uptime", "downtime", "unknown", "excluded"
@@ -38,19 +38,27 @@ class Order:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which stores are wanted; None: all.
+    """Which stores are wanted; all of it must hold.
 
     Attributes:
-        search: those whose ids hold this; A to Z are a to z
-        timezone: those computed in this zone
-        condition: those that meet it; of the default report alone
-        below: those whose availability in the last window is less
+        search: those whose id or name holds this; A to Z are a to z; None: all
+        timezone: those computed in this zone; None: in any
+        condition: those that meet it, of the default report alone; None: all
+        below: those whose availability in `window` is less; None: all
+        missed: only those that have a target and did not meet it in `window`
+        window: by its number; -1: the last
+        tags: those that have all of these, key → value
+        without: those that have no tag of any of these keys
     """
 
     search: bytes | None = None
     timezone: str | None = None
     condition: Condition | None = None
     below: float | None = None
+    missed: bool = False
+    window: int = -1
+    tags: tuple[tuple[str, str], ...] = ()
+    without: tuple[str, ...] = ()
 
 
 def wanted_stores(stores: StoreTotals, wanted: Filter) -> Ints:
@@ -60,12 +68,24 @@ def wanted_stores(stores: StoreTotals, wanted: Filter) -> Ints:
         names = stores.zone_names
         zone = names.index(wanted.timezone) if wanted.timezone in names else -1
         passing &= stores.zone == zone
+    for key, value in wanted.tags:
+        passing &= stores.tagged(key, value)
+    for key in wanted.without:
+        passing &= stores.tagged(key, None)
     if wanted.condition is not None:
-        passing &= meeting(wanted.condition, stores.up, stores.down)
+        windows = [stores.window(number) for number in range(stores.windows)]
+        up, down = [one.up for one in windows], [one.down for one in windows]
+        passing &= meeting(wanted.condition, up, down)
     if wanted.below is not None:
-        passing &= availability(stores.up[-1], stores.down[-1]) < wanted.below  # NaN is not
+        window = stores.window(wanted.window)
+        passing &= availability(window.up, window.down) < wanted.below  # NaN is not
+    if wanted.missed:
+        window = stores.window(wanted.window)
+        known = (window.up > 0) | (window.down > 0)
+        passing &= known & (stores.target != NO_TARGET)
+        passing &= ~met(window.up, window.down, stores.target)
     if wanted.search:
-        passing &= _holding(stores, wanted.search)
+        passing &= stores.holding(wanted.search)
     return np.flatnonzero(passing)
 
 
@@ -110,19 +130,20 @@ def _keys(stores: StoreTotals, indexes: Ints, order: Order) -> npt.NDArray[np.fl
         rank = np.argsort(np.argsort(np.array(stores.zone_names)))
         keys = rank[stores.zone[indexes]].astype(np.float64)
     elif order.measure == "availability":
-        up, down = stores.up[order.window], stores.down[order.window]
-        keys = availability(up[indexes], down[indexes])
+        window = stores.window(order.window)
+        keys = availability(window.up[indexes], window.down[indexes])
+        keys[np.isnan(keys)] = -np.inf if order.descending else np.inf
     else:
+        window = stores.window(order.window)
         parts = {
-            "uptime": stores.up,
-            "downtime": stores.down,
-            "unknown": stores.unknown,
-            "excluded": stores.excluded,
+            "uptime": window.up,
+            "downtime": window.down,
+            "unknown": window.unknown,
+            "excluded": window.excluded,
         }
-        keys = parts[order.measure][order.window][indexes].astype(np.float64)
-    if order.descending:
-        keys = -keys
-    return np.where(np.isnan(keys), np.inf, keys)
+        part = parts[order.measure]
+        keys = (part if len(indexes) == len(stores) else part[indexes]).astype(np.float64)
+    return np.negative(keys, out=keys) if order.descending else keys
 
 
 def _between(keys: npt.NDArray[np.float64], start: int, end: int) -> Ints:
@@ -139,37 +160,6 @@ def _between(keys: npt.NDArray[np.float64], start: int, end: int) -> Ints:
     last = np.flatnonzero(keys == highest)
     inner = inner[np.argsort(keys[inner], kind="stable")]
     return np.concatenate([first, inner, last])[: end - start]
-
-
-def _holding(stores: StoreTotals, text: bytes) -> npt.NDArray[np.bool_]:
-    """Stores whose ids hold a text, in either case of A to Z."""
-    ids = np.frombuffer(stores.ids, dtype=np.uint8)
-    if len(text) > len(ids):
-        return np.zeros(len(stores), dtype=bool)
-    lower, upper = text.lower(), text.upper()
-
-    def has(letters: npt.NDArray[np.uint8], offset: int) -> npt.NDArray[np.bool_]:
-        same: npt.NDArray[np.bool_] = letters == lower[offset]
-        if upper[offset] != lower[offset]:
-            same |= letters == upper[offset]
-        return same
-
-    # All positions at once while there are many, and then only those that are left. A text holds no
-    # NUL, so that nothing is found across the end of an id.
-    positions = len(ids) - len(text) + 1
-    found = has(ids[:positions], 0)
-    if len(text) > 1:
-        found &= has(ids[1 : positions + 1], 1)
-    left = np.flatnonzero(found)
-    for offset in range(2, len(text)):
-        left = left[has(ids[left + offset], offset)]
-    if len(left) > len(stores):
-        before = np.searchsorted(left, stores.id_start)
-        several: npt.NDArray[np.bool_] = before[1:] > before[:-1]
-        return several
-    holding = np.zeros(len(stores), dtype=bool)
-    holding[np.searchsorted(stores.id_start, left, side="right") - 1] = True
-    return holding
 
 
 def rows_of(
@@ -191,18 +181,11 @@ def rows_of(
         unit: as the report has it, if it names its windows; None: it is the default one
         escape_formulas: as the report has it
     """
-    start = stores.id_start[indexes]
-    size = stores.id_start[indexes + 1] - 1 - start
-    letters = np.repeat(start - (np.cumsum(size) - size), size) + np.arange(size.sum())
-    ids = np.frombuffer(stores.ids, dtype=np.uint8)[letters].tobytes()
-    up, down, unknown, excluded = (
-        part[:, indexes].T.astype(np.int64)
-        for part in (stores.up, stores.down, stores.unknown, stores.excluded)
-    )
+    ids = [store_id.encode() for store_id in stores.ids_of(indexes)]
     return csv_rows(
-        ids,
-        size,
-        Totals(up=up, down=down, unknown=unknown, excluded=excluded),
+        b"".join(ids),
+        np.fromiter(map(len, ids), np.int64, len(ids)),
+        stores.totals(indexes),
         include_unknown,
         include_excluded=include_excluded,
         unit=unit,

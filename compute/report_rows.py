@@ -1,28 +1,37 @@
 """One batch of stores, as the database keeps them → rows of the report: what a worker runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compute.batch import Question, StoreBatch, seen
 from compute.csv_rows import csv_rows
 from compute.down_by_hour import down_by_hour
+from compute.fingerprint import BatchPrint, batch_print
+from compute.groups import GroupParts, store_parts
 from compute.packed_totals import pack_totals
-from compute.roll_up import RollUp, roll_up
+from compute.roll_up import RollUp, no_stores, roll_up
+from compute.store_tags import tag_columns, zone_column
+from compute.targets import in_force, judged
 from compute.uptime import totals
 
 
 @dataclass(frozen=True)
 class ReportRows:
-    """A batch of stores, as the report tells of it.
+    """Some stores, as the report tells of them: a batch, or several that follow each other.
 
     Attributes:
-        csv: the CSV's rows, in the batch's order
+        csv: the CSV's rows, in the order of the stores
         totals: the same stores' exact totals, packed
         together: their roll-up
+        prints: what the fingerprint takes of each batch
+        parts: what groups are made of, of each batch; empty: the report has none
     """
 
     csv: bytes
     totals: bytes
     together: RollUp
+    prints: tuple[BatchPrint, ...]
+    parts: tuple[GroupParts, ...]
 
 
 def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
@@ -41,6 +50,12 @@ def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
             known.observed, known.counted, known.axis, week, batch.zone, batch.zone_names
         )
     )
+    targets = reached = None
+    if question.target is not None or len(batch.targets):
+        targets = in_force(batch.targets, len(batch.id_size), question.target)
+        reached = judged(each.up, each.down, targets)
+    tags = tag_columns(batch.tags, len(batch.id_size))
+    zone = zone_column(batch.zone, batch.zone_names)
     return ReportRows(
         csv=csv_rows(
             batch.store_ids,
@@ -54,10 +69,37 @@ def report_rows(batch: StoreBatch, question: Question) -> ReportRows:
         totals=pack_totals(
             batch.store_ids,
             batch.id_size,
-            batch.zone,
-            batch.zone_names,
+            zone,
             each,
             int((bounds[..., 1] - bounds[..., 0]).max(initial=0)),
+            names=batch.names,
+            tags=tags,
+            target=targets,
         ),
-        together=roll_up(batch.store_ids, batch.id_size, each, by_hour),
+        together=roll_up(batch.store_ids, batch.id_size, each, by_hour, reached),
+        prints=(batch_print(batch),),
+        parts=(
+            store_parts(
+                question.group_by,
+                tags,
+                zone,
+                each,
+                reached,
+                store_ids=batch.store_ids,
+                id_size=batch.id_size,
+            ),
+        )
+        if question.group_by
+        else (),
+    )
+
+
+def joined(rows: Sequence[ReportRows], windows: int) -> ReportRows:
+    """Rows that follow each other as one; `windows` as `no_stores` takes it."""
+    return ReportRows(
+        csv=b"".join(one.csv for one in rows),
+        totals=b"".join(one.totals for one in rows),
+        together=sum((one.together for one in rows), no_stores(windows)),
+        prints=tuple(each for one in rows for each in one.prints),
+        parts=tuple(each for one in rows for each in one.parts),
     )

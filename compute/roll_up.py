@@ -46,6 +46,8 @@ class RollUp:
             last window, half-milliseconds; None: not the default report
         down_by_hour: int64[HOURS], downtime in the last window by local hour of the week,
             half-milliseconds; None: not the default report
+        targets: int64[windows, 6], what `compute.targets.judged` has, of all together; None: no
+            store has a target
     """
 
     stores: int
@@ -56,6 +58,7 @@ class RollUp:
     down: Ints
     conditions: Ints | None
     down_by_hour: Ints | None
+    targets: Ints | None = None
 
     def __add__(self, other: "RollUp") -> "RollUp":
         return RollUp(
@@ -67,6 +70,7 @@ class RollUp:
             self.down + other.down,
             _sum(self.conditions, other.conditions),
             _sum(self.down_by_hour, other.down_by_hour),
+            _sum_of_some(self.targets, other.targets),
         )
 
 
@@ -90,7 +94,13 @@ def no_stores(windows: int = 0) -> RollUp:
     )
 
 
-def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints | None) -> RollUp:
+def roll_up(
+    store_ids: bytes,
+    id_size: Ints,
+    totals: Totals,
+    down_by_hour: Ints | None,
+    judged: Ints | None = None,
+) -> RollUp:
     """A batch of stores together.
 
     Args:
@@ -98,6 +108,7 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints 
         id_size: int64[stores], bytes of each id
         totals: of the same stores
         down_by_hour: of the same stores together; None: `totals` are not of the default report
+        judged: of the same stores, from `compute.targets.judged`; None: none has a target
     """
     parts = (totals.up, totals.down, totals.unknown, totals.excluded)
     up, down, unknown, excluded = (part[:, -1] for part in parts)
@@ -122,6 +133,7 @@ def roll_up(store_ids: bytes, id_size: Ints, totals: Totals, down_by_hour: Ints 
         down=np.count_nonzero(totals.down, axis=0),
         conditions=None if down_by_hour is None else _conditions(totals),
         down_by_hour=down_by_hour,
+        targets=None if judged is None else judged.sum(axis=2).T,
     )
 
 
@@ -134,6 +146,11 @@ def _conditions(totals: Totals) -> Ints:
 
 def _sum(one: Ints | None, other: Ints | None) -> Ints | None:
     return None if one is None or other is None else one + other
+
+
+def _sum_of_some(one: Ints | None, other: Ints | None) -> Ints | None:
+    """The sum where None is nothing to add."""
+    return one if other is None else other if one is None else one + other
 
 
 def _most(down: Ints) -> Ints:

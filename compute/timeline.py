@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.axis import PER_MS, Ints
-from compute.batch import Question, StoreBatch, seen
+from compute.batch import Question, Seen, StoreBatch, seen
 
 State = Literal["closed", "excluded", "unknown", "down", "up"]
 #: What `Timeline.state` counts.
@@ -43,14 +43,27 @@ def timeline(batch: StoreBatch, question: Question) -> Timeline:
     A store for which that window is empty has no segment.
     """
     known = seen(batch, question)
-    axis, business, counted, observed = known.axis, known.business, known.counted, known.observed
     stores = np.arange(len(batch.id_size))
     bounds = question.bounds(batch.zone, batch.zone_names)[-1]
-    first, last = axis.position(stores, bounds[:, 0]), axis.position(stores, bounds[:, 1])
+    return segments(
+        known, known.axis.position(stores, bounds[:, 0]), known.axis.position(stores, bounds[:, 1])
+    )
+
+
+def segments(known: Seen, first: Ints, last: Ints) -> Timeline:
+    """The segments of one stretch of each store.
+
+    Args:
+        known: the stores on their axis
+        first: int64[stores], position of the start of each store's stretch
+        last: int64[stores], position of its end, not included; before the next store's start
+    """
+    axis, business, counted, observed = known.axis, known.business, known.counted, known.observed
     edges = [first, last, business.start, business.end, observed.start, observed.end]
     if counted is not business:
         edges += [counted.start, counted.end]
-    cuts = np.unique(np.concatenate(edges))
+    cuts = np.sort(np.concatenate(edges))  # np.unique would hash them, which takes longer
+    cuts = cuts[np.append(True, cuts[1:] != cuts[:-1])[: len(cuts)]]
     # The window that a cut lies in, if any, is the last that begins at or before it.
     store = np.searchsorted(first, cuts, side="right") - 1
     inside = (store >= 0) & (cuts < last[store])

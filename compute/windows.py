@@ -108,6 +108,23 @@ def resolve_windows(texts: Sequence[str], as_of: int, calendar: str | None) -> t
     return windows if calendar is None else _fixed(windows, calendar, as_of)
 
 
+def by_name(texts: Sequence[str], as_of: int, zone: str) -> tuple[str, ...]:
+    """Texts in which `this-month` and its like are replaced by the period's own, such as `2026-10`.
+
+    Args:
+        texts: as `resolve_windows` takes them; one that is no window stays none
+        as_of: milliseconds since 1970-01-01 UTC
+        zone: IANA name of the zone in which the date of `as_of` counts
+
+    Raises:
+        zoneinfo.ZoneInfoNotFoundError: the tz database lacks the zone
+    """
+    today = _local_date(as_of, zone)
+    return tuple(
+        _RELATIVE.sub(lambda found: _period(found[0], found[0], today).text, text) for text in texts
+    )
+
+
 def placed(windows: Sequence[Window], zone_names: Sequence[str], as_of: int) -> Ints:
     """The instants that windows come to in some zones, cut at `as_of`.
 

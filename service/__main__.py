@@ -5,13 +5,15 @@ Each command imports what it needs by itself, and only then: imports are most of
 
 import functools
 import gc
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import click
 
@@ -27,15 +29,22 @@ if TYPE_CHECKING:
 
     from compute.feed_header import Feed
     from service.feeds.history import Ingested
+    from service.output_file import Output
     from service.reports.options import ReportOptions
+    from service.reports.pipeline import Progress
     from service.settings import Settings
     from service.workers.pool import Workers
 
 F = TypeVar("F", bound=Callable[..., Any])
+Form: TypeAlias = Literal["csv", "ndjson", "parquet"]
 
 _READ_BYTES = 1 << 20
 #: A feed of more bytes is worth workers; one block of text is of as many.
 _FEW_BYTES = 4 << 20
+
+#: Thresholds of the garbage collector. A command makes many objects as it imports, and no cycles:
+#: by default all of them are looked through again and again, a seventh of a small one's time.
+_SELDOM = (50_000, 50, 50)
 
 _ending = Ending()
 
@@ -78,11 +87,14 @@ def _in_words(error: Exception) -> click.ClickException | None:
     import asyncpg
 
     from compute.feed_faults import FeedRefused
+    from compute.groups import GroupsRefused
     from compute.windows import WindowRefused
     from compute.zones import ZoneUnknown
     from service.database.pool import DATABASE_FAILED, DatabaseUnavailable
     from service.keys import KeyRefused
     from service.output_file import OutputFailed
+    from service.reports.group_tables import SheetsNotInstalled
+    from service.reports.parquet import NoParquet
     from service.reports.pipeline import NoPolls
     from service.settings import SettingsInvalid
     from service.storage import StorageFailed
@@ -92,14 +104,16 @@ def _in_words(error: Exception) -> click.ClickException | None:
         return _Refused(f"--window {error}.")
     in_its_own_words = (
         DatabaseUnavailable,
+        NoParquet,
         NoPolls,
         OutputFailed,
+        SheetsNotInstalled,
         StorageFailed,
         WorkerDied,
         ZoneUnknown,
         OSError,
     )
-    if isinstance(error, (FeedRefused, KeyRefused, SettingsInvalid)):
+    if isinstance(error, (FeedRefused, GroupsRefused, KeyRefused, SettingsInvalid)):
         return _Refused(str(error))
     if isinstance(error, TimeoutError):
         return _Failed("The database did not answer in time.")
@@ -120,6 +134,7 @@ def main() -> None:
     The database is PostgreSQL at DATABASE_URL or, without one, an embedded server with its data
     under STOREWATCH_HOME. All settings are environment variables; the README lists them.
     """
+    gc.set_threshold(*_SELDOM)
     _ending.listen()
 
 
@@ -271,7 +286,7 @@ _FEED = click.Path(exists=True, dir_okay=False, allow_dash=True)
     "stores",
     type=_FEED,
     multiple=True,
-    help="store_id,name; every further column is a tag",
+    help="store_id[,name,target]; every further column is a tag",
 )
 @click.option("--polls", "polls", type=_FEED, multiple=True, help="store_id,status,timestamp_utc")
 @_command
@@ -289,6 +304,8 @@ async def ingest(**files: tuple[str, ...]) -> None:
             "nothing to load: give --polls, --business-hours, --timezones, --special-hours, "
             "--exclusions or --stores"
         )
+    if sum(names.count("-") for names in files.values()) > 1:
+        raise click.UsageError("standard input can be read once: give - to one option alone")
     await _ingest(_settings(), files)
 
 
@@ -298,7 +315,15 @@ async def ingest(**files: tuple[str, ...]) -> None:
     default="-",
     show_default=True,
     type=click.Path(dir_okay=False, readable=False, allow_dash=True),
-    help="Where to write the CSV; - is standard output.",
+    help="Where to write it; - is standard output.",
+)
+@click.option(
+    "--format",
+    "form",
+    default="csv",
+    show_default=True,
+    type=click.Choice(["csv", "ndjson", "parquet"]),
+    help="ndjson and parquet have exact seconds, names, tags and targets.",
 )
 @click.option("--as-of", help="End of every window, ISO 8601.  [default: the newest poll]")
 @click.option(
@@ -339,6 +364,25 @@ async def ingest(**files: tuple[str, ...]) -> None:
     metavar="KEY:VALUE",
     help="Only stores with this tag, or with KEY: without it; may be repeated.  [default: all]",
 )
+@click.option(
+    "--group-by",
+    "group_by",
+    multiple=True,
+    metavar="KEY",
+    help="Group stores by this tag, or by timezone, into --groups; may be repeated.",
+)
+@click.option(
+    "--groups",
+    type=click.Path(dir_okay=False, readable=False),
+    metavar="FILE",
+    help="Where to write the groups: a name that ends in .csv or .xlsx.",
+)
+@click.option(
+    "--target",
+    metavar="SHARE",
+    help="Which share of the known time stores shall be up, 0.995 or 99.5%, for --groups and the "
+    "other formats than csv.  [default: each store's own]",
+)
 @click.option("--unknown", is_flag=True, help="Add columns of unknown time.")
 @click.option("--excluded", is_flag=True, help="Add columns of excluded time.")
 @click.option(
@@ -349,21 +393,31 @@ async def ingest(**files: tuple[str, ...]) -> None:
 @_command
 async def report(
     out: str,
+    form: Form,
     as_of: str | None,
     windows: tuple[str, ...],
     calendar: str | None,
     unit: Any,
     tags: tuple[str, ...],
+    group_by: tuple[str, ...],
+    groups: str | None,
+    target: str | None,
     interpolation: Any,
     max_gap: str,
     unknown: bool,
     excluded: bool,
     escape_formulas: bool,
 ) -> None:
-    """Compute a report over all stores and write its CSV."""
+    """Compute a report over all stores and write it.
+
+    As ndjson it is a line per store, as parquet a row per store and window. Both are made from a
+    file without a name in the folder that TMPDIR names, of some 100 bytes a store.
+    """
     from compute.csv_rows import DEFAULT_UNIT
     from compute.feed_values import zone_problem
+    from compute.groups import GroupsRefused, check_keys
     from compute.instants import parse_instant
+    from compute.targets import target_of
     from service.reports.options import ReportOptions
     from service.stores.selection import with_tags
 
@@ -375,6 +429,16 @@ async def report(
         _parsed("--tag", lambda text: with_tags([text]), tag)
     if calendar is not None and (problem := zone_problem(calendar)):
         raise click.BadParameter(f"{calendar!r} {problem}", param_hint="--calendar")
+    if bool(group_by) is (groups is None):
+        raise click.UsageError("--group-by and --groups go together: give both")
+    if target is not None and groups is None and form == "csv":
+        raise click.UsageError("--target is for --groups, and for --format ndjson or parquet")
+    if groups is not None:
+        try:
+            check_keys(group_by)
+        except GroupsRefused as error:
+            raise click.BadParameter(str(error), param_hint="--group-by") from error
+        _check_groups_file(groups)
     options = ReportOptions(
         as_of=None if as_of is None else _parsed("--as-of", parse_instant, as_of),
         interpolation=interpolation,
@@ -386,8 +450,23 @@ async def report(
         calendar=calendar,
         unit=unit or DEFAULT_UNIT,
         tags=tags or None,
+        group_by=group_by or None,
+        target=None if target is None else _parsed("--target", target_of, target),
     )
-    await _report(_settings(), options, out)
+    await _report(_settings(), options, out, form, groups)
+
+
+@main.command()
+@_command
+async def migrate() -> None:
+    """Bring the tables of the database up to date.
+
+    Every start does so. Before an update of several instances, do it once and apart: so no instance
+    waits for it, and its end is known.
+    """
+    async with _database() as pool:
+        version = await pool.fetchval("select max(version) from schema_migration")
+    click.echo(f"The database is up to date: migration {version}.", err=True)
 
 
 @main.command("delete-polls")
@@ -509,12 +588,15 @@ async def _ingest(settings: "Settings", files: Mapping[str, tuple[str, ...]]) ->
         "polls",
     ]
     given = {feed: files[feed] for feed in order if files.get(feed)}
-    workers = Workers(settings.workers, first_here=True)
+    workers = Workers(settings.workers, here=2)  # two feeds are checked at the same time
     try:
-        if any((_size(names) or 0) > _FEW_BYTES for names in given.values()):
+        # Polls are parsed in this process, if nothing is odd about them.
+        large = any((_size(given[feed]) or 0) > _FEW_BYTES for feed in given if feed != "polls")
+        if large:
             workers.begin()
         async with _opened(settings, "service.feeds.ingest") as pool:
-            refused = await _load(pool, workers, settings.home, given)
+            # Beside workers, two would take more memory than a load may.
+            refused = await _load(pool, workers, settings.home, given, 1 if large else 2)
     finally:
         workers.close()
     if refused:
@@ -526,6 +608,7 @@ async def _load(
     workers: "Workers",
     home: Path,
     files: "Mapping[Feed, tuple[str, ...]]",
+    at_once: int,
 ) -> list[str]:
     """Load feeds and say what became of each; what is wrong with those that are refused."""
     from compute.feed_faults import FeedRefused
@@ -543,7 +626,10 @@ async def _load(
             ]
         ]
         told = iter(files.items())
-        async for done in ingest_each(pool, workers, feeds, aside=aside):
+        # Workers end when all is parsed, as storing wants their memory.
+        async for done in ingest_each(
+            *(pool, workers, feeds), aside=aside, at_once=at_once, on_checked=workers.close
+        ):
             feed, names = next(told)
             if bar:
                 bar.remove_task(bar.task_ids[0])
@@ -570,8 +656,8 @@ def _loaded(feed: "Feed", files: int, done: "Ingested") -> str:
         f"{_words(feed)}: {loaded}: {new} new, {done.replaced} replaced, {done.unchanged} unchanged"
     )
     if done.removed:
-        what = "name or tag" if feed == "stores" else "week with a date"
-        plural = "names and tags" if feed == "stores" else "weeks with a date"
+        what = "name, tag or target" if feed == "stores" else "week with a date"
+        plural = "names, tags and targets" if feed == "stores" else "weeks with a date"
         told += f", {done.removed} {what if done.removed == 1 else plural} taken away"
     return told
 
@@ -602,30 +688,141 @@ async def _pieces(
                 bar.advance(task, len(piece))
 
 
-async def _report(settings: "Settings", options: "ReportOptions", out: str) -> None:
+def _check_groups_file(name: str) -> None:
+    """Refuse a file of groups that could not be written, before there is anything to write."""
+    from service.reports.group_tables import SheetsNotInstalled, can_be_made
+
+    if not name.endswith((".csv", ".xlsx")):
+        raise click.BadParameter("must end in .csv or .xlsx", param_hint="--groups")
+    if name.endswith(".xlsx") and not can_be_made():
+        raise SheetsNotInstalled
+
+
+async def _report(
+    settings: "Settings",
+    options: "ReportOptions",
+    out: str,
+    form: Form = "csv",
+    groups: str | None = None,
+) -> None:
     from service.output_file import open_output
     from service.workers.pool import Workers
 
-    workers = Workers(settings.workers, first_here=True)
+    if form == "parquet":
+        from service.reports.parquet import NoParquet, has_parquet
+
+        if not has_parquet():
+            raise NoParquet
+    workers = Workers(settings.workers, here=1)
     try:
-        async with (
-            open_output(out) as file,
-            _opened(settings, "service.reports.pipeline") as pool,
-        ):
-            from service.reports.pipeline import Progress, write_report
+        async with AsyncExitStack() as opened:
+            file = await opened.enter_async_context(open_output(out))
+            groups_file = None
+            if groups is not None:
+                groups_file = await opened.enter_async_context(open_output(groups))
+            pool = await opened.enter_async_context(_opened(settings, "service.reports.pipeline"))
+            from service.reports.pipeline import write_report
 
             # If the rows go to a terminal they show the progress, and a bar would cut into them.
             with _bar(sys.stderr.isatty() and not file.isatty(), of_stores=True) as bar:
                 task = bar.add_task("Computing") if bar else None
 
-                def show(progress: Progress) -> None:
+                def show(progress: "Progress") -> None:
                     if bar and task is not None:
                         done, total = progress.stores_done, progress.stores_total
                         bar.update(task, completed=done, total=total)
 
-                await write_report(pool, workers, options, file, show)
+                if form == "csv":
+                    done = await write_report(pool, workers, options, file, show)
+                else:
+                    totals = opened.enter_context(TemporaryFile())  # noqa: SIM115 - it closes it
+                    done = await write_report(pool, workers, options, _Nowhere(), show, totals)
+                    await _convert(totals, options, done, file, form)
+            if done.polls_kept_since is not None:
+                _tell_of_dropped_polls(done.polls_kept_since)
+            if groups_file is not None:
+                as_sheet = str(groups).endswith(".xlsx")
+                _write_groups(groups_file, options, done, as_sheet=as_sheet)
     finally:
         workers.close()
+
+
+def _tell_of_dropped_polls(kept_since: int) -> None:
+    from compute.instants import instant_of
+
+    click.echo(
+        f"Polls are kept from {instant_of(kept_since):%Y-%m-%d} UTC on: of the time before, "
+        "nothing is known.",
+        err=True,
+    )
+
+
+class _Nowhere:
+    """Takes the CSV of a report that is written in another form."""
+
+    def write(self, rows: bytes, /) -> None:
+        """Forget it."""
+
+
+def _write_groups(
+    file: "Output", options: "ReportOptions", report: "Progress", *, as_sheet: bool
+) -> None:
+    """Write the groups of a report, as CSV or as a spreadsheet."""
+    from tempfile import TemporaryDirectory
+
+    from service.reports.group_tables import GroupSheet, csv_header, csv_rows
+    from service.reports.pipeline import question_of
+    from service.reports.windows import window_names
+
+    if report.groups is None:
+        return
+    keys = options.group_by or ()
+    windows = list(enumerate(window_names(question_of(options, report.as_of).windows)))
+    if not as_sheet:
+        file.write(csv_header(keys))
+        for some in report.groups.columns():
+            file.write(csv_rows(some.groups(), windows, escape_formulas=options.escape_formulas))
+        return
+    with TemporaryFile() as made, TemporaryDirectory() as folder:
+        sheet = GroupSheet(made, folder, keys, windows)
+        for some in report.groups.columns():
+            sheet.add(some.groups())
+        sheet.close()
+        made.seek(0)
+        while piece := made.read(_READ_BYTES):
+            file.write(piece)
+
+
+async def _convert(
+    totals: IO[bytes],
+    options: "ReportOptions",
+    done: "Progress",
+    file: "Output",
+    form: Form,
+) -> None:
+    """Write a finished report in another form than CSV, from the totals of its stores."""
+    import asyncio
+
+    from compute.packed_totals import StoreTotals
+    from service.reports.parquet import about_report, parquet
+    from service.reports.pipeline import question_of
+    from service.reports.told_stores import ndjson
+    from service.reports.windows import window_names
+
+    totals.flush()
+
+    def read(start: int, length: int) -> bytes:
+        return os.pread(totals.fileno(), length, start)
+
+    stores = StoreTotals(read, os.fstat(totals.fileno()).st_size)
+    asked = question_of(options, done.as_of).windows
+    if form == "ndjson":
+        pieces = ndjson(stores, window_names(asked))
+    else:
+        about = about_report(options, done.as_of, fingerprint=done.fingerprint)
+        pieces = parquet(stores, asked, done.as_of, about)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        await asyncio.to_thread(file.write, piece)
 
 
 @asynccontextmanager

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 from litestar import Litestar
@@ -21,19 +22,29 @@ from service.api import (
     feeds,
     keys,
     operations,
+    outages,
     report_csv,
     report_days,
     report_events,
+    report_formats,
+    report_groups,
+    report_outages,
     report_stores,
     report_summary,
     report_trend,
     reports,
+    schedules,
     special_hours,
+    states,
     store_polls,
+    store_states,
     stores,
+    webhooks,
 )
+from service.api.availability_metrics import AvailabilityMetrics
 from service.api.quick_polls import QUICK_POLLS, QuickPolls
 from service.api.readiness import Readiness
+from service.database.listening import Hears, Streams, listening
 from service.database.pool import (
     FEEDS_AT_ONCE,
     READING,
@@ -42,16 +53,27 @@ from service.database.pool import (
     pool_of,
     prepared_database,
 )
+from service.deliveries.courier import Courier
 from service.feeds.history import Refusals
 from service.feeds.poll_line import PollLine
+from service.feeds.poll_months import PollMonths
 from service.feeds.spool import spool_folder
 from service.keys import KeyRefused, KeyRing, adopt_key, any_key, create_first_key
 from service.logs import RequestLog, Successes
+from service.outages.all_stores import CONNECTIONS as _FOR_OUTAGES
+from service.outages.kept import remember
+from service.reports.events import CHANNEL as REPORT_CHANNEL
 from service.reports.events import ReportEvents
 from service.reports.files import ReportFiles, open_report_files
+from service.reports.max_gap import DEFAULT_MAX_GAP, parse_max_gap
 from service.reports.runner import ReportRunner
+from service.reports.sources import Sources
 from service.reports.totals import ReportTotals
+from service.schedules.ticker import Ticker
 from service.settings import Settings
+from service.states.changes import StateEvents
+from service.states.evaluator import Evaluator
+from service.states.table import CHANNEL as STATE_CHANNEL
 from service.storage import Folder
 from service.web import access, problem_pages, problems, strict
 from service.web.cors import Cors
@@ -59,16 +81,26 @@ from service.web.head import HeadAsGet
 from service.web.links import PathPrefix
 from service.web.options import options
 from service.web.stopping import CutShort
+from service.webhooks.deliverer import Deliverer
+from service.webhooks.sender import Sender
+from service.webhooks.store_events import StoreEvents
 from service.workers.pool import Workers
+
+if TYPE_CHECKING:
+    from service.cluster.client import Cluster
 
 log = logging.getLogger("storewatch")
 
 # Those who wait differently long for an answer have connections of their own, so that each notices
 # in its time that one is dead. A running report reads on three and renews its lease on a fourth.
-# Besides, one stores live polls, one listens, and the queue is checked and tidied.
+# Lists of outages read on three each, too. Besides, one stores live polls, one listens, the queue
+# is checked and tidied, schedules are looked at, one sees to the months of polls, one is for
+# deliveries of reports, and those of webhooks share one. Whoever looks at the stores holds one, and
+# reads on three of their own.
 _READING_PER_REPORT = 3
 _FOR_FEEDS = 2 * FEEDS_AT_ONCE
-_OWN_PER_REPORT, _OWN = 1, 5
+_OWN_PER_REPORT, _OWN = 1, 10
+_FOR_STATES = 3
 _FOR_REQUESTS = 12
 
 
@@ -102,27 +134,57 @@ def create_app(
                     settings.database_url,
                     settings.home,
                     own=True,
-                    connections=_FOR_REQUESTS + own + for_reports + _FOR_FEEDS,
+                    connections=_FOR_REQUESTS
+                    + own
+                    + for_reports
+                    + _FOR_STATES
+                    + _FOR_FEEDS
+                    + _FOR_OUTAGES,
                 ) as url,
                 pool_of(url, REQUESTS, _FOR_REQUESTS) as pool,
                 pool_of(url, REQUESTS, own) as own_pool,
                 pool_of(url, READING, for_reports) as reading_pool,
+                pool_of(url, READING, _FOR_STATES) as states_pool,
                 pool_of(url, WORK, _FOR_FEEDS) as work_pool,
+                pool_of(url, REQUESTS, _FOR_OUTAGES) as outage_pool,
             ):
                 await _prepare_keys(pool, settings, local=local, insecure=insecure)
                 files = open_report_files(settings.reports_location, settings.home)
                 aside = spool_folder(settings.home)
-                poll_line = PollLine(own_pool)
+                evaluator = None
+                if settings.state_every:
+                    evaluator = Evaluator(
+                        own_pool,
+                        states_pool,
+                        workers,
+                        every=settings.state_every.total_seconds(),
+                        max_gap=parse_max_gap(DEFAULT_MAX_GAP),
+                        on_look=(StoreEvents(settings.link_base).tell, remember),
+                    )
+                poll_line = PollLine(own_pool, evaluator.touch if evaluator else None)
+                cluster = _cluster_of(settings, own_pool)
+                sources = Sources(reading_pool, settings.database_replicas, for_reports)
                 runner = ReportRunner(
                     own_pool,
-                    reading_pool,
+                    sources,
                     workers,
                     files,
                     settings.concurrent_reports,
                     settings.report_ttl,
                     settings.report_history,
+                    cluster,
                 )
-                events = ReportEvents(own_pool, runner.wake, runner.cancelled, streams)
+                ticker = Ticker(own_pool, schedules.options_of, settings.queued_reports)
+                deliverer = Deliverer(
+                    own_pool, Sender(settings.webhook_networks), settings.link_base
+                )
+                report_totals = ReportTotals(files)
+                courier = Courier(
+                    own_pool, files, report_totals, settings.deliver_to, settings.report_history
+                )
+                open_streams = Streams(streams)
+                events = ReportEvents(own_pool, runner.wake, runner.cancelled, open_streams)
+                state_events = StateEvents(own_pool, open_streams)
                 app.state.update(
                     {
                         "access": access.Access(
@@ -134,19 +196,39 @@ def create_app(
                         ),
                         "pool": pool,
                         "work_pool": work_pool,
+                        "outage_pool": outage_pool,
                         "workers": workers,
                         "files": files,
-                        "report_totals": ReportTotals(files),
+                        "report_totals": report_totals,
                         "aside": aside,
                         "poll_line": poll_line,
                         "refusals": Refusals(pool),
                         "events": events,
+                        "streams": open_streams,
+                        "state_events": state_events,
                         "runner": runner,
+                        "deliverer": deliverer,
                         "readiness": Readiness(pool, workers, files),
+                        "availability_metrics": AvailabilityMetrics(settings.metrics_tag),
                     }
                 )
-                async with events.listening(), poll_line.running(), runner.running():
-                    yield
+                heard: dict[str, Hears] = {REPORT_CHANNEL: events, STATE_CHANNEL: state_events}
+                async with (
+                    listening(own_pool, heard),
+                    poll_line.running(),
+                    nullcontext() if cluster is None else cluster.running(),
+                    sources.running(),
+                    runner.running(),
+                    ticker.running(),
+                    PollMonths(own_pool, settings.poll_ttl).running(),
+                    courier.running(),
+                    evaluator.running() if evaluator else nullcontext(),
+                    deliverer.running(),
+                ):
+                    try:
+                        yield
+                    finally:
+                        open_streams.close()
         finally:
             quick_polls.tell()
             workers.close()
@@ -157,12 +239,19 @@ def create_app(
     async def work_pool(state: State) -> asyncpg.Pool:
         return state.work_pool
 
+    async def outage_pool(state: State) -> asyncpg.Pool:
+        return state.outage_pool
+
     async def workers(state: State) -> Workers:
         given: Workers = state.workers
         return given
 
     async def runner(state: State) -> ReportRunner:
         given: ReportRunner = state.runner
+        return given
+
+    async def deliverer(state: State) -> Deliverer:
+        given: Deliverer = state.deliverer
         return given
 
     async def files(state: State) -> ReportFiles:
@@ -185,12 +274,26 @@ def create_app(
         given: Refusals = state.refusals
         return given
 
-    async def events(state: State) -> ReportEvents:
+    # Not `events`, which is a member of bodies too: Litestar takes what is wrong with a value of a
+    # dependency's name for its own fault.
+    async def progress_events(state: State) -> ReportEvents:
         given: ReportEvents = state.events
+        return given
+
+    async def open_streams(state: State) -> Streams:
+        given: Streams = state.streams
+        return given
+
+    async def state_events(state: State) -> StateEvents:
+        given: StateEvents = state.state_events
         return given
 
     async def readiness(state: State) -> Readiness:
         given: Readiness = state.readiness
+        return given
+
+    async def availability_metrics(state: State) -> AvailabilityMetrics:
+        given: AvailabilityMetrics = state.availability_metrics
         return given
 
     async def given_settings() -> Settings:
@@ -198,14 +301,22 @@ def create_app(
 
     handlers = [
         *reports.ROUTES,
+        *schedules.ROUTES,
+        *webhooks.ROUTES,
         *report_events.ROUTES,
         *report_csv.ROUTES,
+        *report_formats.ROUTES,
         *report_summary.ROUTES,
         *report_stores.ROUTES,
+        *report_groups.ROUTES,
         *report_days.ROUTES,
+        *report_outages.ROUTES,
         *report_trend.ROUTES,
         *stores.ROUTES,
         *availability.ROUTES,
+        *store_states.ROUTES,
+        *outages.ROUTES,
+        *states.ROUTES,
         *feeds.ROUTES,
         *delete_polls.ROUTES,
         *special_hours.ROUTES,
@@ -222,15 +333,20 @@ def create_app(
         dependencies={
             "pool": Provide(pool),
             "work_pool": Provide(work_pool),
+            "outage_pool": Provide(outage_pool),
             "workers": Provide(workers),
             "files": Provide(files),
             "report_totals": Provide(report_totals),
             "aside": Provide(aside),
             "poll_line": Provide(poll_line),
             "refusals": Provide(refusals),
-            "events": Provide(events),
+            "progress_events": Provide(progress_events),
+            "streams": Provide(open_streams),
+            "state_events": Provide(state_events),
             "runner": Provide(runner),
+            "deliverer": Provide(deliverer),
             "readiness": Provide(readiness),
+            "availability_metrics": Provide(availability_metrics),
             "settings": Provide(given_settings),
         },
         guards=[access.guard, strict.check_query],
@@ -251,6 +367,14 @@ def _around(app: Litestar, settings: Settings, quick_polls: Successes) -> ASGIAp
     first_segments = {route.path.split("/")[1] for route in app.routes}
     prefixed = PathPrefix(inner, settings.root_path, settings.trusted_proxies, first_segments)
     return QuickPolls(RequestLog(Cors(prefixed, settings.cors_origins)), app.state, quick_polls)
+
+
+def _cluster_of(settings: Settings, pool: asyncpg.Pool) -> "Cluster | None":
+    if settings.cluster is None:
+        return None
+    from service.cluster.client import Cluster  # which imports much
+
+    return Cluster(settings.cluster, pool)
 
 
 async def _prepare_keys(

@@ -24,6 +24,10 @@ REQUEST_SECONDS = Histogram(
     ["method", "route", "status"],
 )
 REPORTS = Gauge("storewatch_reports", "Reports in the database, by state.", ["state"])
+DELIVERIES = Gauge(
+    "storewatch_deliveries", "Deliveries of reports that are remembered, by state.", ["state"]
+)
+STORES = Gauge("storewatch_stores_by_state", "Stores by their state at the last look.", ["state"])
 BATCH_SECONDS = Histogram(
     "storewatch_batch_seconds",
     "Time to read one batch of a report, and to have it computed (including the wait).",

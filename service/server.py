@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -41,6 +42,9 @@ _END = 4.7
 # Clients that may wait to be accepted; the system may allow fewer.
 _BACKLOG = 2048
 
+#: Thresholds of the garbage collector while serving: Python's own, which the command has raised.
+_GARBAGE = (700, 10, 10)
+
 #: Headers of every answer. The answers are for the service's own pages and for programs: no page of
 #: another site may embed one, and no browser may treat one as another type than it says.
 _HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin")]
@@ -74,6 +78,9 @@ def run_server(
     if settings.connections and most < settings.connections:
         log.warning("the limit of open files allows %d connections, not more", most)
     app = create_app(settings, streams=most // 2, local=is_loopback(host), insecure=insecure)
+    # What there is now stays, and is no more looked through for cycles; requests make some.
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     crowd = Crowd(patience)
     bounded = RequestBodies(_failing_in_words(app), settings.body_bytes, patience, crowd)
     connections = Connections(most, patience, crowd)
@@ -164,8 +171,8 @@ class _Server(uvicorn.Server):
             loop.default_exception_handler(context)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if "events" in self._app.state:
-            self._app.state.events.close()
+        if "streams" in self._app.state:
+            self._app.state.streams.close()
         await super().shutdown(sockets)
 
 

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 OBJECT_STORES = ("s3", "gs", "az", "abfs", "abfss")
 
 _LONGEST_LIFETIME = timedelta(days=36_500)
+_SHORTEST_POLL_LIFETIME = timedelta(days=31)
+_LONGEST_EVERY = timedelta(days=1)
 # K, M, G and T alone are powers of 1024, as in `sort`, `dd` and container limits.
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(b?)|([kmgt])ib)", re.ASCII)
 _SMALLEST_ROOM = 10_000_000
@@ -37,6 +39,7 @@ _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 _HOST = re.compile(r"[\w.-]{1,253}|[0-9a-fA-F]*(:[0-9a-fA-F.]*){2,}", re.ASCII)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 _LONGEST_PREFIX = 200
+_LONGEST_TAG = 255
 
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
@@ -56,6 +59,14 @@ class Lifetime(timedelta):
     """How long something is kept; 0: for ever."""
 
 
+class PollLifetime(timedelta):
+    """How long polls are kept, at least a month; 0: for ever."""
+
+
+class Every(timedelta):
+    """How often something is done; 0: never."""
+
+
 class Size(int):
     """A number of bytes."""
 
@@ -70,6 +81,12 @@ class Switch(int):
 
 class ReportsLocation(str):
     """A folder, or the URL of a location in an object store."""
+
+    __slots__ = ()
+
+
+class Places(tuple[str, ...]):
+    """Folders, and URLs of locations in object stores, without a slash at the end."""
 
     __slots__ = ()
 
@@ -98,11 +115,38 @@ class Hosts(frozenset[str]):
     __slots__ = ()
 
 
+class PublicUrl(str):
+    """A URL that paths come after, without a slash at its end; may be empty."""
+
+    __slots__ = ()
+
+
+class TagKey(str):
+    """The key of a tag; may be empty."""
+
+    __slots__ = ()
+
+
+class Urls(tuple[str, ...]):
+    """URLs of databases."""
+
+    __slots__ = ()
+
+
+class ClusterAddress(str):
+    """The address of a cluster's scheduler."""
+
+    __slots__ = ()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every setting; `NAME` is read from `STOREWATCH_NAME`, the database from `DATABASE_URL`."""
+    """Every setting; `NAME` is read from `STOREWATCH_NAME`, of the database from `DATABASE_…`."""
 
     #: URL of a PostgreSQL database; none: an embedded server, with its data under `home`.
     database_url: str | None = None
+    #: URLs of streaming replicas of that database, with commas between them: reports are read from
+    #: those that have caught up.
+    database_replicas: Urls = Urls()
     #: Folder for everything that the service keeps on disk.
     home: Path = msgspec.field(default_factory=_default_home)
     #: Address that the service listens on.
@@ -118,12 +162,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: How long after its end a report without a file (failed, cancelled or expired) is remembered;
     #: 0: for ever.
     report_history: Lifetime = Lifetime(days=90)
+    #: How long polls are kept at least, such as 400d, at least 31d: they go by whole months; 0: for
+    #: ever.
+    poll_ttl: PollLifetime = PollLifetime()
+    #: Where schedules may let reports be delivered to, they or any place below them: folders and
+    #: locations in object stores, such as s3://bucket/prefix, with commas between; none: nowhere.
+    deliver_to: Places = Places()
     #: Most worker processes, and so most batches in flight; how many run is found by measuring.
     workers: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 60
+    #: Scheduler of a Dask cluster that computes reports, such as tls://scheduler:8786; tcp:// on
+    #: loopback only; none: the worker processes of this instance do.
+    cluster: ClusterAddress | None = None
     #: Most reports that one instance runs at the same time.
     concurrent_reports: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
     #: Most reports that wait for their turn, over all instances; one more is refused.
     queued_reports: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
+    #: How often all stores are looked at to tell their states, such as 60s; 0: never, so nothing is
+    #: told of all stores together, nor of changes as they happen.
+    state_every: Every = Every(seconds=60)
     #: Most bytes of a feed of CSV over HTTP, unpacked, such as 16GB or 512 MiB.
     feed_bytes: Size = Size(16 << 30)
     #: Most connections of clients; none: what the limit of open files allows, up to 10,000.
@@ -142,6 +198,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: Networks = Networks()
     #: Origins of web pages that may read the answers, such as https://example.com; *: any origin.
     cors_origins: Origins = Origins()
+    #: Key of a tag, or timezone: /metrics shows availability by it, as the last report over all
+    #: stores that is grouped by it alone has it; none: nothing of the kind.
+    metrics_tag: TagKey = TagKey()
+    #: URL under which receivers of webhooks reach the service, with the path prefix if there is
+    #: one: links in events begin with it; none: with `root_path`.
+    public_url: PublicUrl = PublicUrl()
+    #: Addresses and networks that are not public, to which webhooks may be sent all the same.
+    webhook_networks: Networks = Networks()
+
+    @property
+    def link_base(self) -> str:
+        """What the service's paths come after in links that no request asks for."""
+        return self.public_url or self.root_path
 
     @property
     def reports_location(self) -> str:
@@ -167,11 +236,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except msgspec.ValidationError as error:
         problem, name = problem_and_path(error)
         wanted = _whole_number(name) or problem
-        raise SettingsInvalid(f"{_variable(name)}={values[name]}: {wanted}") from error
+        # A URL may have a password in it.
+        told = "" if name.startswith("database_") else f"={values[name]}"
+        raise SettingsInvalid(f"{_variable(name)}{told}: {wanted}") from error
 
 
 def _variable(name: str) -> str:
-    return "DATABASE_URL" if name == "database_url" else f"STOREWATCH_{name.upper()}"
+    return name.upper() if name.startswith("database_") else f"STOREWATCH_{name.upper()}"
 
 
 def _whole_number(name: str) -> str | None:
@@ -204,6 +275,10 @@ def _decode(wanted: type, value: str) -> object:
         return _expanded(value)
     if wanted is Lifetime:
         return _lifetime(value)
+    if wanted is PollLifetime:
+        return _poll_lifetime(value)
+    if wanted is Every:
+        return _every(value)
     if wanted is RoomForBodies:
         return _room_for_bodies(value)
     if wanted is Switch:
@@ -212,6 +287,12 @@ def _decode(wanted: type, value: str) -> object:
         return _size(value)
     if wanted is ReportsLocation:
         return ReportsLocation(_checked_location(value))
+    if wanted is Places:
+        return Places(map(_checked_place, _listed(value)))
+    if wanted is Urls:
+        return Urls(map(_checked_url, _listed(value)))
+    if wanted is ClusterAddress:
+        return ClusterAddress(_checked_cluster(value))
     if wanted is PathPrefix:
         return PathPrefix(checked_prefix(value))
     if wanted is Networks:
@@ -220,6 +301,10 @@ def _decode(wanted: type, value: str) -> object:
         return Hosts(map(_host_name, _listed(value)))
     if wanted is Origins:
         return Origins(map(_checked_origin, _listed(value)))
+    if wanted is TagKey:
+        return _tag_key(value)
+    if wanted is PublicUrl:
+        return _public_url(value)
     raise NotImplementedError(wanted)
 
 
@@ -235,6 +320,23 @@ def _lifetime(value: str) -> Lifetime:
     if milliseconds > _LONGEST_LIFETIME / timedelta(milliseconds=1):
         raise ValueError("is longer than 100 years; 0 means for ever")
     return Lifetime(milliseconds=milliseconds)
+
+
+def _poll_lifetime(value: str) -> PollLifetime:
+    lifetime = PollLifetime(milliseconds=_lifetime(value) // timedelta(milliseconds=1))
+    if timedelta() < lifetime < _SHORTEST_POLL_LIFETIME:
+        raise ValueError(
+            f"is shorter than {_SHORTEST_POLL_LIFETIME.days} days; polls that are dropped do not "
+            "come back; 0 means for ever"
+        )
+    return lifetime
+
+
+def _every(value: str) -> Every:
+    milliseconds = 0 if value.lower() in ("0", "none") else read_span(value)
+    if milliseconds > _LONGEST_EVERY / timedelta(milliseconds=1):
+        raise ValueError("is longer than a day; 0 means never")
+    return Every(milliseconds=milliseconds)
 
 
 def _room_for_bodies(value: str) -> RoomForBodies:
@@ -317,6 +419,35 @@ def _checked_origin(text: str) -> str:
     return origin.lower()
 
 
+def _public_url(text: str) -> PublicUrl:
+    scheme, colon, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme.lower() not in ("https", "http") or not colon:
+        raise ValueError("is not a URL such as https://stores.example.com/storewatch")
+    return PublicUrl(_checked_origin(f"{scheme}://{host}") + checked_prefix(slash + path))
+
+
+def _tag_key(text: str) -> TagKey:
+    if ":" in text or len(text) > _LONGEST_TAG:
+        raise ValueError(
+            f"is not the key of a tag such as region, without a colon and of up to {_LONGEST_TAG} "
+            "characters, or timezone"
+        )
+    return TagKey(text)
+
+
+def _checked_place(value: str) -> str:
+    try:
+        place = _checked_location(value).rstrip("/")
+    except ValueError as error:
+        raise ValueError(f"{value} {error}") from None
+    if "://" not in place and not Path(place).is_absolute():
+        raise ValueError(f"{value} is not the absolute path of a folder other than /")
+    if ".." in place.split("/") or "?" in place or "#" in place:
+        raise ValueError(f"{value} has a part that is `..`, or a `?` or `#`")
+    return place
+
+
 def _checked_location(value: str) -> str:
     scheme, is_url, path = value.partition("://")
     if not is_url:
@@ -329,3 +460,34 @@ def _checked_location(value: str) -> str:
     if find_spec("obstore") is None:
         raise ValueError("needs the extra objectstore: pip install 'storewatch[objectstore]'")
     return value
+
+
+def _checked_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("postgresql", "postgres"):
+        raise ValueError("is not a list of URLs such as postgresql://replica/storewatch")
+    return text
+
+
+def _checked_cluster(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"is not the address of a scheduler: {error}") from None
+    if parts.scheme not in ("tls", "tcp") or not parts.hostname or not port or parts.path:
+        raise ValueError("is not the address of a scheduler, such as tls://scheduler:8786")
+    if parts.scheme == "tcp" and not _is_loopback(parts.hostname):
+        raise ValueError(
+            "would run whatever anybody on the network sends: tcp:// is for loopback alone, "
+            "elsewhere use tls://"
+        )
+    if find_spec("distributed") is None:
+        raise ValueError("needs the extra cluster: pip install 'storewatch[cluster]'")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

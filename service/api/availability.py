@@ -16,6 +16,7 @@ from compute.axis import DAY_MS, PER_MS, Ints
 from compute.batch import Question, StoreBatch, batch_totals
 from compute.instants import EPOCH, instant_of
 from compute.polls import PollDays, unpack_polls
+from compute.targets import allowed, met, target_of, target_text
 from compute.timeline import STATES, State, Timeline, timeline
 from compute.uptime import Interpolation
 from compute.windows import Window, WindowRefused, instants_of, resolve_windows
@@ -32,15 +33,18 @@ from service.reports.max_gap import DEFAULT_MAX_GAP, MAX_GAP_BOUNDS, parse_max_g
 from service.reports.pipeline import NoPolls
 from service.reports.summary import (
     Availability,
+    ErrorBudget,
     Fraction,
+    PollsKeptSince,
     Seconds,
-    availability_of,
+    budget_of,
     exact_seconds,
     share_of,
+    times_of,
 )
 from service.spans import SPAN_PATTERN, format_span
 from service.stores.known import KnownStore, batch_of_store
-from service.stores.polls import newest_poll
+from service.stores.polls import newest_poll, polls_kept_since
 from service.web.instants import to_milliseconds
 from service.web.problems import Problem, documented, refused
 
@@ -81,6 +85,7 @@ class StoreAvailability(msgspec.Struct, frozen=True):
     as_of: AsOf
     interpolation: GivenInterpolation
     max_gap: GivenMaxGap
+    polls_kept_since: PollsKeptSince
     business_time: Seconds
     uptime: Seconds
     downtime: Seconds
@@ -90,6 +95,20 @@ class StoreAvailability(msgspec.Struct, frozen=True):
     downtime_share: Share
     unknown_share: Share
     availability: Availability
+    target: Annotated[
+        str | None,
+        Meta(description="The share that was asked for, else the store's own; null: it has none."),
+    ]
+    target_met: Annotated[
+        bool | None,
+        Meta(
+            description="Whether `uptime` >= `target` x (`uptime` + `downtime`); null: no target, "
+            "or both are 0."
+        ),
+    ]
+    budget: Annotated[
+        ErrorBudget | None, Meta(description="Its error budget; null: it has no target.")
+    ]
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -124,6 +143,7 @@ class StoreTimeline(msgspec.Struct, frozen=True):
     as_of: AsOf
     interpolation: GivenInterpolation
     max_gap: GivenMaxGap
+    polls_kept_since: PollsKeptSince
     segments: Annotated[
         list[Segment], Meta(description="In order; each starts where the one before it ends.")
     ]
@@ -197,11 +217,15 @@ MaxGap: TypeAlias = Annotated[
 
 
 class Asked(NamedTuple):
-    """A store, the question that the parameters ask about it, and the data that answers it."""
+    """A store, the question that the parameters ask about it, and the data that answers it.
+
+    And since when polls are kept, if the question is also about time before.
+    """
 
     store: KnownStore
     question: Question
     batch: StoreBatch
+    polls_kept_since: datetime | None
 
 
 async def _ask(
@@ -226,17 +250,22 @@ async def _ask(
         for name, given in (("from", first), ("to", last)):
             if given is not None:
                 raise refused(name, "is in the way of `window`: give one of the two")
-    store = await known_store(pool, decoded_id(store_id))
     if until is None:
         until = last
-    if until is None:
-        until = await newest_poll(pool)
+    # One connection for all: each time that one is given back it is reset, which is a round trip.
+    async with pool.acquire() as connection:
+        store = await known_store(connection, decoded_id(store_id))
+        if until is None:
+            until = await newest_poll(connection)
         if until is None:
             problem = str(NoPolls()).replace("the report an as_of", "an `as_of`")
             raise Problem(409, problem, slug="no-polls")
-    asked = _between(first, last, until) if window is None else _named(window, until)
-    question = Question(until, interpolation, gap, windows=(asked,))
-    return Asked(store, question, await batch_of_store(pool, store, question))
+        asked = _between(first, last, until) if window is None else _named(window, until)
+        question = Question(until, interpolation, gap, windows=(asked,))
+        # Before the polls are read: of those that go meanwhile it tells already.
+        kept_since = question.lacks_before(await polls_kept_since(connection))
+        batch = await batch_of_store(connection, store, question)
+    return Asked(store, question, batch, None if kept_since is None else instant_of(kept_since))
 
 
 def _between(first: int | None, last: int | None, as_of: int) -> Window:
@@ -273,18 +302,35 @@ def _named(text: str, as_of: int) -> Window:
 )
 async def get_availability(
     asked: NamedDependency[SkipValidation[Asked]],
+    target: Annotated[
+        str | None,
+        Parameter(
+            max_length=20,
+            description="Which share of the known time it shall be up, 0.995 or 99.5%. Default: "
+            "the store's own target.",
+        ),
+    ] = None,
 ) -> StoreAvailability:
     """Say how long a store was up and down within its business hours, over any window.
 
     The numbers are those of a report with the same `as_of` and window. From `from` to `to` there
     can be at most 366 days, in a `window` 400.
     """
-    store, question, batch = asked
+    store, question, batch, kept_since = asked
+    try:
+        shall = store.target if target is None else target_of(target)
+    except ValueError as error:
+        raise refused("target", str(error)) from None
     totals = await asyncio.to_thread(batch_totals, batch, question)
     parts = (totals.up, totals.down, totals.unknown, totals.excluded)
     up, down, unknown, excluded = (int(part[0, 0]) for part in parts)
     business = up + down + unknown + excluded
     start, end = _placed(asked)
+    budget = reached = None
+    if shall is not None:
+        one = np.array([[up], [down], [shall]])
+        budget = budget_of(int(allowed(*one)[0]), down)
+        reached = bool(met(*one)[0]) if up + down else None
     return StoreAvailability(
         store_id=store.store_id,
         window_start=instant_of(start),
@@ -292,15 +338,15 @@ async def get_availability(
         as_of=instant_of(question.as_of),
         interpolation=question.interpolation,
         max_gap=format_span(question.max_gap),
+        polls_kept_since=kept_since,
         business_time=exact_seconds(business),
-        uptime=exact_seconds(up),
-        downtime=exact_seconds(down),
-        unknown=exact_seconds(unknown),
-        excluded=exact_seconds(excluded),
+        **times_of(up, down, unknown, excluded),
         uptime_share=share_of(up, business),
         downtime_share=share_of(down, business),
         unknown_share=share_of(unknown, business),
-        availability=availability_of(up, down),
+        target=None if shall is None else target_text(shall),
+        target_met=reached,
+        budget=budget,
     )
 
 
@@ -321,7 +367,7 @@ async def get_timeline(
     The lengths of the segments in a state add up to what `availability` says of the same window.
     From `from` to `to` there can be at most 366 days, in a `window` 400; and 50,000 polls.
     """
-    store, question, batch = asked
+    store, question, batch, kept_since = asked
     start, end = _placed(asked)
     polls = _polls(batch, start, end)
     if len(polls) > MOST_POLLS:
@@ -335,6 +381,7 @@ async def get_timeline(
             as_of=instant_of(question.as_of),
             interpolation=question.interpolation,
             max_gap=format_span(question.max_gap),
+            polls_kept_since=kept_since,
             segments=_segments(parts),
             polls=[poll_of(poll) for poll in polls.tolist()],
             offsets=_offsets(store.timezone or DEFAULT_TIMEZONE, start, end),
@@ -347,7 +394,7 @@ ROUTES = [get_availability, get_timeline]
 
 def _placed(asked: Asked) -> tuple[int, int]:
     """Where the window begins and ends for the store, milliseconds since 1970-01-01 UTC."""
-    store, question, _ = asked
+    store, question, _, _ = asked
     zone = store.timezone or DEFAULT_TIMEZONE
     return instants_of(question.windows[0], zone, question.as_of)
 

@@ -26,12 +26,16 @@ from service import keys
 from service.api import feeds
 from service.api.operations import HealthStatus
 from service.api.reports import LegacyStatus
+from service.api.webhook_document import DATA_SCHEMAS, event_schemas, webhooks
+from service.deliveries import table as deliveries
 from service.feeds.json_rows import PollStatus
 from service.reports import queue as reports
+from service.schedules import table as schedules
 from service.web.access import SECURITY_SCHEMES, needed_scope
 from service.web.files import static_file
 from service.web.links import link
 from service.web.problems import Problem
+from service.webhooks.events import WebhookEvent
 
 _PAGE = Path(__file__).resolve().parent / "schema_page"
 _ASSETS = {
@@ -57,8 +61,9 @@ Every error is `application/problem+json` (RFC 9457), and programs can tell its 
 
 _TAGS = [
     Tag("reports", "Ask for a report over many stores, follow its progress, download its CSV."),
-    Tag("stores", "What is known of a store, and its availability over any window."),
+    Tag("stores", "What is known of a store, its state, and its availability over any window."),
     Tag("feeds", "Polls, business hours and time zones: CSV or, of polls, NDJSON; or small JSON."),
+    Tag("webhooks", "Endpoints that are told of stores and reports, and what was delivered."),
     Tag("keys", "API keys, of which each request needs one once there is any."),
     Tag("operations", "For those who run the service: health and metrics."),
 ]
@@ -82,6 +87,17 @@ _CLOSED = "A request takes only these values."
 
 #: Every choice of values, by the name that it has in the document and so in generated clients.
 _ENUMERATIONS = {
+    "DeliveryFormat": _Enumeration(
+        deliveries.DeliveryFormat,
+        "As what all stores of a report are delivered: its CSV, plain or gzipped; NDJSON, a line "
+        f"for each store; Parquet, a row for each store and window. {_CLOSED} {_OPEN}",
+    ),
+    "DeliveryStatus": _Enumeration(
+        deliveries.DeliveryState,
+        "A delivery of a report's files, or of an event to a webhook, is `waiting` for its report "
+        "or its next attempt, `delivered` when all of it has arrived, or `failed` when it is not "
+        f"tried any more. {_CLOSED} {_OPEN}",
+    ),
     "FeedName": _Enumeration(Feed, f"A feed. {_OPEN}"),
     "HealthStatus": _Enumeration(
         HealthStatus, f"How a part of the service is; if one is not well, 503 says so. {_OPEN}"
@@ -116,11 +132,22 @@ _ENUMERATIONS = {
         "or `cancelled`; a completed one whose file is no longer kept is `expired`. "
         f"{_CLOSED} {_OPEN}",
     ),
+    "ScheduleAsOf": _Enumeration(
+        schedules.AsOf,
+        "What no window of a schedule's reports reaches beyond: the instant that the plan tells, "
+        f"or the newest poll when the report is made. {_CLOSED} {_OPEN}",
+    ),
     "TimelineState": _Enumeration(
         timeline.State,
         "The state of a store: `closed` is time outside its business hours, `excluded` is time "
         "within them that counts neither for nor against it, `unknown` is time within them that no "
-        f"observation speaks for. {_OPEN}",
+        f"observation speaks for. {_CLOSED} {_OPEN}",
+    ),
+    "WebhookEvent": _Enumeration(
+        WebhookEvent,
+        "What an endpoint is told of: a store is down for long enough, up again, or without polls "
+        "for long enough; a report is completed or failed, or stores missed their target in it. "
+        f"{_CLOSED} {_OPEN}",
     ),
     "ReportUnit": _Enumeration(Unit, f"What amounts of time are told in. {_CLOSED} {_OPEN}"),
 }
@@ -141,8 +168,10 @@ def document(made: Mapping[str, Any], handlers: Iterable[HTTPRouteHandler]) -> d
             if handler is not None:
                 _complete(operation, handler, method.upper())
     schemas = whole["components"]["schemas"]
-    for name, schema in _struct_schemas({*schemas, *feeds.ROW_SCHEMAS}).items():
+    for name, schema in _struct_schemas({*schemas, *feeds.ROW_SCHEMAS, *DATA_SCHEMAS}).items():
         schemas[name] = _both(schemas.get(name, {}), schema)
+    schemas |= event_schemas()
+    whole["webhooks"] = webhooks()
     whole = _with_names(whole)
     enumerations = {
         name: {"title": name, "type": "string", "enum": list(get_args(values)), "description": text}

@@ -196,7 +196,7 @@ def _csv_route(feed: Feed, operation_id: str, noun: str) -> HTTPRouteHandler:
     if feed == "business_hours":
         description += f" Send {_WHOLE_WEEKS}."
     if feed == "stores":
-        description += " Every column besides `store_id` and `name` is a tag."
+        description += " Every column besides `store_id`, `name` and `target` is a tag."
     if feed == "exclusions":
         description += " The `store_id` is that of one store, or `*`: all stores."
     summary = f"Load {noun} as CSV"
@@ -397,7 +397,7 @@ ROUTES = [
         "stores",
         _PATHS["stores"],
         "postStores",
-        "Load names and tags of stores",
+        "Load names, tags and targets of stores",
         "Load up to 10,000 rows as JSON. The same path takes CSV, as `/feeds/stores/csv` does."
         "\n\nAll rows are stored, or none. What a row leaves out stays as it is; what is empty or "
         "null is removed, and `removed` counts that. `new`, `replaced` and `unchanged` count "
@@ -426,7 +426,7 @@ ROUTES = [
     _csv_route("timezones", "postTimezonesCsv", "time zones"),
     _csv_route("special_hours", "postSpecialHoursCsv", "special hours"),
     _csv_route("exclusions", "postExclusionsCsv", "exclusions"),
-    _csv_route("stores", "postStoresCsv", "names and tags of stores"),
+    _csv_route("stores", "postStoresCsv", "names, tags and targets of stores"),
     post_any_feed,
     get_feeds,
 ]

@@ -1,19 +1,24 @@
 """For those who run the service: is it alive, can it work, what is it doing."""
 
 import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Literal, get_args
 
 import asyncpg
 import msgspec
 from litestar import MediaType, Response, get
 from msgspec import Meta
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from compute.zones import TZ_VERSION
 from service import metrics
+from service.api.availability_metrics import AvailabilityMetrics
 from service.api.readiness import Readiness
 from service.database.pool import DATABASE_FAILED
+from service.deliveries.table import DeliveryState
 from service.reports.queue import State
+from service.states.told import count_looked_at
 from service.web.problems import Problem, documented
 from service.workers.pool import Workers
 
@@ -92,7 +97,9 @@ async def ready(readiness: Readiness) -> Ready:
     media_type=MediaType.TEXT,
     responses=documented(),
 )
-async def get_metrics(pool: asyncpg.Pool, workers: Workers) -> Response[str]:
+async def get_metrics(
+    pool: asyncpg.Pool, workers: Workers, availability_metrics: AvailabilityMetrics
+) -> Response[str]:
     """Give the metrics of this instance in the text format of Prometheus."""
     metrics.BATCHES_LIMIT.set(workers.limit)
     metrics.BATCHES_IN_FLIGHT.set(workers.in_flight)
@@ -101,21 +108,47 @@ async def get_metrics(pool: asyncpg.Pool, workers: Workers) -> Response[str]:
     idle = pool.get_idle_size()
     metrics.CONNECTIONS.labels("idle").set(idle)
     metrics.CONNECTIONS.labels("busy").set(pool.get_size() - idle)
-    await _count_reports(pool)
-    return Response(generate_latest().decode(), media_type=CONTENT_TYPE_LATEST)
+    availability, *_ = await asyncio.gather(
+        availability_metrics.text(pool),
+        _count_reports(pool),
+        _count_deliveries(pool),
+        _count_stores(pool),
+    )
+    return Response(generate_latest().decode() + availability, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _count_reports(pool: asyncpg.Pool) -> None:
     """Count reports by state, over all instances on the database; without it, show no counts."""
-    counts: dict[str, int] = dict.fromkeys(get_args(State), 0)
+    sql = "select state, count(*) from report group by state"
+    await _count(pool, metrics.REPORTS, get_args(State), sql)
+
+
+async def _count_deliveries(pool: asyncpg.Pool) -> None:
+    """The same of deliveries."""
+    sql = "select state, count(*) from delivery group by state"
+    await _count(pool, metrics.DELIVERIES, get_args(DeliveryState), sql)
+
+
+async def _count(pool: asyncpg.Pool, gauge: Gauge, states: Iterable[str], sql: str) -> None:
+    counts: dict[str, int] = dict.fromkeys(states, 0)
     try:
         async with asyncio.timeout(_PATIENCE):
-            rows = await pool.fetch("select state, count(*) from report group by state")
+            rows = await pool.fetch(sql)
     except DATABASE_FAILED:
-        metrics.REPORTS.clear()
+        gauge.clear()
         return
     for state, count in {**counts, **dict(rows)}.items():
-        metrics.REPORTS.labels(state).set(count)
+        gauge.labels(state).set(count)
+
+
+async def _count_stores(pool: asyncpg.Pool) -> None:
+    """Count stores by the state that the last look has found; without one, show no counts."""
+    metrics.STORES.clear()
+    with suppress(*DATABASE_FAILED):
+        async with asyncio.timeout(_PATIENCE):
+            counted = await count_looked_at(pool)
+        for state, count in counted.items():
+            metrics.STORES.labels(state).set(count)
 
 
 ROUTES = [live, ready, get_metrics]

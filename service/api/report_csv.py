@@ -59,7 +59,7 @@ async def get_report_csv(
 
     It supports `If-None-Match`, `Range`, and `Accept-Encoding: gzip`.
     """
-    return await _response(request, files, await known_report(pool, report_id))
+    return await csv_of(request, files, await known_report(pool, report_id))
 
 
 # A handler of its own: Litestar gives each method of a handler the same operation id.
@@ -76,16 +76,19 @@ async def head_report_csv(
     request: Request[Any, Any, Any], pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId
 ) -> Response[None]:
     """Give the size and the tag of the file, without the file."""
-    return await _response(request, files, await known_report(pool, report_id))
+    return await csv_of(request, files, await known_report(pool, report_id))
 
 
 ROUTES = [get_report_csv, head_report_csv]
 
 
-async def _response(
-    request: Request[Any, Any, Any], files: ReportFiles, report: Report
+async def csv_of(
+    request: Request[Any, Any, Any],
+    files: ReportFiles,
+    report: Report,
+    vary: str = "Accept-Encoding",
 ) -> Response[Any]:
-    """Answer GET or HEAD for a report's file.
+    """Answer GET or HEAD for a report's file; `vary`: headers that the choice of it depends on.
 
     Raises:
         Problem: there is no file (409, 410), or it has no such part (416)
@@ -98,7 +101,7 @@ async def _response(
         etag = f'{etag[:-1]}-gzip"'
     headers = {
         "ETag": etag,
-        "Vary": "Accept-Encoding",
+        "Vary": vary,
         "Cache-Control": "private, no-cache",
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{report.id}.csv"',

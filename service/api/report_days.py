@@ -18,7 +18,7 @@ from compute.windows import Window
 from service.api.report_csv import finished
 from service.api.report_details import ReportId, known_report
 from service.api.stores import StoreId
-from service.reports.summary import Availability, Seconds, availability_of, exact_seconds
+from service.reports.summary import Availability, Seconds, times_of
 from service.stores.known import batch_of, read_stores
 from service.web.problems import documented, refused
 
@@ -119,11 +119,7 @@ def _days(totals: Totals, question: Question) -> list[list[StoreDay]]:
             StoreDay(
                 start=bounds[day + 1],
                 end=bounds[day],
-                uptime=exact_seconds(up),
-                downtime=exact_seconds(down),
-                unknown=exact_seconds(unknown),
-                excluded=exact_seconds(excluded),
-                availability=availability_of(up, down),
+                **times_of(up, down, unknown, excluded),
             )
             for day, (up, down, unknown, excluded) in reversed(
                 list(enumerate(zip(*parts, strict=True)))

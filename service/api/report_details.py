@@ -11,9 +11,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from compute.csv_rows import Unit
 from compute.instants import milliseconds_of
+from compute.targets import target_text
 from compute.uptime import Interpolation
 from compute.windows import WindowRefused
+from service.deliveries.table import Delivery, DeliveryState, read_deliveries
 from service.reports.queue import Report, State, read_report, read_stores
+from service.reports.summary import PollsKeptSince
 from service.reports.windows import ReportWindow, told_windows
 from service.spans import format_span
 from service.web.links import link
@@ -57,6 +60,18 @@ class GivenOptions(msgspec.Struct, frozen=True):
         list[str] | None,
         Meta(description="Tags of the stores it was limited to, `key:value`; null: any."),
     ]
+    group_by: Annotated[
+        list[str] | None,
+        Meta(description="Keys of the tags that its groups share; null: it has no groups."),
+    ]
+    target: Annotated[
+        str | None,
+        Meta(description="Target of the stores that have none of their own; null: none."),
+    ]
+    queryable: Annotated[
+        bool,
+        Meta(description="Whether its stores can be queried by SQL, in `report_store_result`."),
+    ]
     stores: Annotated[
         list[str] | UnsetType | None,
         Meta(description="Ids of the stores it was limited to. Left out in lists and events."),
@@ -85,6 +100,31 @@ class ReportLinks(msgspec.Struct, frozen=True):
     self: Annotated[str, Meta(description="Path of the report.")]
     csv: Annotated[str, Meta(description="Path of its file.")]
     events: Annotated[str, Meta(description="Path of its progress, as server-sent events.")]
+
+
+class ReportDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of the files of a report that its schedule wants delivered."""
+
+    status: Annotated[DeliveryState, Meta(description="Where the delivery is.")]
+    deliver_to: Annotated[
+        str, Meta(description="Where its schedule said, when the report was asked for.")
+    ]
+    files: Annotated[
+        list[str],
+        Meta(
+            description="Paths or URLs of the files, in the order of the schedule's `deliver_as`; "
+            "empty until all are delivered. Beside them lies a `.json` about the report."
+        ),
+    ]
+    delivered_at: Annotated[
+        datetime | None, Meta(description="When all were delivered; null until then.")
+    ]
+    attempts: Annotated[int, Meta(description="How often it was tried.")]
+    next_attempt_at: Annotated[
+        datetime | None,
+        Meta(description="When it is tried again after an attempt that failed; null: it is not."),
+    ]
+    error: Annotated[str | None, Meta(description="Why the last attempt failed; null: it did not.")]
 
 
 class ReportDetails(msgspec.Struct, frozen=True):
@@ -128,11 +168,27 @@ class ReportDetails(msgspec.Struct, frozen=True):
             "`tz_version`."
         ),
     ]
+    polls_kept_since: PollsKeptSince
     file_size: Annotated[
         int | None, Meta(description="Bytes of its CSV; null until it is completed.")
     ]
     error: Annotated[str | None, Meta(description="Why it failed; null if it did not.")]
     links: Annotated[ReportLinks, Meta(description="Where to find more about the report.")]
+    schedule_id: Annotated[
+        UUID | None,
+        Meta(description="The schedule that asked for it, which may be gone; null: somebody did."),
+    ]
+    scheduled_for: Annotated[
+        datetime | None,
+        Meta(description="The time of its schedule that it is for; null: there is none."),
+    ]
+    delivery: Annotated[
+        ReportDelivery | UnsetType | None,
+        Meta(
+            description="What becomes of its files; null: they are to be delivered nowhere. Left "
+            "out in lists and events, and when it is asked for."
+        ),
+    ] = UNSET
 
 
 async def known_report(pool: asyncpg.Pool, report_id: UUID) -> Report:
@@ -153,8 +209,27 @@ def no_such_report() -> Problem:
 
 
 async def full_details(pool: asyncpg.Pool, report: Report) -> ReportDetails:
-    """What the API shows of a single report: also the ids of the stores it was limited to."""
-    return details_of(report, await read_stores(pool, report))
+    """What the API shows of a single report: also the ids of its stores, and its delivery."""
+    deliveries = await read_deliveries(pool, [report.id])
+    return msgspec.structs.replace(
+        details_of(report, await read_stores(pool, report)),
+        delivery=told_delivery(deliveries.get(report.id)),
+    )
+
+
+def told_delivery(delivery: Delivery | None) -> ReportDelivery | None:
+    """What the API shows of a delivery."""
+    if delivery is None:
+        return None
+    return ReportDelivery(
+        status=delivery.state,
+        deliver_to=delivery.deliver_to,
+        files=delivery.files,
+        delivered_at=delivery.ended_at if delivery.state == "delivered" else None,
+        attempts=delivery.attempts,
+        next_attempt_at=None if delivery.error is None else delivery.due,
+        error=delivery.error,
+    )
 
 
 def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> ReportDetails:
@@ -181,6 +256,9 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
             report.escape_formulas,
             report.named_stores,
             report.tags,
+            report.group_by,
+            None if report.target is None else target_text(report.target),
+            report.queryable,
             stores,
         ),
         progress=_progress(report, seconds),
@@ -190,9 +268,12 @@ def details_of(report: Report, stores: list[str] | UnsetType | None = UNSET) -> 
         seconds=seconds,
         tz_version=report.tz_version,
         fingerprint=None if report.fingerprint is None else report.fingerprint.hex(),
+        polls_kept_since=report.polls_kept_since,
         file_size=report.file_size,
         error=report.error,
         links=ReportLinks(path, f"{path}/csv", f"{path}/events"),
+        schedule_id=report.schedule_id,
+        scheduled_for=report.scheduled_for,
     )
 
 

@@ -14,6 +14,7 @@ from litestar.params import HeaderParameter
 from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 
 from service.api.report_details import ReportId, details_of, known_report
+from service.database.listening import Streams, happens
 from service.database.pool import DATABASE_FAILED
 from service.reports.events import ReportEvents
 from service.reports.queue import FINAL
@@ -22,20 +23,23 @@ from service.web.problems import Problem, documented
 log = logging.getLogger("storewatch.reports")
 
 #: Proxies close a connection that is silent for long, often after 30 s or 60 s.
-_KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE_SECONDS = 15.0
+#: What goes with every stream.
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 #: `Retry-After` when no more streams may be open: they last as long as their reports, so a client
 #: had better ask for the report itself, every so many seconds.
 _FULL_RETRY_SECONDS = 5
 
 
-class _EventsOperation(Operation):
+class EventsOperation(Operation):
     """What a stream contains, which Litestar cannot describe."""
 
     def to_schema(self) -> dict[str, Any]:
+        """The operation, with its stream."""
         schema = super().to_schema()
         schema["responses"]["200"] = {
-            "description": "Events until the final state; lines that begin with `:` keep the "
-            "connection alive.",
+            "description": "Events as they come; lines that begin with `:` keep the connection "
+            "alive.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
         return schema
@@ -47,7 +51,7 @@ class _EventsOperation(Operation):
     summary="A report's progress, as it happens",
     tags=["reports"],
     media_type="text/event-stream",
-    operation_class=_EventsOperation,
+    operation_class=EventsOperation,
     responses={
         204: ResponseSpec(None, description="`Last-Event-ID` names the last event there will be."),
         **documented(404),
@@ -55,7 +59,8 @@ class _EventsOperation(Operation):
 )
 async def get_report_events(
     pool: asyncpg.Pool,
-    events: ReportEvents,
+    progress_events: ReportEvents,
+    streams: Streams,
     report_id: ReportId,
     last_event_id: Annotated[
         str | None,
@@ -70,22 +75,29 @@ async def get_report_events(
     report = await known_report(pool, report_id)
     if report.state in FINAL and last_event_id == str(report.version):
         return Response(None, status_code=204)
-    if events.full:
-        raise Problem(
-            503,
-            "This instance has as many event streams open as it allows. Ask for the report itself "
-            "instead, every few seconds.",
-            slug="too-many-streams",
-            headers={"Retry-After": str(_FULL_RETRY_SECONDS)},
-        )
+    check_room(streams, "Ask for the report itself instead, every few seconds.")
     return ServerSentEvent(
-        _events(events, report_id, last_event_id),
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        _events(progress_events, streams, report_id, last_event_id), headers=dict(STREAM_HEADERS)
     )
 
 
+def check_room(streams: Streams, instead: str) -> None:
+    """Let a request open a stream; `instead` says what else it could do.
+
+    Raises:
+        Problem: as many as may be are open (503)
+    """
+    if streams.full:
+        raise Problem(
+            503,
+            f"This instance has as many event streams open as it allows. {instead}",
+            slug="too-many-streams",
+            headers={"Retry-After": str(_FULL_RETRY_SECONDS)},
+        )
+
+
 async def _events(
-    events: ReportEvents, report_id: UUID, told: str | None
+    events: ReportEvents, streams: Streams, report_id: UUID, told: str | None
 ) -> AsyncIterator[ServerSentEventMessage]:
     with events.changes(report_id) as changed:
         # The headers are sent with the first piece, and must not wait for something to happen.
@@ -107,9 +119,9 @@ async def _events(
             if report.state in FINAL:
                 return
             while not changed.is_set():
-                if not await events.wait(changed, _KEEP_ALIVE_SECONDS):
+                if not await happens(changed, KEEP_ALIVE_SECONDS):
                     yield ServerSentEventMessage(data=None, comment="keep-alive")
-            if events.closing:
+            if streams.closing:
                 return
 
 

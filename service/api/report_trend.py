@@ -6,16 +6,15 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-import numpy as np
 from litestar import get
 from litestar.params import Parameter
 from msgspec import Meta
 
 from compute.packed_totals import StoreTotals
 from compute.report_changes import Changed, changes
+from service.api.report_answers import asked, totals_of
 from service.api.report_csv import finished
 from service.api.report_details import ReportId, known_report
-from service.api.report_stores import totals_of
 from service.api.stores import StoreId
 from service.reports.files import NoSuchFile
 from service.reports.queue import State
@@ -173,11 +172,16 @@ async def get_report_changes(
         before = await report_totals.of(earlier)
     except (NoTotals, NoSuchFile):
         return none
-    worse, better = await report_totals.compute(lambda: changes(before, after, limit))
+
+    def compared() -> tuple[StoreChanges, StoreChanges]:
+        worse, better = changes(before, after, limit)
+        return _told(worse, after), _told(better, after)
+
+    worse, better = await asked(report_totals, compared)
     return ReportChanges(
         before=ComparedReport(report_id=earlier.id, as_of=earlier.as_of, stores=len(before)),
-        worse=_told(worse, after),
-        better=_told(better, after),
+        worse=worse,
+        better=better,
     )
 
 
@@ -185,19 +189,19 @@ ROUTES = [get_report_trend, get_report_changes]
 
 
 def _told(changed: Changed, after: StoreTotals) -> StoreChanges:
-    down = np.asarray(after.down[-1])[changed.index]
-    columns = (changed.index, changed.was, changed.is_, down)
+    down = after.window(-1).down[changed.index]
+    columns = (changed.was, changed.is_, down)
     return StoreChanges(
         stores=changed.stores,
         items=[
             StoreChange(
-                store_id=after.store_id(index).decode(),
+                store_id=store_id,
                 was=was,
                 now=now,
                 downtime=exact_seconds(downtime),
             )
-            for index, was, now, downtime in zip(
-                *(column.tolist() for column in columns), strict=True
+            for store_id, was, now, downtime in zip(
+                after.ids_of(changed.index), *(column.tolist() for column in columns), strict=True
             )
         ],
     )

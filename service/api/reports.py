@@ -2,7 +2,7 @@
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -15,7 +15,9 @@ from litestar.response import Response
 from msgspec import Meta
 
 from compute.csv_rows import DEFAULT_UNIT, Unit
-from compute.feed_values import MOST_TAGS, NUL_IN_STORE_ID, zone_problem
+from compute.feed_values import LONGEST_TAG, MOST_TAGS, NUL_IN_STORE_ID, zone_problem
+from compute.groups import MOST_KEYS, GroupsRefused, check_keys
+from compute.targets import target_of
 from compute.uptime import Interpolation
 from compute.windows import MOST_WINDOWS, WindowRefused, resolve_windows
 from service.api.report_details import (
@@ -26,10 +28,12 @@ from service.api.report_details import (
     known_report,
     no_such_report,
 )
+from service.database.pool import Database
 from service.feeds.json_rows import GivenStoreId
 from service.reports.files import ReportFiles
 from service.reports.max_gap import DEFAULT_MAX_GAP, MAX_GAP_BOUNDS, parse_max_gap
 from service.reports.options import ReportOptions
+from service.reports.queryable import MOST_ROWS
 from service.reports.queue import (
     KEY_LASTS,
     IdempotencyKey,
@@ -56,10 +60,9 @@ from service.web.pages import (
     PAGE_SIZE,
     Cursor,
     Limit,
-    from_cursor,
+    dated_cursor,
+    from_dated_cursor,
     next_link,
-    not_ours,
-    to_cursor,
 )
 from service.web.problems import Problem, ProblemError, documented, refused
 from service.web.strict import check_body
@@ -74,6 +77,8 @@ _LONGEST_KEY = 255
 _LONGEST_TAG_TEXT = 511
 #: Characters of a window: of two instants with all that they may have.
 _LONGEST_WINDOW_TEXT = 100
+#: Characters of a target.
+_LONGEST_TARGET = 20
 #: Stands for the API key of a request that needed none.
 _NO_KEY = 0
 #: `Retry-After` of a new report: its instance writes progress to the database once a second.
@@ -105,6 +110,9 @@ WindowText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=_LONGEST_WI
 
 
 TagText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=_LONGEST_TAG_TEXT)]
+
+
+TagKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=LONGEST_TAG)]
 
 
 class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,6 +187,29 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             examples=[["brand:fresh"]],
         ),
     ] = None
+    group_by: Annotated[
+        Annotated[list[TagKey], Meta(min_length=1, max_length=MOST_KEYS)] | None,
+        Meta(
+            description="Keys of tags: `/reports/{id}/groups` then tells what the stores that "
+            "share their values have together. `timezone` stands for the zone of a store.",
+            examples=[["brand", "timezone"]],
+        ),
+    ] = None
+    target: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=_LONGEST_TARGET)] | None,
+        Meta(
+            description="Which share of the known time each store shall be up that has no target "
+            "of its own: 0.995 or 99.5%.",
+            examples=["0.995"],
+        ),
+    ] = None
+    queryable: Annotated[
+        bool,
+        Meta(
+            description="Whether its stores can be queried by SQL, in the view "
+            f"`report_store_result`: up to {MOST_ROWS:,} stores times windows."
+        ),
+    ] = False
 
 
 class ReportPage(msgspec.Struct, frozen=True):
@@ -199,6 +230,17 @@ _STATUS: dict[str | None, LegacyStatus] = {
     "expired": "Not Found",
     None: "Not Found",
 }
+
+
+#: What OpenAPI says of the headers of `accepted`.
+ACCEPTED_HEADERS = [
+    ResponseHeader(name="Location", documentation_only=True, description="Where the report is."),
+    ResponseHeader(
+        name="Retry-After",
+        documentation_only=True,
+        description="Seconds to wait before asking for its progress.",
+    ),
+]
 
 
 @get(
@@ -255,16 +297,7 @@ async def get_report_status(
     status_code=202,
     opt={"scope": "write"},
     responses=documented(408, 413, 429),
-    response_headers=[
-        ResponseHeader(
-            name="Location", documentation_only=True, description="Where the report is."
-        ),
-        ResponseHeader(
-            name="Retry-After",
-            documentation_only=True,
-            description="Seconds to wait before asking for its progress.",
-        ),
-    ],
+    response_headers=ACCEPTED_HEADERS,
 )
 async def post_report(
     request: Request[Any, Any, Any],
@@ -285,17 +318,13 @@ async def post_report(
 ) -> Response[ReportDetails]:
     """Ask for a report, which is made in the background. Follow its progress at `Location`."""
     await check_body(request, ReportRequest)
-    options = await _options(pool, data or ReportRequest())
+    options = await report_options(pool, data or ReportRequest())
     once = None
     if idempotency_key is not None:
         key = caller_of(request)
         once = IdempotencyKey(key.id if key else _NO_KEY, _unquoted(idempotency_key))
     report = await _create(pool, runner, settings, options, once)
-    details = details_of(report, None if options.stores is None else list(options.stores))
-    return Response(
-        details,
-        headers={"Location": details.links.self, "Retry-After": str(_ASK_AGAIN_SECONDS)},
-    )
+    return accepted(report, options)
 
 
 @get(
@@ -336,7 +365,7 @@ async def get_reports(
     found = await list_reports(
         pool,
         limit + 1,
-        _position(cursor, request),
+        from_dated_cursor(cursor, request),
         states=status or (),
         created_from=to_utc(created_from, "created_from"),
         created_to=to_utc(created_to, "created_to"),
@@ -344,7 +373,7 @@ async def get_reports(
     page = found[:limit]
     next_cursor = None
     if len(found) > limit:
-        next_cursor = to_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}", request)
+        next_cursor = dated_cursor(page[-1].created_at, page[-1].id, request)
     return Response(
         ReportPage([details_of(report) for report in page], next_cursor),
         headers=next_link(request, next_cursor),
@@ -398,8 +427,8 @@ async def post_cancel(pool: asyncpg.Pool, report_id: ReportId) -> ReportDetails:
 async def delete_report_(pool: asyncpg.Pool, files: ReportFiles, report_id: ReportId) -> None:
     """Delete a report that has ended, and its file.
 
-    If the request is sent again within a day, the answer is the same. A report that is queued or
-    running must be cancelled first.
+    One that waits to be delivered will not be. If the request is sent again within a day, the
+    answer is the same. A report that is queued or running must be cancelled first.
     """
     try:
         deleted = await delete_report(pool, files, report_id)
@@ -439,12 +468,7 @@ async def _create(
             idempotency_key=idempotency_key,
         )
     except QueueFull:
-        raise Problem(
-            429,
-            f"{settings.queued_reports} reports are waiting already. Try again when some are done.",
-            slug="queue-full",
-            headers={"Retry-After": str(_QUEUE_SECONDS)},
-        ) from None
+        raise queue_full(settings) from None
     except KeyReused:
         raise Problem(
             422,
@@ -456,7 +480,31 @@ async def _create(
     return report
 
 
-async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
+def accepted(report: Report, options: ReportOptions) -> Response[ReportDetails]:
+    """The answer to whoever asked for a report that is queued now."""
+    details = details_of(report, None if options.stores is None else list(options.stores))
+    return Response(
+        details,
+        headers={"Location": details.links.self, "Retry-After": str(_ASK_AGAIN_SECONDS)},
+    )
+
+
+def queue_full(settings: Settings) -> Problem:
+    """What to say if no more reports may wait."""
+    return Problem(
+        429,
+        f"{settings.queued_reports} reports are waiting already. Try again when some are done.",
+        slug="queue-full",
+        headers={"Retry-After": str(_QUEUE_SECONDS)},
+    )
+
+
+async def report_options(pool: Database, asked: ReportRequest) -> ReportOptions:
+    """The options that a request asks for.
+
+    Raises:
+        Problem: it asks for what cannot be
+    """
     try:
         max_gap = parse_max_gap(asked.max_gap)
     except ValueError as error:
@@ -485,6 +533,15 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
         with_tags(asked.tags or ())
     except TagRefused as error:
         raise refused("tags", str(error), source="body") from None
+    try:
+        if asked.group_by is not None:
+            check_keys(asked.group_by)
+    except GroupsRefused as error:
+        raise refused("group_by", str(error), source="body") from None
+    try:
+        target = None if asked.target is None else target_of(asked.target)
+    except ValueError as error:
+        raise refused("target", str(error), source="body") from None
     return ReportOptions(
         as_of=as_of,
         interpolation=asked.interpolation,
@@ -497,10 +554,13 @@ async def _options(pool: asyncpg.Pool, asked: ReportRequest) -> ReportOptions:
         calendar=asked.calendar,
         unit=asked.unit or DEFAULT_UNIT,
         tags=None if asked.tags is None else tuple(asked.tags),
+        group_by=None if asked.group_by is None else tuple(asked.group_by),
+        target=target,
+        queryable=asked.queryable,
     )
 
 
-async def _check_windows(pool: asyncpg.Pool, asked: ReportRequest, as_of: int | None) -> None:
+async def _check_windows(pool: Database, asked: ReportRequest, as_of: int | None) -> None:
     """Refuse windows that would make the report fail.
 
     Raises:
@@ -534,17 +594,3 @@ def _unquoted(key: str) -> str:
         problem = f"must have 1 to {_LONGEST_KEY} characters"
         raise refused("Idempotency-Key", problem, source="header")
     return key
-
-
-def _position(cursor: str | None, request: Request[Any, Any, Any]) -> tuple[datetime, UUID] | None:
-    position = from_cursor(cursor, request)
-    if position is None:
-        return None
-    try:
-        created_at, _, report_id = position.partition(" ")
-        instant = datetime.fromisoformat(created_at)
-        if instant.tzinfo is None:
-            raise ValueError
-        return instant.astimezone(UTC), UUID(report_id)
-    except (ValueError, OverflowError):
-        raise not_ours() from None

@@ -13,20 +13,18 @@ from litestar import Request, get
 from litestar.openapi.spec import Operation
 from litestar.params import QueryParameter
 from litestar.response import Stream
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 
 from compute.axis import Ints
 from compute.instants import LATEST_MS
 from service.api.stores import EncodedId, decoded_id, known_store
 from service.stores.polls import polls_of_store
+from service.web.downloads import Downloads
+from service.web.files import accepted_types
 from service.web.instants import to_milliseconds
-from service.web.problems import Problem, documented, refused
+from service.web.problems import documented, refused
 
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
-#: Downloads that one instance sends at the same time.
-_STREAMS = asyncio.Semaphore(8)
-_RETRY_SECONDS = 5
+_DOWNLOADS = Downloads(8)
 #: Polls that are written at a time: half a megabyte of text.
 _AT_ONCE = 10_000
 
@@ -83,18 +81,12 @@ async def get_store_polls(
     if begin >= until:
         raise refused("to", "is not after `from`")
     store = await known_store(pool, decoded_id(store_id))
-    if _STREAMS.locked():
-        raise Problem(
-            503,
-            "As many downloads are under way as this instance sends at once. Ask again soon.",
-            slug="too-many-downloads",
-            headers={"Retry-After": str(_RETRY_SECONDS)},
-        )
-    accepted = parse_accept_header(request.headers.get("accept"), MIMEAccept)
+    _DOWNLOADS.check()
+    accepted = accepted_types(request)
     as_csv = accepted.best_match([_CSV, _NDJSON], default=_CSV) == _CSV
     polls = polls_of_store(pool, store.number, begin, until)
     return Stream(
-        _written(store.store_id, polls, as_csv=as_csv),
+        _DOWNLOADS.sent(_written(store.store_id, polls, as_csv=as_csv)),
         media_type=_CSV if as_csv else _NDJSON,
         headers={
             "Vary": "Accept",
@@ -111,13 +103,11 @@ async def _written(
     store_id: str, polls: AsyncIterator[Ints], *, as_csv: bool
 ) -> AsyncIterator[bytes]:
     """Polls as text, piece by piece."""
-    async with _STREAMS:
-        if as_csv:
-            yield b"store_id,status,timestamp_utc\n"
-        async for some in polls:
-            for start in range(0, len(some), _AT_ONCE):
-                rows = some[start : start + _AT_ONCE]
-                yield await asyncio.to_thread(_text, store_id, rows, as_csv)
+    if as_csv:
+        yield b"store_id,status,timestamp_utc\n"
+    async for some in polls:
+        for start in range(0, len(some), _AT_ONCE):
+            yield await asyncio.to_thread(_text, store_id, some[start : start + _AT_ONCE], as_csv)
 
 
 def _text(store_id: str, poll: Ints, as_csv: bool) -> bytes:

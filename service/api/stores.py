@@ -3,7 +3,7 @@
 A store's id is any text, so in a path the whole id is percent-encoded, slashes too (`%2F`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from functools import partial
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from compute.axis import DAY_MS
 from compute.business_hours import counted_ends, unpack_hours
-from compute.dated_rows import EMPTY, NO_DATE, DatedRows
+from compute.dated_rows import DatedRows
 from compute.feed_faults import FeedRefused
 from compute.feed_header import Feed
 from compute.feed_rows import FeedRows, parse_columns
@@ -32,22 +32,30 @@ from compute.feed_values import (
     zone_problem,
 )
 from compute.instants import date_on, day_of, instant_of
+from compute.packed_rows import EMPTY, NO_DATE
+from compute.targets import target_text
+from compute.timeline import STATES
+from compute.timeline import State as TimelineState
 from compute.zones import DEFAULT_TIMEZONE
+from service.database.pool import Database
 from service.feeds.forgetting import forget, forget_week
-from service.feeds.ingest import set_of_store
 from service.feeds.json_rows import (
     EndTime,
     GivenTags,
+    GivenTarget,
     PollStatus,
     Reason,
     StartTime,
     StoreName,
     StoreRow,
-    check_name_and_tags,
+    check_store,
     stores_rows,
 )
+from service.feeds.one_store import set_of_store
+from service.reports.summary import Seconds
+from service.states.told import last_look
 from service.stores.known import KnownStore, find_stores, list_stores, read_store
-from service.stores.selection import TagRefused, with_tags
+from service.stores.selection import Selection, TagRefused, with_tags
 from service.web.conditions import (
     ETAG,
     NOT_MODIFIED,
@@ -68,6 +76,15 @@ MOST_HOURS = 1000
 MOST_HOURS_OF_DATE = 100
 Shown = TypeVar("Shown")
 StoreId: TypeAlias = Annotated[str, Meta(description="The id that feeds give the store.")]
+Tag: TypeAlias = Annotated[
+    list[str] | None,
+    QueryParameter(
+        name="tag",
+        max_items=MOST_TAGS,
+        description="Only stores with this tag, `key:value`; without a value, stores without a tag "
+        "of this key. May be repeated: then all must hold.",
+    ),
+]
 Timezone: TypeAlias = Annotated[
     str | None, Meta(description="IANA name of its own time zone; null: it has none.")
 ]
@@ -80,24 +97,14 @@ EffectiveTimezone: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[str | None, Meta(description="What it is called; null: nothing.")]
 Tags: TypeAlias = Annotated[dict[str, str], Meta(description="Its tags, key → value.")]
 
-
-class StoreSummary(msgspec.Struct, frozen=True):
-    """A store in a list."""
-
-    store_id: StoreId
-    timezone: Timezone
-    effective_timezone: EffectiveTimezone
-    name: Name
-    tags: Tags
-
-
-class StorePage(msgspec.Struct, frozen=True):
-    """Some stores, in byte order of their ids."""
-
-    items: Annotated[list[StoreSummary], Meta(description="The stores of this page.")]
-    next_cursor: Annotated[
-        str | None, Meta(description="`cursor` of the next page; null on the last page.")
-    ]
+Target: TypeAlias = Annotated[
+    str | None,
+    Meta(
+        description="Which share of the known time it shall be up, by a target of its own, such as "
+        "0.995; null: it has none.",
+        examples=["0.995"],
+    ),
+]
 
 
 class HoursRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +123,44 @@ class Poll(msgspec.Struct, frozen=True):
 
     timestamp_utc: Annotated[datetime, Meta(description="When it was asked.")]
     status: Annotated[PollStatus, Meta(description="What it answered.")]
+
+
+class StoreSummary(msgspec.Struct, frozen=True):
+    """A store in a list."""
+
+    store_id: StoreId
+    timezone: Timezone
+    effective_timezone: EffectiveTimezone
+    name: Name
+    tags: Tags
+    target: Target
+    state: Annotated[
+        TimelineState | None,
+        Meta(description="What it was at the last look; null: it has not been looked at yet."),
+    ]
+    since: Annotated[
+        datetime | None,
+        Meta(description="Since when, as `/stores/{store_id}/state` has it; null: not known."),
+    ]
+    newest_poll: Annotated[
+        Poll | None, Meta(description="Its newest poll at the last look; null: none is known.")
+    ]
+    newest_poll_age: Annotated[
+        Seconds | None, Meta(description="How old that was at `state_as_of`, seconds.")
+    ]
+
+
+class StorePage(msgspec.Struct, frozen=True):
+    """Some stores, in byte order of their ids."""
+
+    items: Annotated[list[StoreSummary], Meta(description="The stores of this page.")]
+    next_cursor: Annotated[
+        str | None, Meta(description="`cursor` of the next page; null on the last page.")
+    ]
+    state_as_of: Annotated[
+        datetime | None,
+        Meta(description="The instant of the last look at the stores; null: there was none."),
+    ]
 
 
 class CountedHours(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +251,7 @@ class StoreDetails(msgspec.Struct, frozen=True):
     ]
     name: Name
     tags: Tags
+    target: Target
 
 
 class StorePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,9 +259,10 @@ class StorePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: StoreName | UnsetType = UNSET
     tags: GivenTags | UnsetType = UNSET
+    target: GivenTarget | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        check_name_and_tags(self.name, self.tags)
+        check_store(self.name, self.tags, self.target)
 
 
 class StoreTimezone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -248,6 +295,18 @@ ValidFrom: TypeAlias = Annotated[
         description="The first local date on which the week is in force, such as 2024-03-11.",
     ),
 ]
+
+
+def stores_with(tags: Sequence[str] | None) -> Selection:
+    """The stores that parameters `tag` ask for.
+
+    Raises:
+        Problem: one of them names no tag
+    """
+    try:
+        return with_tags(tags or ())
+    except TagRefused as error:
+        raise refused("tag", str(error)) from None
 
 
 @get(
@@ -285,17 +344,15 @@ async def get_stores(
             "capitals or not.",
         ),
     ] = "",
-    tag: Annotated[
-        list[str] | None,
+    tag: Tag = None,
+    wanted: Annotated[
+        TimelineState | None,
         QueryParameter(
-            name="tag",
-            max_items=MOST_TAGS,
-            description="Only stores with this tag, `key:value`; without a value, stores without "
-            "a tag of this key. May be repeated: then all must hold.",
+            name="state", description="Only stores that were in this state at the last look."
         ),
     ] = None,
 ) -> Response[StorePage]:
-    """List stores, in byte order of their ids."""
+    """List stores, in byte order of their ids, and how they were when they were looked at last."""
     for name, text in (("prefix", prefix), ("search", search)):
         if "\0" in text:
             raise refused(name, NUL_IN_STORE_ID)
@@ -303,14 +360,14 @@ async def get_stores(
         raise refused("timezone", problem)
     after = from_cursor(cursor, request) or ""
     bounds = (limit + 1, after, prefix, timezone)
-    if search or tag:
-        try:
-            tagged_so = with_tags(tag or [])
-        except TagRefused as error:
-            raise refused("tag", str(error)) from None
-        found = await find_stores(pool, *bounds, search=search, wanted=tagged_so)
+    if search or tag or wanted:
+        state = None if wanted is None else STATES.index(wanted)
+        found = await find_stores(
+            pool, *bounds, search=search, wanted=stores_with(tag), state=state
+        )
     else:
         found = await list_stores(pool, *bounds)
+    as_of = await last_look(pool)
     page = [
         StoreSummary(
             store.store_id,
@@ -318,11 +375,19 @@ async def get_stores(
             store.timezone or DEFAULT_TIMEZONE,
             store.name,
             store.tags,
+            _target(store.target),
+            None if store.state is None else STATES[store.state],
+            None if store.since is None else instant_of(store.since),
+            None if store.newest_poll is None else poll_of(store.newest_poll),
+            _age(store.newest_poll, as_of),
         )
         for store in found[:limit]
     ]
     next_cursor = to_cursor(page[-1].store_id, request) if len(found) > limit else None
-    return Response(StorePage(page, next_cursor), headers=next_link(request, next_cursor))
+    looked_at = None if as_of is None else instant_of(as_of)
+    return Response(
+        StorePage(page, next_cursor, looked_at), headers=next_link(request, next_cursor)
+    )
 
 
 @get(
@@ -337,7 +402,7 @@ async def get_stores(
 async def get_store(
     pool: asyncpg.Pool, store_id: EncodedId, if_none_match: IfChanged = None
 ) -> Response[StoreDetails]:
-    """Give a store's name, tags, time zone, business hours, special hours and newest poll."""
+    """Give what a store is called, its tags, target, time zone, hours and newest poll."""
     return tagged(details(await known_store(pool, decoded_id(store_id))), if_none_match)
 
 
@@ -506,7 +571,7 @@ async def put_timezone(
 @patch(
     "/stores/{store_id:str}",
     operation_id="patchStore",
-    summary="Change a store's name and tags",
+    summary="Change a store's name, tags and target",
     tags=["stores"],
     opt={"scope": "write"},
     responses=documented(404, 408, 412, 413, 422),
@@ -519,14 +584,14 @@ async def patch_store(
     data: StorePatch,
     if_match: IfMatch = None,
 ) -> Response[StoreDetails]:
-    """Set or remove the name and single tags of a store, by the rules of JSON Merge Patch.
+    """Set or remove the name, target and single tags of a store, by the rules of JSON Merge Patch.
 
     What is left out stays as it is, null removes. With `If-Match`, the request overwrites nobody
     else's change.
     """
     await check_body(request, StorePatch)
     known_id = decoded_id(store_id)
-    rows = stores_rows([StoreRow(known_id, data.name, data.tags)])
+    rows = stores_rows([StoreRow(known_id, data.name, data.tags, data.target)])
     return await change(
         work_pool, "stores", known_id, rows, lambda store: store, if_match, None, known=True
     )
@@ -579,13 +644,13 @@ def new_id(encoded: str) -> str:
     return store_id
 
 
-async def known_store(pool: asyncpg.Pool, store_id: str) -> KnownStore:
+async def known_store(connection: Database, store_id: str) -> KnownStore:
     """The store with an id.
 
     Raises:
         Problem: no feed has named it (404)
     """
-    store = await read_store(pool, store_id)
+    store = await read_store(connection, store_id)
     if store is None:
         raise not_known()
     return store
@@ -727,7 +792,17 @@ def details(store: KnownStore) -> StoreDetails:
         special_hours=_special_dates(store),
         name=store.name,
         tags=store.tags,
+        target=_target(store.target),
     )
+
+
+def _age(poll: int | None, as_of: int | None) -> float | None:
+    """How old a poll was at an instant, seconds."""
+    return None if poll is None or as_of is None else (as_of - (poll >> 1)) / 1000
+
+
+def _target(target: int | None) -> str | None:
+    return None if target is None else target_text(target)
 
 
 def _weeks(store: KnownStore) -> list[Week]:

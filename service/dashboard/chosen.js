@@ -63,23 +63,31 @@ const unlessGone = (problem) => {
 
 /** @import { Loaded } from "./parts.js" */
 
-/** Load something now, and again and again while the page is in sight: { data, error, reload }. */
+/**
+ * Load something now, and again and again while the page is in sight: { data, error, reload }.
+ *
+ * After a failure it is tried again soon, and then ever later: a service that starts is there in a moment.
+ */
 function useFollowed(load, inputs, every) {
   const [state, setState] = useState(/** @type {Loaded} */ ({}));
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const abort = new AbortController();
     let timer;
+    let failed = 0; // times, one after the other
     const again = async () => {
       clearTimeout(timer);
       try {
         const data = await load(abort.signal);
+        failed = 0;
         if (!abort.signal.aborted) setState({ data });
       } catch (error) {
+        failed += 1;
         if (!abort.signal.aborted) setState((before) => ({ data: before.data, error }));
       }
       clearTimeout(timer);
-      if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, every);
+      const next = failed ? Math.min(SECOND * 2 ** failed, every) : every;
+      if (!abort.signal.aborted && document.visibilityState === "visible") timer = setTimeout(again, next);
     };
     const onShown = () => document.visibilityState === "visible" && again();
     document.addEventListener("visibilitychange", onShown);

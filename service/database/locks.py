@@ -8,3 +8,11 @@ STORE_A_FEED = 7_305_001
 ADD_REPORTS = 7_305_002
 #: Held by whoever looks which keys there are before making or revoking one.
 KEYS = 7_305_003
+#: Held by whoever makes or renames a schedule, so that their number and names keep their bounds.
+SCHEDULES = 7_305_004
+#: Held by whoever changes a note of an outage, which may be kept with another outage's.
+OUTAGE_NOTES = 7_305_005
+#: Held by whoever makes an endpoint of webhooks, so that their number keeps its bound.
+WEBHOOKS = 7_305_006
+#: Held by whoever makes months of polls or lets some go.
+POLL_MONTHS = 7_305_007

@@ -194,6 +194,14 @@ def drop(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
+def is_open(connection: asyncpg.Connection) -> bool:
+    """Whether a connection is open, as far as is known."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it has ended, and left the pool
+        return False
+
+
 @asynccontextmanager
 async def transaction(pool: asyncpg.Pool, **options: Any) -> AsyncIterator[asyncpg.Connection]:
     """A connection in a transaction, committed if the block ends without an exception.
@@ -294,6 +302,8 @@ async def _prepare(url: str, connections: int, patience: float) -> None:
             f"{address}: {error}. The user of DATABASE_URL has to create tables: "
             "make it the owner of the database (alter database ... owner to ...)."
         ) from error
+    except asyncpg.LockNotAvailableError as error:  # a migration says what is in its way
+        raise DatabaseUnavailable(f"{address}: {error}.") from error
     finally:
         await connection.close(timeout=_CLOSE_SECONDS)
 

@@ -4,7 +4,8 @@ from typing import Literal
 
 import asyncpg
 
-from compute.dated_rows import NO_DATE, DatedRows
+from compute.dated_rows import DatedRows
+from compute.packed_rows import NO_DATE
 from service.feeds.hours import set_weeks
 from service.feeds.special_hours import set_dates
 

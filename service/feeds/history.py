@@ -75,8 +75,8 @@ class Ingested(msgspec.Struct, frozen=True):
         int,
         Meta(
             description="What the feed took away without putting something else in its place: "
-            "weeks with a date, by business hours without the column `valid_from`; names and tags, "
-            "by empty cells."
+            "weeks with a date, by business hours without the column `valid_from`; names, tags "
+            "and targets, by empty cells."
         ),
     ] = 0
 
@@ -233,7 +233,10 @@ async def read_known(pool: asyncpg.Pool) -> Known:
     """How much there is; at millions of stores within some tenths of a second."""
     row = await pool.fetchrow(
         """
-        with size as (select greatest(pg_relation_size('poll_day'), 1) as bytes)
+        with size as (
+            select greatest(sum(pg_relation_size(relid)), 1)::bigint as bytes
+            from pg_partition_tree('poll_day')
+        )
         select stores.*, counted.polls, bytes, newest.instant, now() as now
         from size,
             (

@@ -11,9 +11,10 @@ import numpy as np
 
 from compute.axis import Ints
 from compute.business_hours import pack_weeks
-from compute.dated_rows import EMPTY, NO_DATE, DatedRows
+from compute.dated_rows import DatedRows
 from compute.feed_faults import Fault, FeedRefused
 from compute.feed_values import date_text
+from compute.packed_rows import EMPTY, NO_DATE
 from service.feeds.spool import Spool
 from service.feeds.store_rows import add_or_set, hold_stores, lock_stores
 
@@ -109,28 +110,24 @@ async def _set_week(
         ), added as (
             insert into store (store_id, business_hours)
             select store_id, value from given where id is null order by ordinal
-            on conflict (store_id) do nothing returning id
         ), written as (
             update store set business_hours = given.value, dated_weeks = null from given
             where store.id = given.id
                 and (given.known is distinct from given.value or given.dated_weeks is not null)
         )
-        select case
-            when (select count(*) from added) = count(*) filter (where id is null)
-            then array[
-                count(*) filter (where known is null and dated_weeks is null),
-                count(*) filter (
-                    where known <> value or dated_weeks is not null
-                ),
-                count(*) filter (where known = value and dated_weeks is null),
-                coalesce(sum(
-                    (
-                        select count(distinct packed_int4(dated_weeks, 3 * i))
-                        from generate_series(0, length(dated_weeks) / 12 - 1) as i
-                    )
-                ), 0)::bigint
-            ]
-        end
+        select array[
+            count(*) filter (where known is null and dated_weeks is null),
+            count(*) filter (
+                where known <> value or dated_weeks is not null
+            ),
+            count(*) filter (where known = value and dated_weeks is null),
+            coalesce(sum(
+                (
+                    select count(distinct packed_int4(dated_weeks, 3 * i))
+                    from generate_series(0, length(dated_weeks) / 12 - 1) as i
+                )
+            ), 0)::bigint
+        ]
         from given
         """,
         store_ids,

@@ -7,8 +7,8 @@ one transaction. So a bad feed changes nothing, and memory does not grow with th
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import asyncpg
 import numpy as np
@@ -16,23 +16,23 @@ import numpy as np
 from compute.axis import DAY_MS, Ints
 from compute.feed_faults import FAULTS_SHOWN, Fault, FeedRefused
 from compute.feed_header import Feed, Header, read_header, recognise
-from compute.feed_rows import FeedRows, parse_csv
+from compute.feed_rows import FeedRows, odd_rows, plain_rows
 from service import counts
 from service.feeds.history import COMMAND, NOBODY, Ingested, Sender, note_load, note_refusal
-from service.feeds.json_rows import line_rows
 from service.feeds.merge import merge
-from service.feeds.poll_line import SMALL, PollLine
 from service.feeds.spool import Spool
-from service.feeds.store_rows import lock_stores, make_stores
 from service.feeds.storing import storing
 from service.feeds.text import Block, Form, blocks
 from service.storage import Folder
-from service.stores.known import KnownStore, read_store
 from service.workers.pool import Workers
 from service.workers.stream import stream
 
-#: Blocks that are parsed at the same time. More workers would wait for text, which comes from here,
-#: and each takes some 50 MB.
+# The command, of which a small load is to be quick, need not import what only the service uses.
+if TYPE_CHECKING:
+    from service.feeds.poll_line import PollLine
+
+#: Blocks of a feed that are parsed at the same time. More would wait for text, which is cut by one
+#: thread, and each takes some 50 MB.
 _BLOCKS_AT_ONCE = 3
 #: Rows that a store may have in a feed other than polls: all of them are in memory at once.
 _MOST_ROWS_OF_STORE = 100_000
@@ -154,11 +154,11 @@ async def ingest_texts(
     *,
     aside: Folder,
     sender: Sender | None,
-    poll_line: PollLine | None = None,
+    poll_line: "PollLine | None" = None,
 ) -> Ingested:
     """As `ingest`, files that are read as text already; a few polls are stored by way of a line."""
     checked = await _check(workers, feed, texts, aside)
-    if poll_line is not None and feed == "polls" and 0 < checked.spool.rows <= SMALL:
+    if poll_line is not None and feed == "polls" and 0 < checked.spool.rows <= poll_line.small:
         with contextlib.closing(checked.spool):
             rows = FeedRows(checked.store_ids, *await asyncio.to_thread(checked.spool.all))
         return await _store_in_line(poll_line, rows, sender)
@@ -171,6 +171,8 @@ async def ingest_each(
     feeds: Iterable[tuple[Feed, Sequence[FeedFile]]],
     *,
     aside: Folder,
+    at_once: int = 2,
+    on_checked: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[Ingested | FeedRefused]:
     """Load feeds in their order, each by itself; while one is stored, the next ones are checked.
 
@@ -181,6 +183,8 @@ async def ingest_each(
         workers: parse the texts
         feeds: feed and files of each, as `ingest` takes them
         aside: as `ingest` takes it
+        at_once: feeds that are checked at the same time: each takes some 80 MB
+        on_checked: called, in a thread, when all texts are parsed
 
     Yields:
         what became of each
@@ -189,22 +193,23 @@ async def ingest_each(
         StorageFailed: one cannot be set aside; nothing of it is stored
     """
 
-    async def check(
-        feed: Feed,
-        files: Sequence[FeedFile],
-        before: Sequence[asyncio.Task[_Checked | FeedRefused]],
-    ) -> _Checked | FeedRefused:
-        if before:
-            await asyncio.wait(before)
-        try:
-            return await _check(workers, feed, list(map(text_of, files)), aside)
-        except FeedRefused as refused:
-            await note_refusal(pool, feed, COMMAND, refused)
-            return refused
+    room = asyncio.Semaphore(at_once)  # which they get in their order
 
-    checks: list[asyncio.Task[_Checked | FeedRefused]] = []
-    for feed, files in feeds:
-        checks.append(asyncio.create_task(check(feed, files, checks[-1:])))
+    async def check(feed: Feed, files: Sequence[FeedFile]) -> Checked | FeedRefused:
+        async with room:
+            try:
+                return await _check(workers, feed, list(map(text_of, files)), aside)
+            except FeedRefused as refused:
+                await note_refusal(pool, feed, COMMAND, refused)
+                return refused
+
+    checks = [asyncio.create_task(check(feed, files)) for feed, files in feeds]
+
+    async def tell() -> None:
+        await asyncio.gather(*checks, return_exceptions=True)
+        await asyncio.to_thread(on_checked)
+
+    telling = asyncio.create_task(tell())
     try:
         for ahead in checks:
             checked = await ahead
@@ -219,12 +224,12 @@ async def ingest_each(
             else:
                 yield done
     finally:
-        for ahead in checks:
-            ahead.cancel()
+        for task in (*checks, telling):
+            task.cancel()
 
 
 async def ingest_rows(
-    pool: asyncpg.Pool, poll_line: PollLine, feed: Feed, rows: FeedRows
+    pool: asyncpg.Pool, poll_line: "PollLine", feed: Feed, rows: FeedRows
 ) -> Ingested:
     """Load rows that are already in memory, all of them or nothing.
 
@@ -241,18 +246,19 @@ async def ingest_rows(
     if feed == "polls":
         _refuse_faults(feed, rows)
         return await _store_in_line(poll_line, rows)
-    return await _store(pool, _checked(feed, rows))
+    return await _store(pool, checked_rows(feed, rows))
 
 
 async def _store_in_line(
-    poll_line: PollLine, rows: FeedRows, sender: Sender | None = None
+    poll_line: "PollLine", rows: FeedRows, sender: Sender | None = None
 ) -> Ingested:
-    done = await poll_line.store(rows, sender)
+    with _counted("polls"):
+        done = await poll_line.store(rows, sender)
     counts.INGEST_ROWS["polls"] += done.rows
     return done
 
 
-class _Checked(NamedTuple):
+class Checked(NamedTuple):
     """A good feed, set aside.
 
     Attributes:
@@ -269,13 +275,17 @@ class _Checked(NamedTuple):
     spool: Spool
 
 
-def _checked(feed: Feed, rows: FeedRows) -> _Checked:
-    """Rows that are in memory and stay there."""
+def checked_rows(feed: Feed, rows: FeedRows) -> Checked:
+    """Rows that are in memory and stay there.
+
+    Raises:
+        FeedRefused: something is wrong with them
+    """
     _refuse_faults(feed, rows)
     spool = Spool(None)
     names = _Numbers()
     _append(spool, feed, names, rows.store, rows)
-    return _Checked(feed, rows.store_ids, list(names), spool)
+    return Checked(feed, rows.store_ids, list(names), spool)
 
 
 def _append(spool: Spool, feed: Feed, names: "_Numbers", store: Ints, rows: FeedRows) -> None:
@@ -295,9 +305,7 @@ def _refuse_faults(feed: Feed, rows: FeedRows) -> None:
             raise FeedRefused(rows.faults, rows.fault_count)
 
 
-async def _check(
-    workers: Workers, feed: Feed, texts: Sequence[FeedText], aside: Folder
-) -> _Checked:
+async def _check(workers: Workers, feed: Feed, texts: Sequence[FeedText], aside: Folder) -> Checked:
     spool = Spool(aside)
     try:
         with _counted(feed):
@@ -307,7 +315,7 @@ async def _check(
         raise
 
 
-async def _store(pool: asyncpg.Pool, checked: _Checked, sender: Sender | None = None) -> Ingested:
+async def _store(pool: asyncpg.Pool, checked: Checked, sender: Sender | None = None) -> Ingested:
     """Store a feed; who sent it is noted, unless there is none to note."""
     try:
         with _counted(checked.feed):
@@ -331,47 +339,6 @@ def _counted(feed: Feed) -> Iterator[None]:
         raise
 
 
-async def set_of_store(
-    pool: asyncpg.Pool,
-    feed: Feed,
-    store_id: str,
-    rows: FeedRows | None,
-    check: Callable[[KnownStore | None], None],
-    forget: Callable[[asyncpg.Connection, str], Awaitable[None]] | None = None,
-) -> KnownStore:
-    """Set what feeds say of one store as a feed would, if a check of what is known of it passes.
-
-    The check, the write and the result are of one transaction, and nobody else sets the same of
-    the store in between.
-
-    Args:
-        pool: the database
-        feed: what is set
-        store_id: the store; a new one is made, unless the check does not pass
-        rows: of this store alone; None: none
-        check: gets what is known of the store, or None; what it raises is passed on
-        forget: removes what feeds said of the store, given its id, before the rows are merged
-
-    Returns:
-        what is known of the store then
-
-    Raises:
-        FeedRefused: something is wrong with the rows
-    """
-    checked = None if rows is None else _checked(feed, rows)
-    async with storing(pool) as connection:
-        made = await make_stores(connection, [store_id])
-        await lock_stores(connection, [store_id])
-        check(None if len(made) else await read_store(connection, store_id))
-        if forget is not None:
-            await forget(connection, store_id)
-        if checked is not None:
-            await merge(connection, *checked)
-        written = cast(KnownStore, await read_store(connection, store_id))  # it is there now
-    counts.INGEST_ROWS[feed] += 0 if checked is None else checked.spool.rows
-    return written
-
-
 class _Numbers(dict[str, int]):
     """A number for each text, from 0, in order of appearance."""
 
@@ -386,7 +353,7 @@ class _Numbers(dict[str, int]):
 
 async def _set_aside(
     workers: Workers, feed: Feed, texts: Sequence[FeedText], spool: Spool
-) -> _Checked:
+) -> Checked:
     """Check the whole feed; its rows go to the spool."""
     stores, names = _Numbers(), _Numbers()
     faults: list[Fault] = []
@@ -398,7 +365,13 @@ async def _set_aside(
             return part
         header, (line, text) = part
         if isinstance(header, Header):
-            return await workers.run(parse_csv, feed, header, text, line, latest)
+            if feed == "polls":
+                rows = await workers.run_in_thread(plain_rows, header, text, latest)
+                if rows is not None:
+                    return rows
+            return await workers.run(odd_rows, feed, header, text, line, latest)
+        from service.feeds.json_rows import line_rows
+
         return await workers.run(line_rows, header, text, line, latest)
 
     def add(rows: FeedRows) -> None:
@@ -419,7 +392,7 @@ async def _set_aside(
     if feed != "polls" and spool.most_rows > _MOST_ROWS_OF_STORE:
         problem = f"a store has {spool.most_rows} rows; at most {_MOST_ROWS_OF_STORE} are allowed"
         raise FeedRefused([Fault(1, "", "", problem)], 1)
-    return _Checked(feed, list(stores), list(names), spool)
+    return Checked(feed, list(stores), list(names), spool)
 
 
 #: The header of its file, or of NDJSON, which has none, its name.

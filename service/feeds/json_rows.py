@@ -27,6 +27,7 @@ from compute.feed_values import (
     tag_key_problem,
     tag_value_problem,
 )
+from compute.targets import NO_TARGET, target_of
 from service.decoding import problem_and_path, with_members
 from service.feeds.exclusions import Whom
 
@@ -71,6 +72,14 @@ StoreName: TypeAlias = Annotated[
     Meta(
         description="What it is called; null or empty: nothing.",
         extra_json_schema={"maxLength": LONGEST_NAME},
+    ),
+]
+GivenTarget: TypeAlias = Annotated[
+    str | None,
+    Meta(
+        description="Which share of the known time it shall be up, such as 0.995 or 99.5%; null or "
+        "empty: none of its own, and that of a report counts.",
+        examples=["0.995"],
     ),
 ]
 GivenTags: TypeAlias = Annotated[
@@ -252,26 +261,34 @@ class ExclusionRow(
 
 
 class StoreRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a store is called, and its tags; what is left out stays as it is."""
+    """What a store is called, its tags and its target; what is left out stays as it is."""
 
     store_id: _NewStoreId
     name: StoreName | UnsetType = UNSET
     tags: GivenTags | UnsetType = UNSET
+    target: GivenTarget | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        check_name_and_tags(self.name, self.tags)
+        check_store(self.name, self.tags, self.target)
 
 
-def check_name_and_tags(
-    name: str | UnsetType | None, tags: Mapping[str, str | None] | UnsetType
+def check_store(
+    name: str | UnsetType | None,
+    tags: Mapping[str, str | None] | UnsetType,
+    target: str | UnsetType | None,
 ) -> None:
-    """Check what a store is to be called and tagged with.
+    """Check what a store is to be called, tagged with and held to.
 
     Raises:
         ValueError: it cannot be; the message says why
     """
     if name and (problem := name_problem(name)):
         raise ValueError(f"The name {problem}")
+    if target:
+        try:
+            target_of(target)
+        except ValueError as error:
+            raise ValueError(f"The target {error}") from None
     if tags is not UNSET:
         if len(tags) > MOST_TAGS:
             raise ValueError(f"`tags` has at most {MOST_TAGS} members")
@@ -503,17 +520,25 @@ def _parsed_exclusions(given: Sequence[ExclusionRow]) -> FeedRows:
 
 
 def stores_rows(given: Sequence[StoreRow]) -> FeedRows:
-    """Rows of stores as numbers; names and tags were checked with each."""
+    """Rows of stores as numbers; what they say was checked with each."""
     rows = parse_columns("stores", [[row.store_id for row in given]])
     if not rows.fault_count:
         rows.names = [
             store_text(
                 None if row.name is UNSET else row.name or "",
                 {} if row.tags is UNSET else {key: text or "" for key, text in row.tags.items()},
+                _target(row.target),
             )
             for row in given
         ]
     return rows
+
+
+def _target(given: str | UnsetType | None) -> int | None:
+    """A target that was checked, as `store_text` takes it."""
+    if given is UNSET:
+        return None
+    return target_of(given) if given else NO_TARGET
 
 
 _PARSERS: dict[Feed, Callable[[Sequence[Any]], FeedRows]] = {

@@ -1,21 +1,25 @@
 """Rows of a feed that are known to be good → merged with what the database has."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import asyncpg
 import numpy as np
 
 from compute.axis import DAY_MS, Ints
 from compute.feed_header import Feed
-from service.feeds.exclusions import count_named, write_exclusions
 from service.feeds.history import Ingested
-from service.feeds.hours import write_hours
-from service.feeds.poll_rows import note_newest, write_polls
-from service.feeds.special_hours import write_special_hours
 from service.feeds.spool import Spool
-from service.feeds.store_rows import add_or_set, lock_stores, make_stores, store_numbers
-from service.feeds.store_tags import write_stores
+from service.feeds.store_rows import add_or_set, lock_stores, numbers_of_stores
 from service.feeds.storing import patiently
+from service.stores.polls import polls_kept_since
+
+#: Connection, ids in the order of reports, rank of each, names, and the rows → how many were new,
+#: replaced, unchanged and, of some feeds, taken away.
+Writer: TypeAlias = Callable[
+    [asyncpg.Connection, list[str], Ints, list[str], Spool], Awaitable[Ints]
+]
 
 
 async def merge(
@@ -31,21 +35,42 @@ async def merge(
         spool: the rows
 
     Raises:
-        FeedRefused: rows of a store contradict each other, or it would have too much; what was
-            written of the feed has to be rolled back
+        FeedRefused: rows of a store contradict each other, it would have too much, or polls are
+            older than any are kept; what was written of the feed has to be rolled back
     """
     in_order, rank = await asyncio.to_thread(_in_order, stores)
-    writers = {
-        "polls": _write_polls,
-        "business_hours": write_hours,
-        "timezones": _write_zones,
-        "special_hours": write_special_hours,
-        "exclusions": write_exclusions,
-        "stores": write_stores,
-    }
-    counts = await writers[feed](connection, in_order, rank, names, spool)
-    named = len(stores) if feed != "exclusions" else count_named(stores)
+    counts = await _writer(feed)(connection, in_order, rank, names, spool)
+    named = len(stores)
+    if feed == "exclusions":
+        from service.feeds.exclusions import count_named
+
+        named = count_named(stores)
     return Ingested(spool.rows, named, *counts.tolist())
+
+
+def _writer(feed: Feed) -> Writer:
+    """What writes the rows of a feed: loaded only now, as a small command needs one of them."""
+    match feed:
+        case "polls":
+            return _write_polls
+        case "business_hours":
+            from service.feeds.hours import write_hours
+
+            return write_hours
+        case "timezones":
+            return _write_zones
+        case "special_hours":
+            from service.feeds.special_hours import write_special_hours
+
+            return write_special_hours
+        case "exclusions":
+            from service.feeds.exclusions import write_exclusions
+
+            return write_exclusions
+        case "stores":
+            from service.feeds.store_tags import write_stores
+
+            return write_stores
 
 
 def _in_order(stores: list[str]) -> tuple[list[str], Ints]:
@@ -58,16 +83,32 @@ def _in_order(stores: list[str]) -> tuple[list[str], Ints]:
 async def _write_polls(
     connection: asyncpg.Connection, store_ids: list[str], rank: Ints, names: list[str], spool: Spool
 ) -> Ints:
-    await make_stores(connection, store_ids)
-    counts = np.zeros(3, dtype=np.int64)
-    newest: int | None = None
+    from service.feeds.kept_polls import check_kept
+    from service.feeds.poll_rows import ArrivedPolls, note_newest, write_polls
+
     # Polls are merged day by day, so the days of a store may be in different parts.
     parts = spool.parts(rank, apart=2 * DAY_MS)
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+
+    async def next_part() -> tuple[int, int, ArrivedPolls] | None:
+        part = await asyncio.to_thread(next, parts, None)
+        if part is None:
+            return None
         first, last, rank_of_row, poll = part
-        number = await store_numbers(connection, store_ids[first:last])
-        counts += await write_polls(connection, number, rank_of_row - first, poll)
-        newest = max(int(poll.max()), newest if newest is not None else int(poll.max()))
+        return first, last, ArrivedPolls(last - first, rank_of_row - first, poll)
+
+    ahead = asyncio.create_task(next_part())
+    numbers = await numbers_of_stores(connection, store_ids)
+    counts = np.zeros(3, dtype=np.int64)
+    newest: int | None = None
+    kept_since = await polls_kept_since(connection)
+    while (part := await ahead) is not None:
+        first, last, arrived = part
+        store, oldest = arrived.oldest
+        check_kept(kept_since, store_ids[first + store], oldest)
+        counts += await write_polls(connection, numbers[first:last], arrived)
+        newest = arrived.newest if newest is None else max(newest, arrived.newest)
+        del part, arrived  # two parts at once would be too much memory
+        ahead = asyncio.create_task(next_part())
     if newest is not None:
         await note_newest(connection, newest)
     return counts
@@ -133,19 +174,15 @@ async def _set_zones(
         ), added as (
             insert into store (store_id, timezone)
             select store_id, value from given where id is null order by ordinal
-            on conflict (store_id) do nothing returning id
         ), written as (
             update store set timezone = given.value from given
             where store.id = given.id and given.known is distinct from given.value
         )
-        select case
-            when (select count(*) from added) = count(*) filter (where id is null)
-            then array[
-                count(*) filter (where known is null),
-                count(*) filter (where known <> value),
-                count(*) filter (where known = value)
-            ]
-        end
+        select array[
+            count(*) filter (where known is null),
+            count(*) filter (where known <> value),
+            count(*) filter (where known = value)
+        ]
         from given
         """,
         store_ids,

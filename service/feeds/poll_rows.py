@@ -1,9 +1,10 @@
 """Rows of `poll_day` as a large feed writes them: its polls, merged with those that are stored."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from itertools import pairwise
+from functools import cached_property
+from typing import NamedTuple
 
 import asyncpg
 import numpy as np
@@ -11,71 +12,102 @@ import numpy.typing as npt
 
 from compute.axis import DAY_MS, Ints
 from compute.instants import instant_of
-from compute.polls import PollDays, merge_polls, pack_polls, unpack_polls
+from compute.polls import PollDays, merge_polls, packed_slices, unpack_polls
 from service.feeds.storing import patiently
 from service.stores.packed import from_array_send
 from service.stores.polls import copy_polls, poll_days
 
-#: About how many polls are packed together, and by how many threads at the same time.
-_SLICE, _PACKED_AT_ONCE = 250_000, 2
+#: About how many polls are packed together.
+_SLICE = 250_000
 
 Flags = npt.NDArray[np.bool_]
 
 
-async def write_polls(
-    connection: asyncpg.Connection, number: Ints, store: Ints, poll: Ints
-) -> Ints:
+class ArrivedPolls:
+    """Polls of some stores, which begin to be packed at once, while the database does other work.
+
+    Args:
+        stores: how many
+        store: int64[n], index of each poll's store, in order of arrival
+        poll: int64[n], as `pack_polls` takes it
+    """
+
+    def __init__(self, stores: int, store: Ints, poll: Ints) -> None:
+        self._stores, self._store, self._poll = stores, store, poll
+        self._begun: _Packing | None = self._begin()
+
+    @cached_property
+    def newest(self) -> int:
+        """The newest of them."""
+        return int(self._poll.max())
+
+    @cached_property
+    def oldest(self) -> tuple[int, int]:
+        """The oldest of them: index of its store, and itself."""
+        at = int(self._poll.argmin())
+        return int(self._store[at]), int(self._poll[at])
+
+    @property
+    def days(self) -> tuple[int, int]:
+        """The first and the last, days since 1970-01-01."""
+        return self.oldest[1] // (2 * DAY_MS), self.newest // (2 * DAY_MS)
+
+    @property
+    def stores(self) -> Ints:
+        """Indexes of the stores that have any."""
+        return np.flatnonzero(np.bincount(self._store, minlength=self._stores))
+
+    async def packed(self, number: Ints) -> AsyncIterator[PollDays]:
+        """All of them, some stores after the other; the next ones are packed meanwhile.
+
+        Args:
+            number: int64[stores], the stores' numbers in the database, in the order of their ids
+        """
+        slices, ahead = self._begun or self._begin()
+        self._begun = None
+        while (days := await ahead) is not None:
+            ahead = _next(slices)
+            yield replace(days, store=number[days.store])
+
+    def _begin(self) -> "_Packing":
+        slices = packed_slices(self._store, self._poll, _SLICE)
+        return _Packing(slices, _next(slices))
+
+
+class _Packing(NamedTuple):
+    slices: Iterator[PollDays]
+    ahead: "asyncio.Task[PollDays | None]"
+
+
+def _next(slices: Iterator[PollDays]) -> "asyncio.Task[PollDays | None]":
+    return asyncio.create_task(asyncio.to_thread(next, slices, None))
+
+
+async def write_polls(connection: asyncpg.Connection, number: Ints, arrived: ArrivedPolls) -> Ints:
     """Merge polls of some stores with those that are stored.
 
     Args:
         connection: in a transaction of `storing`
         number: int64[stores], the stores' numbers in the database, in the order of their ids
-        store: int64[n], index into `number` of each poll, in order of arrival
-        poll: int64[n], as `pack_polls` takes it
+        arrived: their polls
 
     Returns:
         int64[3], how many were new, replaced and unchanged
     """
-    packing = _pack(number, store, poll)
-    try:
-        if not await _is_any_stored(connection, number, store, poll):
-            copied = await _copy(connection, packing)
-            if copied is not None:
-                return np.array([copied, 0, 0])
-        counts = np.zeros(3, dtype=np.int64)
-        for one in packing:
-            counts += await _add_or_merge(connection, await one)
-        return counts
-    finally:
-        for one in packing:
-            one.cancel()
-
-
-def _pack(number: Ints, store: Ints, poll: Ints) -> "list[asyncio.Task[PollDays]]":
-    """Polls of some stores after the other, packed; the first ones soonest.
-
-    While some are written, the next are packed: that takes about as long, on another core.
-    """
-    turn = asyncio.Semaphore(_PACKED_AT_ONCE)
-    slices = -(-len(poll) // _SLICE)
-    edges = [slice_ * len(number) // slices for slice_ in range(slices + 1)]
-
-    def pack(first: int, last: int) -> PollDays:
-        some = slice(None) if slices == 1 else (store >= first) & (store < last)
-        packed = pack_polls(store[some], poll[some])
-        return replace(packed, store=number[packed.store])
-
-    async def packed(first: int, last: int) -> PollDays:
-        async with turn:
-            return await asyncio.to_thread(pack, first, last)
-
-    return [asyncio.create_task(packed(first, last)) for first, last in pairwise(edges)]
+    if not await _is_any_stored(connection, number[arrived.stores], *arrived.days):
+        copied = await _copy(connection, arrived.packed(number))
+        if copied is not None:
+            return np.array([copied, 0, 0])
+    counts = np.zeros(3, dtype=np.int64)
+    async for days in arrived.packed(number):
+        counts += await _add_or_merge(connection, days)
+    return counts
 
 
 async def _is_any_stored(
-    connection: asyncpg.Connection, number: Ints, store: Ints, poll: Ints
+    connection: asyncpg.Connection, stores: Ints, first_day: int, last_day: int
 ) -> bool:
-    """Whether anything is stored of these stores on these days, from the first to the last."""
+    """Whether anything is stored of some stores from one day to another."""
     is_any: bool = await connection.fetchval(
         """
         select exists (
@@ -86,16 +118,14 @@ async def _is_any_stored(
             ) as stored
         )
         """,
-        number[np.flatnonzero(np.bincount(store))].tolist(),
-        int(poll.min()) // (2 * DAY_MS),
-        int(poll.max()) // (2 * DAY_MS),
+        stores.tolist(),
+        first_day,
+        last_day,
     )
     return is_any
 
 
-async def _copy(
-    connection: asyncpg.Connection, packing: "Sequence[asyncio.Task[PollDays]]"
-) -> int | None:
+async def _copy(connection: asyncpg.Connection, rows: AsyncIterator[PollDays]) -> int | None:
     """Add rows as they are packed: the fastest way, for which none may be stored.
 
     Returns:
@@ -103,16 +133,15 @@ async def _copy(
     """
     polls = 0
 
-    async def packed() -> AsyncIterator[PollDays]:
+    async def counted() -> AsyncIterator[PollDays]:
         nonlocal polls
-        for one in packing:
-            days = await one
+        async for days in rows:
             polls += days.polls
             yield days
 
     await connection.execute("savepoint copying")
     try:
-        await copy_polls(connection, packed())
+        await copy_polls(connection, counted())
     except (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError):
         await connection.execute("rollback to copying")
         return None
@@ -171,10 +200,17 @@ async def _merge(connection: asyncpg.Connection, arrived: PollDays) -> Ints:
                    array_send(array_agg((store::bigint << 32) + day)) as store_day,
                    array_send(array_agg(length(polls))) as size
             from unnest($1::integer[], $2::integer[]) as arrived (store, day)
-            join poll_day using (store, day)
+            cross join lateral (
+                select polls from poll_day
+                where poll_day.store = arrived.store and poll_day.day = arrived.day
+                    and poll_day.day between $3 and $4  -- no other partition is looked at
+                limit 1  -- so that it is no join, for which many partitions lead to a bad plan
+            ) as stored
             """,
             arrived.store.tolist(),
             arrived.day.tolist(),
+            int(arrived.day.min()),
+            int(arrived.day.max()),
         )
     )
     merged = await asyncio.to_thread(merge_polls, stored, *unpack_polls(arrived))

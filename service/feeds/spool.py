@@ -9,23 +9,26 @@ A row is a store's number and a value, which `feed_rows` describes. Texts that v
 set aside beside the rows.
 """
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from io import BytesIO
+from io import BufferedRandom, BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from compute.axis import Ints
+from compute.axis import AnyInts, Ints
 from service.storage import Folder
 
-Rows: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
+_File: TypeAlias = BufferedRandom | BytesIO
 
 #: A reference to a text: where it begins among them << this | its bytes.
 _SIZE_BITS = 20
-_CHUNK_ROWS = 1 << 14
+#: How many rows a piece of a file has.
+_COUNT = struct.Struct("<q")
+_STORE, _VALUE = np.dtype("<i4"), np.dtype("<i8")
 #: One row of this many is sampled to find where to cut.
 _SAMPLED = 100
 #: For its id, a store takes as much memory as some rows. So feeds of many stores have more parts.
@@ -58,11 +61,10 @@ class Spool:
 
     def __init__(self, folder: Folder | None, part_rows: int = 2_000_000) -> None:
         self._folder, self._part_rows = folder, part_rows
-        self._files: list[IO[bytes]] = []
-        self._file = self._new_file()
-        self._texts: IO[bytes] | None = None
+        self._files: list[_File] = []
+        self._file = _RowFile(self._new_file())
+        self._texts: _File | None = None
         self._texts_end = 0
-        self._row = _row_of(())
         self._rows_of_store = np.zeros(0, dtype=np.int64)
         self.rows = 0
 
@@ -73,13 +75,9 @@ class Spool:
             store: int64[n], a number for each store of the feed, from 0 without holes
             value: int64[n] or int64[n, numbers], the same in all calls
         """
-        if not self.rows:
-            self._row = _row_of(value.shape[1:])
-        rows = np.empty(len(store), dtype=self._row)
-        rows["store"], rows["value"] = store, value
         with self._failing_in_words():
-            self._file.write(rows.tobytes())
-        self.rows += len(rows)
+            self._file.append(store, value)
+        self.rows += len(store)
         count = np.bincount(store, minlength=len(self._rows_of_store))
         count[: len(self._rows_of_store)] += self._rows_of_store
         self._rows_of_store = count
@@ -114,9 +112,8 @@ class Spool:
     def all(self) -> tuple[Ints, Ints]:
         """Store and value of all rows, in order of arrival: for a few rows."""
         with self._failing_in_words():
-            self._file.seek(0)
-            rows = self._read(self._file, -1)
-        return rows["store"].astype(np.int64), rows["value"]
+            store, value = self._file.all()
+        return store.astype(np.int64), value
 
     @property
     def most_rows(self) -> int:
@@ -147,62 +144,58 @@ class Spool:
             files = [self._file] * len(first)
         else:
             part_of_store = (np.cumsum(begins) - 1)[rank]
-            files = self._scatter(self._file, lambda some: part_of_store[some["store"]], len(first))
+            files = self._scatter(self._file, lambda store, _: part_of_store[store], len(first))
         for part, file in enumerate(files):
             cut = apart if alone[first[part]] else None
             for piece in self._by_value(file, int(rows[first[part]]), cut):
                 with self._failing_in_words():
-                    piece.seek(0)
-                    some = self._read(piece, -1)
+                    store, value = piece.all()
                     piece.close()
-                if len(some):
-                    yield int(first[part]), int(last[part]), rank[some["store"]], some["value"]
+                if len(store):
+                    yield int(first[part]), int(last[part]), rank[store], value
 
-    def _by_value(self, file: IO[bytes], count: int, apart: int | None) -> list[IO[bytes]]:
+    def _by_value(self, file: "_RowFile", count: int, apart: int | None) -> "list[_RowFile]":
         """The rows of one store that has so many, cut into pieces by value; None: as they are."""
         if apart is None:
             return [file]
         pieces = -(-count // self._part_rows)
-        samples = [some["value"][::_SAMPLED] // apart for some in self._chunks(file)]
+        samples = [value[::_SAMPLED] // apart for _, value in self._pieces(file)]
         sample = np.sort(np.concatenate(samples))
         cuts = np.unique(sample[np.arange(1, pieces) * len(sample) // pieces])
         return self._scatter(
             file,
-            lambda some: np.searchsorted(cuts, some["value"] // apart, side="right"),
+            lambda _, value: np.searchsorted(cuts, value // apart, side="right"),
             len(cuts) + 1,
         )
 
     def _scatter(
-        self, file: IO[bytes], part_of: Callable[[Rows], Ints], parts: int
-    ) -> list[IO[bytes]]:
-        files = [self._new_file() for _ in range(parts)]
-        for rows in self._chunks(file):
-            part = part_of(rows)
-            rows = rows[np.argsort(part, kind="stable")]
+        self, file: "_RowFile", part_of: Callable[[AnyInts, Ints], Ints], parts: int
+    ) -> "list[_RowFile]":
+        files = [_RowFile(self._new_file()) for _ in range(parts)]
+        for store, value in self._pieces(file):
+            part = part_of(store, value)
+            order = np.argsort(part, kind="stable")
+            store, value = store[order], value[order]
             ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()
             with self._failing_in_words():
                 for to, start, end in zip(files, [0, *ends], ends, strict=False):
-                    to.write(rows[start:end].tobytes())
+                    to.append(store[start:end], value[start:end])
         with self._failing_in_words():
             file.close()
         return files
 
-    def _chunks(self, file: IO[bytes]) -> Iterator[Rows]:
-        with self._failing_in_words():
-            file.seek(0)
+    def _pieces(self, file: "_RowFile") -> Iterator[tuple[AnyInts, Ints]]:
+        pieces = file.pieces()
         while True:
             with self._failing_in_words():
-                rows = self._read(file, _CHUNK_ROWS * self._row.itemsize)
-            if not len(rows):
+                piece = next(pieces, None)
+            if piece is None:
                 return
-            yield rows
+            yield piece
 
-    def _read(self, file: IO[bytes], size: int) -> Rows:
-        return np.frombuffer(file.read(size), dtype=self._row)
-
-    def _new_file(self) -> IO[bytes]:
+    def _new_file(self) -> _File:
         if self._folder is None:
-            file: IO[bytes] = BytesIO()
+            file: _File = BytesIO()
         else:
             with self._folder.failing_in_words():
                 file = TemporaryFile(dir=self._folder.path)  # noqa: SIM115 - closed by `close`
@@ -219,6 +212,56 @@ class Spool:
                 file.close()
 
 
-def _row_of(numbers: tuple[int, ...]) -> "np.dtype[np.void]":
-    """A row whose value has so many numbers; one, if none is given."""
-    return np.dtype([("store", "<i4"), ("value", "<i8", numbers)])
+class _RowFile:
+    """Rows in a file, piece by piece: how many, then their stores and then their values.
+
+    Column by column they are written and read several times as fast as row by row.
+    """
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        self._rows = 0
+        self._numbers: tuple[int, ...] = ()  # that a value has beside the rows
+
+    def append(self, store: AnyInts, value: Ints) -> None:
+        """Add a piece; its values have the same shape as those before."""
+        if not len(store):
+            return
+        self._numbers = value.shape[1:]
+        self._file.write(_COUNT.pack(len(store)))
+        self._file.write(store.astype(_STORE).tobytes())
+        self._file.write(value.astype(_VALUE, copy=False).tobytes())
+        self._rows += len(store)
+
+    def pieces(self) -> Iterator[tuple[AnyInts, Ints]]:
+        """Stores and values, as they were added."""
+        for rows in self._sizes():
+            yield self._read(*self._room_for(rows))
+
+    def all(self) -> tuple[AnyInts, Ints]:
+        """Stores and values of all rows."""
+        stores, values = self._room_for(self._rows)
+        end = 0
+        for rows in self._sizes():
+            begin, end = end, end + rows
+            self._read(stores[begin:end], values[begin:end])
+        return stores, values
+
+    def _sizes(self) -> Iterator[int]:
+        """Rows of each piece, which has to be read then."""
+        self._file.seek(0)
+        while count := self._file.read(_COUNT.size):
+            yield _COUNT.unpack(count)[0]
+
+    def _room_for(self, rows: int) -> tuple[AnyInts, Ints]:
+        return np.empty(rows, dtype=_STORE), np.empty((rows, *self._numbers), dtype=_VALUE)
+
+    def _read(self, stores: AnyInts, values: Ints) -> tuple[AnyInts, Ints]:
+        """Fill both with the piece that follows."""
+        for column in (stores, values):
+            if self._file.readinto(column.data) < column.nbytes:
+                raise EOFError("rows that were set aside are no longer there")
+        return stores, values
+
+    def close(self) -> None:
+        self._file.close()

@@ -87,17 +87,44 @@ async def hold_stores(connection: asyncpg.Connection, store_ids: list[str]) -> N
     await lock_stores(connection, store_ids)  # those that somebody else has made meanwhile
 
 
-async def store_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
-    """The numbers in the database of stores that there are."""
-    numbers = await connection.fetchval(
-        """
-        select array_send(array_agg(store.id order by ordinal))
-        from unnest($1::text[]) with ordinality as named (store_id, ordinal)
-        join store on store.store_id = named.store_id
-        """,
-        store_ids,
-    )
-    return from_array_send(numbers)
+async def numbers_of_stores(
+    connection: asyncpg.Connection,
+    store_ids: list[str],
+    run: Callable[..., Awaitable[Any]] = patiently,
+) -> Ints:
+    """The numbers in the database of stores; those that there are not yet are made.
+
+    Args:
+        connection: in a transaction of `storing`
+        store_ids: in their order; distinct, or not
+        run: runs a statement, like `patiently`
+
+    Returns:
+        int64[stores]
+    """
+    number = await _known_numbers(connection, store_ids)
+    missing = np.flatnonzero(number == 0)
+    if len(missing):
+        named = [store_ids[index] for index in missing.tolist()]
+        await make_stores(connection, named, run)
+        number[missing] = await _known_numbers(connection, named)
+    return number
+
+
+async def _known_numbers(connection: asyncpg.Connection, store_ids: list[str]) -> Ints:
+    """The number of each store, 0 if there is none."""
+    numbers = [np.empty(0, dtype=np.int64)]
+    for first in range(0, len(store_ids), _STORES_AT_ONCE):
+        sent = await connection.fetchval(
+            """
+            select array_send(array_agg(coalesce(store.id, 0) order by ordinal))
+            from unnest($1::text[]) with ordinality as named (store_id, ordinal)
+            left join store on store.store_id = named.store_id
+            """,
+            store_ids[first : first + _STORES_AT_ONCE],
+        )
+        numbers.append(from_array_send(sent))
+    return np.concatenate(numbers)
 
 
 async def add_or_set(
@@ -107,8 +134,8 @@ async def add_or_set(
 
     Args:
         connection: in a transaction of `storing`
-        statement: gives null, and has to be undone, if somebody else has made one of the stores
-            meanwhile
+        statement: inserts as if nobody else made stores meanwhile: `on conflict` would take twice
+            as long
         store_ids: its first argument, in their order; those that there are must be locked
         values: its other arguments
 
@@ -117,9 +144,11 @@ async def add_or_set(
     """
     while True:
         await connection.execute("savepoint setting")
-        counts: list[int] | None = await patiently(connection, statement, store_ids, *values)
-        if counts is not None:
-            await connection.execute("release setting")
-            return counts
-        await connection.execute("rollback to setting")
-        await lock_stores(connection, store_ids)  # now they are all there
+        try:
+            counts: list[int] = await patiently(connection, statement, store_ids, *values)
+        except asyncpg.UniqueViolationError:  # somebody else has made one of them
+            await connection.execute("rollback to setting")
+            await lock_stores(connection, store_ids)  # now they are all there
+            continue
+        await connection.execute("release setting")
+        return counts

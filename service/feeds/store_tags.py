@@ -1,4 +1,4 @@
-"""Names and tags of stores, as a feed gives them: only the columns that its file has are set."""
+"""Names, tags and targets of stores: a feed sets those whose columns its file has."""
 
 import asyncio
 from collections.abc import Iterator
@@ -22,16 +22,17 @@ class StoreChange(msgspec.Struct):
 
     name: str | msgspec.UnsetType | None = msgspec.UNSET
     tags: dict[str, str | None] = {}
+    target: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 async def write_stores(
     connection: asyncpg.Connection, store_ids: list[str], rank: Ints, names: list[str], spool: Spool
 ) -> Ints:
-    """Set names and tags; of several rows of a store, each sets what it has, the last one last.
+    """Set what a feed says; of several rows of a store, each sets what it has, the last one last.
 
     Returns:
-        int64[4]: stores that had neither name nor tags, others and the same; names and tags that
-        were taken away
+        int64[4]: stores that had neither name, tags nor target, others and the same; names, tags
+        and targets that were taken away
 
     Raises:
         FeedRefused: a store would have too many tags
@@ -64,13 +65,14 @@ def _changes(spool: Spool, rank: Ints, reference: Ints) -> Iterator[dict[int, St
             if known is not row:
                 known.name = known.name if row.name is msgspec.UNSET else row.name
                 known.tags = {**known.tags, **row.tags}
+                known.target = known.target if row.target is msgspec.UNSET else row.target
         yield changes
 
 
 async def change_stores(
     connection: asyncpg.Connection, store_ids: list[str], changes: list[StoreChange]
 ) -> list[int]:
-    """Set names and tags of different stores that are there, and locked.
+    """Set names, tags and targets of different stores that are there, and locked.
 
     Returns:
         as `write_stores`
@@ -82,6 +84,8 @@ async def change_stores(
         """
         with given as (
             select store.id, store.store_id, store.name as old_name, store.tags as old_tags,
+                   store.target as old_target,
+                   case when retargeted then given.target else store.target end as target,
                    case when renamed then given.name else store.name end as name,
                    nullif(
                        jsonb_strip_nulls(coalesce(store.tags, '{}') || given.tags::jsonb), '{}'
@@ -90,22 +94,26 @@ async def change_stores(
                        select count(*) from jsonb_each(given.tags::jsonb) as set
                        where set.value = 'null' and store.tags ? set.key
                    ) + (store.name is not null and renamed and given.name is null)::integer
+                   + (store.target is not null and retargeted and given.target is null)::integer
                        as removed
-            from unnest($1::text[], $2::boolean[], $3::text[], $4::text[])
-                as given (store_id, renamed, name, tags)
+            from unnest($1::text[], $2::boolean[], $3::text[], $4::text[], $5::boolean[], $6::int[])
+                as given (store_id, renamed, name, tags, retargeted, target)
             join store using (store_id)
         ), other as (
             select * from given
             where name is distinct from old_name or tags is distinct from old_tags
+                or target is distinct from old_target
         ), written as (
-            update store set name = other.name, tags = other.tags from other
+            update store set name = other.name, tags = other.tags, target = other.target from other
             where store.id = other.id
         ), fullest as (
             select store_id, (select count(*) from jsonb_object_keys(tags)) as tags
             from other where tags is not null order by 2 desc limit 1
         )
-        select (select count(*) from other where old_name is null and old_tags is null),
-               (select count(*) from other where old_name is not null or old_tags is not null),
+        select (select count(*) from other where coalesce(old_name, old_tags::text) is null
+                   and old_target is null),
+               (select count(*) from other where coalesce(old_name, old_tags::text) is not null
+                   or old_target is not null),
                (select count(*) from given) - (select count(*) from other),
                (select coalesce(sum(removed), 0) from given),
                (select store_id from fullest),
@@ -115,6 +123,8 @@ async def change_stores(
         [change.name is not msgspec.UNSET for change in changes],
         [None if change.name is msgspec.UNSET else change.name for change in changes],
         [msgspec.json.encode(change.tags).decode() for change in changes],
+        [change.target is not msgspec.UNSET for change in changes],
+        [None if change.target is msgspec.UNSET else change.target for change in changes],
     )
     *counted, fullest, tags = counts
     if fullest is not None and tags > MOST_TAGS:

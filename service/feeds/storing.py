@@ -49,6 +49,7 @@ async def storing(pool: asyncpg.Pool, rows: int = 1) -> AsyncIterator[asyncpg.Co
     async with _bounded(pool, lane) as (connection, begin):
         await patiently(connection, "select pg_advisory_xact_lock_shared($1)", locks.STORE_A_FEED)
         begin(rows)
+        await doubt_states(connection)
         yield connection
 
 
@@ -65,7 +66,21 @@ async def alone(pool: asyncpg.Pool, rows: int) -> AsyncIterator[asyncpg.Connecti
             await end_frozen(connection)
             await asyncio.sleep(_ALONE_SECONDS)
         begin(rows)
+        await doubt_states(connection)
         yield connection
+
+
+async def doubt_states(connection: asyncpg.Connection) -> None:
+    """Have the next look at all stores be one from scratch, if this transaction is committed.
+
+    A row that another one has noted is as good, while it is locked: so it stays until that look.
+    """
+    await connection.execute(
+        """
+        with noted as (select from state_doubt limit 1 for key share skip locked)
+        insert into state_doubt (noted_at) select now() where not exists (select from noted)
+        """
+    )
 
 
 @contextlib.asynccontextmanager

@@ -6,9 +6,11 @@ says which of them is the report's.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +40,54 @@ class NoSuchFile(Exception):  # noqa: N818
     """The file of a report is not where it should be, or ends early."""
 
 
+class LocalFile:
+    """A finished file on this machine, which several threads read anywhere in it.
+
+    It is closed when nobody has it any more: whoever reads it meanwhile reads no other file.
+
+    Args:
+        folder: where it is, for failures
+        file: open for reading; it is this object's from now on
+        copied: whether it is a copy, which takes room for as long as it is open
+
+    Attributes:
+        size: bytes
+        copied: as above
+    """
+
+    def __init__(self, folder: Folder, file: IO[bytes], *, copied: bool = False) -> None:
+        self._folder, self.copied = folder, copied
+        self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        file.close()
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Some bytes from `start` on.
+
+        Not through a mapping: on a network's file system, to touch one of a file that is removed
+        ends the process.
+
+        Raises:
+            NoSuchFile: it ends before, or another machine removed it
+            StorageFailed: the disk does not give it
+        """
+        pieces = []
+        with self._folder.failing_in_words():
+            while length:
+                try:
+                    piece = os.pread(self._descriptor, length, start)
+                except OSError as error:
+                    if error.errno == errno.ESTALE:
+                        raise NoSuchFile from None
+                    raise
+                if not piece:
+                    raise NoSuchFile
+                pieces.append(piece)
+                start, length = start + len(piece), length - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 @runtime_checkable  # Litestar checks what it hands to a handler
 class ReportFiles(Protocol):
     """Where finished files are kept.
@@ -61,6 +111,14 @@ class ReportFiles(Protocol):
         Raises:
             NoSuchFile: with the first piece; later, if the file ends before `end`
             StorageFailed: the storage does not give it
+        """
+
+    async def local(self, name: str, size: int) -> LocalFile:
+        """A file of so many bytes, to be read anywhere in it; one from afar is copied first.
+
+        Raises:
+            NoSuchFile: there is none, or it has another size
+            StorageFailed: the storage does not give it, or there is no room for the copy
         """
 
     async def delete(self, names: Sequence[str]) -> None:
@@ -139,6 +197,18 @@ class FolderFiles:
             self._folder.path.stat()  # if the folder is missing, its files may not be
             raise NoSuchFile from None
 
+    async def local(self, name: str, size: int) -> LocalFile:
+        """Open it where it is."""
+
+        def open_() -> LocalFile:
+            with self._folder.failing_in_words():
+                return LocalFile(self._folder, self._open(name))
+
+        file = await asyncio.to_thread(open_)
+        if file.size != size:
+            raise NoSuchFile
+        return file
+
     async def delete(self, names: Sequence[str]) -> None:
         """Remove them."""
         await asyncio.to_thread(self._delete, names)
@@ -188,6 +258,18 @@ class ObjectStoreFiles:
                 yield bytes(piece)
             if start < end:
                 raise NoSuchFile
+
+    async def local(self, name: str, size: int) -> LocalFile:
+        """Copy it into a file without a name: nothing is left of it when this process ends."""
+        with self.unfinished.failing_in_words():
+            copy = TemporaryFile(dir=self.unfinished.path)  # noqa: SIM115 - `LocalFile` closes it
+        with copy:
+            async for piece in self.read(name, 0, size):
+                with self.unfinished.failing_in_words():
+                    await asyncio.to_thread(copy.write, piece)
+            with self.unfinished.failing_in_words():
+                copy.flush()
+            return LocalFile(self.unfinished, copy, copied=True)
 
     async def delete(self, names: Sequence[str]) -> None:
         """Remove them."""
@@ -245,6 +327,16 @@ class UnfinishedFile:
             self._file.write(rows)
         self._sha256.update(rows)
         self.size += len(rows)
+
+    def reopened(self) -> LocalFile:
+        """All that was written, to be read also after the file has got another name.
+
+        Raises:
+            StorageFailed: its folder does not take it
+        """
+        self.flush()
+        with self._folder.failing_in_words():
+            return LocalFile(self._folder, self.path.open("rb"))
 
     @property
     def sha256(self) -> bytes:

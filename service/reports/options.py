@@ -23,6 +23,10 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         tags: what the stores to report on have, as `service.stores.selection` takes it; None: all
         escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
         stores: ids of the stores to report on, each once; None: all
+        group_by: what the stores of a group have in common, as `compute.groups` takes it; None: the
+            report has no groups
+        target: of the stores that have none of their own, as `compute.targets` has it; None: none
+        queryable: whether its stores can be queried by SQL, in the view `report_store_result`
     """
 
     as_of: int | None = None
@@ -36,6 +40,9 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
     calendar: str | None = None
     unit: Unit = DEFAULT_UNIT
     tags: tuple[str, ...] | None = None
+    group_by: tuple[str, ...] | None = None
+    target: int | None = None
+    queryable: bool = False
 
     def asked(self) -> dict[str, object]:
         """What it asks, without what an older version cannot ask and nobody asked for."""
@@ -53,4 +60,7 @@ _LATER = {
     "calendar": None,
     "unit": DEFAULT_UNIT,
     "tags": None,
+    "group_by": None,
+    "target": None,
+    "queryable": False,
 }

@@ -1,34 +1,33 @@
 """One report, from the database to the CSV: read → compute → write, with progress."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import asyncpg
 import msgspec
-import numpy as np
 
-from compute.batch import Question, StoreBatch
-from compute.business_hours import HOURS
+from compute.batch import Question
 from compute.csv_rows import header
 from compute.fingerprint import Fingerprint
-from compute.packed_rows import DATED_WEEKS, NO_ROWS, SPECIAL_HOURS, PackedRows
+from compute.groups import GroupSums
 from compute.packed_totals import VERSION
 from compute.polls import WORD
 from compute.report_rows import ReportRows, report_rows
 from compute.roll_up import RollUp, no_stores
 from compute.windows import resolve_windows
-from compute.zones import ZoneUnknown, zone_names
 from service import counts
+from service.cluster.part import Part
 from service.reports.options import ReportOptions
-from service.stores.exclusions import Exclusions
-from service.stores.packed import indexes_of
+from service.stores.batches import known_zones, read_batch
 from service.stores.selection import with_tags
-from service.stores.snapshot import Snapshot, StoreColumns, snapshot
+from service.stores.snapshot import StoreColumns, Stretch, snapshot
 from service.workers.pool import Workers
 from service.workers.stream import stream
+
+if TYPE_CHECKING:
+    from service.cluster.client import Cluster  # needs the extra `cluster`
 
 
 class NoPolls(Exception):  # noqa: N818
@@ -47,6 +46,8 @@ class Progress(msgspec.Struct, frozen=True):
         as_of: the end of every window, milliseconds since 1970-01-01 UTC
         roll_up: of the stores written
         fingerprint: of what the report was made of; None until all is written
+        groups: of the stores written; None: the report has none, or not all is written
+        polls_kept_since: milliseconds since 1970-01-01 UTC; None: all are kept, or all that matter
     """
 
     stores_done: int
@@ -54,6 +55,8 @@ class Progress(msgspec.Struct, frozen=True):
     as_of: int
     roll_up: RollUp
     fingerprint: bytes | None = None
+    groups: GroupSums | None = None
+    polls_kept_since: int | None = None
 
 
 class Writable(Protocol):
@@ -71,6 +74,8 @@ async def write_report(
     on_progress: Callable[[Progress], None],
     totals: Writable | None = None,
     timed: Callable[[Literal["read", "compute"]], AbstractContextManager[object]] = nullcontext,
+    cluster: "Cluster | None" = None,
+    server: int = 0,
 ) -> Progress:
     """Compute a report over the stores as they are now, and write its CSV.
 
@@ -83,11 +88,15 @@ async def write_report(
         totals: gets the exact totals of each store, as `compute.packed_totals` has them; nothing
             else may write to it
         timed: gives what surrounds the reading of a batch, and its computing
+        cluster: reads and computes instead of `workers`; None: they do
+        server: which one `pool` is of, for the cluster: 0: the primary, else which replica
 
     Returns:
         the last progress
 
     Raises:
+        ClusterAway: the cluster is
+        GroupsRefused: it has too many groups
         NoPolls: `as_of` was left out, and there is no poll
         WindowRefused: as `question_of` does
         WorkerDied: a batch killed its worker, even when it ran alone
@@ -100,49 +109,68 @@ async def write_report(
         question = question_of(options, as_of)
         wanted = with_tags(options.tags or (), options.stores)
         total = await stored.count_stores(wanted)
+        kept_since = question.lacks_before(await stored.polls_kept_since())
         progress = Progress(0, total, as_of, no_stores(len(question.windows)))
         on_progress(progress)
-        zones = await stored.zone_names()
+        zones = await known_zones(stored, wanted)
         excluded = await stored.exclusions_between(*question.stretch)
-        lacking = [number for number, name in zones.items() if name not in zone_names()]
-        if lacking and (lost := await stored.stores_in(lacking, wanted)):
-            raise ZoneUnknown(lost)
 
         fingerprint = Fingerprint()
+        groups = None
+        if question.group_by:
+            groups = GroupSums(len(question.group_by), len(question.asked))
 
-        async def compute(page: StoreColumns) -> tuple[StoreBatch, ReportRows]:
+        async def compute(page: StoreColumns) -> ReportRows:
             with timed("read"):
                 batch = await read_batch(stored, page, zones, question, excluded)
             counts.REPORTED["polls"] += len(batch.polls) // WORD.itemsize
             with timed("compute"):
-                rows = await workers.run(report_rows, batch, question)
-            return replace(batch, polls=b""), rows  # until it is its turn, it waits without them
+                return await workers.run(report_rows, batch, question)
 
-        def write_all(batch: StoreBatch, rows: ReportRows) -> None:
-            fingerprint.add(batch)
+        def write_all(rows: ReportRows) -> None:
             file.write(rows.csv)
             if totals is not None:
                 totals.write(rows.totals)
+            for each in rows.prints:
+                fingerprint.add(each)
+            if groups is not None:
+                for parts in rows.parts:
+                    groups.add(parts)
 
-        async def write(computed: tuple[StoreBatch, ReportRows]) -> float:
+        async def write(rows: ReportRows) -> float:
             nonlocal progress
-            batch, rows = computed
-            await asyncio.to_thread(write_all, batch, rows)
-            together = rows.together
-            roll_up = progress.roll_up + together
+            await asyncio.to_thread(write_all, rows)
+            roll_up = progress.roll_up + rows.together
             progress = Progress(roll_up.stores, total, as_of, roll_up)
             on_progress(progress)
-            counts.REPORTED["stores"] += together.stores
-            return together.stores
+            counts.REPORTED["stores"] += rows.together.stores
+            return rows.together.stores
 
         file.write(
             header(options.include_unknown, options.include_excluded, windows=question.windows)
         )
         if totals is not None:
             totals.write(VERSION)
-        days = sum(last - first + 1 for first, last in question.day_ranges)
-        await stream(workers, stored.pages(wanted, days), compute, write)
-        return msgspec.structs.replace(progress, fingerprint=fingerprint.value)
+        if cluster is not None:
+
+            async def make(stretch: Stretch) -> ReportRows:
+                made = await cluster.make(Part(stored.exported, stretch, wanted, question, server))
+                counts.REPORTED["polls"] += made.polls
+                return made.rows
+
+            size = cluster.stores_per_part(total, len(question.asked))
+            parts = stored.parts(size, wanted)
+            await stream(cluster, parts, make, write)
+        else:
+            days = sum(last - first + 1 for first, last in question.day_ranges)
+            described = totals is not None or groups is not None
+            pages = stored.pages(wanted, days, described=described)
+            await stream(workers, pages, compute, write)
+        if groups is not None:
+            await asyncio.to_thread(groups.add_up)
+        return msgspec.structs.replace(
+            progress, fingerprint=fingerprint.value, groups=groups, polls_kept_since=kept_since
+        )
 
 
 def question_of(options: ReportOptions, as_of: int) -> Question:
@@ -165,42 +193,6 @@ def question_of(options: ReportOptions, as_of: int) -> Question:
         escape_formulas=options.escape_formulas,
         include_excluded=options.include_excluded,
         unit=options.unit,
-    )
-
-
-async def read_batch(
-    stored: Snapshot,
-    page: StoreColumns,
-    zones: Mapping[int, str],
-    question: Question,
-    excluded: Exclusions,
-) -> StoreBatch:
-    """A page of stores with their polls, as the kernel takes it.
-
-    Args:
-        stored: where to read
-        page: the stores
-        zones: names by number; only those of the page's stores go on
-        question: whose days' polls matter
-        excluded: what touches the question's time
-    """
-    used, zone = np.unique(page.timezone, return_inverse=True)
-    if used[0] == 0:  # none given
-        used, zone = used[1:], zone - 1
-    polls = await stored.polls(page.id, question.day_ranges)
-    return StoreBatch(
-        store_ids=page.store_ids,
-        id_size=page.id_size,
-        hours=PackedRows(page.hours, page.hours_size // HOURS.itemsize),
-        zone=zone,
-        zone_names=tuple(zones[number] for number in used.tolist()),
-        polls=polls.packed,
-        poll_store=indexes_of(page.id, polls.store),
-        poll_day=polls.day,
-        poll_size=polls.size,
-        dated_weeks=PackedRows(page.dated_weeks, page.dated_weeks_size // DATED_WEEKS.itemsize),
-        special_hours=PackedRows(
-            page.special_hours, page.special_hours_size // SPECIAL_HOURS.itemsize
-        ),
-        exclusions=await stored.covering(excluded, page) if excluded else NO_ROWS,
+        group_by=options.group_by or (),
+        target=options.target,
     )

@@ -8,7 +8,8 @@ beside these rows, with its own tables and migrations, and both would have to ag
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 from uuid import UUID, uuid4
@@ -26,6 +27,7 @@ from service.database.pool import Database, transaction
 from service.reports.options import ReportOptions
 from service.reports.pipeline import Progress
 from service.reports.summary import to_kept
+from service.reports.windows import csv_names
 
 State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
 #: States in which nothing computes the report any more. The only step from one of them to another
@@ -60,6 +62,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         escape_formulas: whether ids that a spreadsheet takes for formulas are escaped in the CSV
         named_stores: how many stores it is limited to; None: it is about all
         tags: what its stores have, `key:value`; None: anything
+        group_by: what the stores of a group have in common; None: it has no groups
+        target: of the stores that have none of their own; None: none
+        queryable: whether its stores can be queried by SQL
         stores_done: stores written
         stores_total: stores of the report; None until it runs
         error: why it failed
@@ -78,6 +83,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             older version
         fingerprint: of the hours, special hours, exclusions and zones that it was made of; None: as
             with `tz_version`
+        polls_kept_since: since when polls were kept, where it is also about time before; None: it
+            is not, or not completed, or by an older version
+        schedule_id: of the schedule that asked for it; None: somebody did
+        scheduled_for: the time of that plan; None: it was run by hand, or is none of a schedule
         read_at: when this was read, by the database's clock
     """
 
@@ -95,6 +104,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     escape_formulas: bool
     named_stores: int | None
     tags: list[str] | None
+    group_by: list[str] | None
+    target: int | None
+    queryable: bool
     stores_done: int
     stores_total: int | None
     error: str | None
@@ -110,6 +122,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     totals_size: int | None
     tz_version: str | None
     fingerprint: bytes | None
+    polls_kept_since: datetime | None
+    schedule_id: UUID | None
+    scheduled_for: datetime | None
     read_at: datetime
 
     def options(self, stores: Sequence[str] | None) -> ReportOptions:
@@ -124,8 +139,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             calendar=self.calendar,
             unit=self.unit or DEFAULT_UNIT,
             tags=None if self.tags is None else tuple(self.tags),
+            group_by=None if self.group_by is None else tuple(self.group_by),
+            target=self.target,
             escape_formulas=self.escape_formulas,
             stores=None if stores is None else tuple(stores),
+            queryable=self.queryable,
         )
 
     @property
@@ -198,7 +216,7 @@ class KeyReused(Exception):  # noqa: N818
 
 
 async def create_report(
-    pool: asyncpg.Pool,
+    database: Database,
     options: ReportOptions,
     *,
     most_queued: int,
@@ -207,7 +225,7 @@ async def create_report(
     """Queue a report; any instance on the database may run it.
 
     Args:
-        pool: the database
+        database: where; a connection is in a transaction, of which this becomes a part
         options: what it asks
         most_queued: how many reports may wait, this one included
         idempotency_key: if a report was asked for with the same key at most `KEY_LASTS` ago, that
@@ -218,7 +236,7 @@ async def create_report(
         QueueFull: too many wait
     """
     asked = hashlib.sha256(msgspec.json.encode(options.asked())).digest()
-    async with transaction(pool) as connection:
+    async with _part_of(database) as connection:
         await connection.execute("select pg_advisory_xact_lock($1)", locks.ADD_REPORTS)
         if idempotency_key is not None:
             key = (idempotency_key.caller, idempotency_key.text)
@@ -246,9 +264,10 @@ async def create_report(
             f"""
             insert into report (id, as_of, asked_as_of, interpolation, max_gap, include_unknown,
                                 escape_formulas, stores, idempotency_caller, idempotency_key,
-                                request_sha256, include_excluded, windows, calendar, unit, tags)
+                                request_sha256, include_excluded, windows, calendar, unit, tags,
+                                group_by, target, queryable)
             select $1, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13, $14, $15,
-                   $16
+                   $16, $17, $18, $19
             where (select count(*) from report where state = 'queued') < $11
             returning {_COLUMNS}
             """,
@@ -268,10 +287,23 @@ async def create_report(
             options.calendar,
             None if options.windows is None else options.unit,
             options.tags,
+            options.group_by,
+            options.target,
+            options.queryable,
         )
     if row is None:
         raise QueueFull
     return _report(row)
+
+
+@asynccontextmanager
+async def _part_of(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A connection in a transaction: the one that is given, or a new one."""
+    if not isinstance(database, asyncpg.Pool):
+        yield database
+        return
+    async with transaction(database) as connection:
+        yield connection
 
 
 async def read_report(connection: Database, report_id: UUID) -> Report | None:
@@ -353,7 +385,8 @@ async def claim_report(connection: Database) -> Report | None:
         f"""
         update report set state = 'running', run = run + 1, attempts = attempts + 1,
             leased_until = now() + $1::interval, started_at = now(), stores_done = 0, error = null,
-            run_escapes = run + 1, run_windows = run + 1
+            run_escapes = run + 1, run_windows = run + 1, run_groups = run + 1,
+            run_queryable = run + 1
         where id = (
             select id from report
             where state = 'queued' or state = 'running' and leased_until < now()
@@ -399,7 +432,7 @@ async def complete_report(
     """Name this run's files as the report's.
 
     Args:
-        connection: where to write
+        connection: where to write, maybe in a transaction that began long ago
         report: as this run took it
         progress: all of it
         size: bytes of the CSV
@@ -409,11 +442,13 @@ async def complete_report(
     Returns:
         false: it was taken over, or cancelled
     """
+    windows = resolve_windows(report.windows or (), progress.as_of, report.calendar)
     completed: bool | None = await connection.fetchval(
         """
-        update report set state = 'completed', finished_at = now(), leased_until = null,
+        update report set state = 'completed', finished_at = clock_timestamp(), leased_until = null,
             stores_done = $3, stores_total = $4, as_of = $5, file_size = $6, file_sha256 = $7,
-            summary = $8, tz_version = $9, file_name = $10, totals_size = $11, fingerprint = $12
+            summary = $8, tz_version = $9, file_name = $10, totals_size = $11, fingerprint = $12,
+            window_names = $13, polls_kept_since = $14
         where id = $1 and run = $2 and state = 'running' returning true
         """,
         report.id,
@@ -428,6 +463,8 @@ async def complete_report(
         report.run_file,
         totals_size,
         progress.fingerprint,
+        csv_names(windows),
+        None if progress.polls_kept_since is None else instant_of(progress.polls_kept_since),
     )
     return bool(completed)
 
@@ -497,10 +534,13 @@ async def take_finished(
 
 
 async def outdated_reports(connection: Database, kept_for: timedelta) -> list[UUID]:
-    """Completed reports whose files were kept long enough."""
+    """Completed reports whose files were kept long enough, and wait for no delivery."""
     rows = await connection.fetch(
         """
         select id from report where state = 'completed' and finished_at < now() - $1::interval
+            and not exists (
+                select from delivery where report_id = report.id and delivery.state = 'waiting'
+            )
         order by finished_at limit 100
         """,
         kept_for,
@@ -509,7 +549,7 @@ async def outdated_reports(connection: Database, kept_for: timedelta) -> list[UU
 
 
 async def expire_report(connection: Database, report_id: UUID) -> None:
-    """Note that the file is gone; the row is kept."""
+    """Note that the file is gone; the row is kept. A trigger lets groups and stores go."""
     await connection.execute(
         "update report set state = 'expired' where id = $1 and state = 'completed'", report_id
     )

@@ -5,22 +5,31 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 
+from compute.groups import GroupsRefused
 from compute.windows import WindowRefused
 from compute.zones import ZoneUnknown
 from service import metrics
+from service.background import beside, end
 from service.database.pool import DATABASE_AWAY, DATABASE_FAILED, transaction
 from service.failures import first_failure
 from service.logs import about_report
 from service.reports import queue as reports
 from service.reports.files import ReportFiles, unfinished_file, unfinished_files
+from service.reports.groups import write_groups
 from service.reports.pipeline import NoPolls, Progress, write_report
+from service.reports.queryable import TooManyRows, check_rows, copy_stores
 from service.reports.queue import FINAL, Report, State
+from service.reports.sources import ReplicaFailed, Sources
 from service.storage import StorageFailed
 from service.workers.pool import WorkerDied, Workers
+
+if TYPE_CHECKING:
+    from service.cluster.client import Cluster  # needs the extra `cluster`
 
 log = logging.getLogger("storewatch.reports")
 
@@ -33,6 +42,7 @@ _TIDY_SECONDS = 5.0
 _REMOVE_SECONDS = 2.0
 #: A report that was running each time that its service died is not run again.
 _MOST_ATTEMPTS = 3
+_LOST = "report was taken over by another instance, or cancelled"
 _DIED_EACH_TIME = "the service died, or lost its database, each time it ran this report"
 #: Up to so many runs, a report is handed back without counting an attempt if the database was lost.
 _MOST_RUNS = 20
@@ -43,7 +53,7 @@ _ANSWER_SECONDS = 5.0
 
 
 #: Failures that are no fault of the service, and say themselves what is wrong.
-_IN_WORDS = (NoPolls, WindowRefused, ZoneUnknown)
+_IN_WORDS = (GroupsRefused, NoPolls, TooManyRows, WindowRefused, ZoneUnknown)
 
 
 class LeaseLost(Exception):  # noqa: N818
@@ -55,25 +65,28 @@ class ReportRunner:
 
     Args:
         pool: the database, for the queue
-        reading: the same, for what a report is made of, which may take longer
+        sources: what a report is read from, which may take longer
         workers: compute the rows
         files: gets the CSVs, and with each the exact totals of its stores
         concurrent_reports: how many run at the same time
         kept_for: how long a file is kept; 0: until it is deleted
         history: how long after its end a report without a file is remembered; 0: for ever
+        cluster: computes the rows instead of `workers`; None: they do
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool,
-        reading: asyncpg.Pool,
+        sources: Sources,
         workers: Workers,
         files: ReportFiles,
         concurrent_reports: int,
         kept_for: timedelta,
         history: timedelta = timedelta(),
+        cluster: "Cluster | None" = None,
     ) -> None:
-        self._pool, self._reading, self._workers, self._files = pool, reading, workers, files
+        self._pool, self._sources, self._workers, self._files = pool, sources, workers, files
+        self._cluster = cluster
         self._concurrent = concurrent_reports
         self._kept_for, self._history = kept_for, history
         self._look = asyncio.Event()
@@ -91,13 +104,8 @@ class ReportRunner:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run reports until the block ends; then hand those that are running back to the queue."""
-        tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._tidy())]
-        try:
+        async with beside(self._run(), self._tidy()):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         try:
@@ -110,13 +118,10 @@ class ReportRunner:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
         finally:
-            running = list(self._running.values())
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end(list(self._running.values()))
 
     async def _fill(self) -> None:
-        while len(self._running) < self._concurrent:
+        while len(self._running) < self._concurrent and self._can_compute:
             report = await self._claim()
             if report is None:
                 return
@@ -124,6 +129,10 @@ class ReportRunner:
                 task = asyncio.create_task(self._run_one(report))
             self._running[report.id] = task
             task.add_done_callback(self._done)
+
+    @property
+    def _can_compute(self) -> bool:
+        return self._cluster is None or self._cluster.ready
 
     async def _claim(self) -> Report | None:
         claim = asyncio.create_task(reports.claim_report(self._pool))
@@ -146,7 +155,7 @@ class ReportRunner:
             await self._try(report)
         except DATABASE_FAILED as error:
             log.warning(
-                "lost the database while running the report: %s", error or type(error).__name__
+                "lost what the report is made from or by: %s", error or type(error).__name__
             )
             await self._hand_back_when_possible(report)
 
@@ -163,6 +172,8 @@ class ReportRunner:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     if await reports.hand_back_report(self._pool, report):
                         log.info("report handed back to the queue")
+                    else:  # a service that was frozen finds its database lost before its lease
+                        log.warning(_LOST)
                     await self._remove_unnamed(report)
                     return
             await asyncio.sleep(_LOOK_SECONDS)
@@ -183,7 +194,7 @@ class ReportRunner:
                     await asyncio.shield(self._let_go_if_possible(report))
             raise
         except LeaseLost:
-            log.warning("report was taken over by another instance, or cancelled")
+            log.warning(_LOST)
         except DATABASE_AWAY:
             raise  # the report is not at fault: it is run again
         except Exception as error:
@@ -211,7 +222,8 @@ class ReportRunner:
         """Compute the report into its files, renewing the lease and telling progress meanwhile.
 
         The files have names that are this run's alone, and the report's row names them at the end:
-        who lost the report meanwhile has replaced nothing.
+        who lost the report meanwhile has replaced nothing. What is copied into tables is committed
+        together with that.
         """
         progress: Progress | None = None
         options = report.options(await reports.read_stores(self._pool, report))
@@ -219,6 +231,8 @@ class ReportRunner:
         def on_progress(now: Progress) -> None:
             nonlocal progress
             progress = now
+            if report.queryable:
+                check_rows(now.stores_total, len(now.roll_up.sums))
 
         async def renew() -> None:
             while True:
@@ -235,25 +249,46 @@ class ReportRunner:
             try:
                 async with asyncio.TaskGroup() as group:
                     renewing = group.create_task(renew())
-                    progress = await write_report(
-                        *(self._reading, self._workers, options, file, on_progress, totals),
-                        timed=metrics.time_of_batch,
-                    )
+                    source = await self._sources.choose()
+                    if source.number:
+                        log.info("report is read from replica %d", source.number)
+                    try:
+                        progress = await write_report(
+                            *(source.pool, self._workers, options, file, on_progress, totals),
+                            timed=metrics.time_of_batch,
+                            cluster=self._cluster,
+                            server=source.number,
+                        )
+                    except DATABASE_FAILED as error:
+                        if not source.number or isinstance(error, StorageFailed):
+                            raise
+                        self._sources.rest(source.number, str(error) or type(error).__name__)
+                        raise ReplicaFailed(f"replica {source.number}: {error}") from error
+                    stores = None
+                    if report.queryable:
+                        stores = await asyncio.to_thread(totals.reopened)
                     for written, name in ((file, report.run_file), (totals, report.run_totals)):
                         await asyncio.to_thread(written.flush)
                         await self._files.publish(written.path, name)
-                    renewing.cancel()
+                    # To copy stores takes longer than the queue waits for an answer.
+                    pool = self._pool if stores is None else self._sources.primary
+                    async with transaction(pool) as connection:
+                        if progress.groups is not None:
+                            await write_groups(connection, report.id, progress.groups)
+                        if stores is not None:
+                            await copy_stores(connection, report.id, stores)
+                        renewing.cancel()
+                        if not await reports.complete_report(
+                            connection,
+                            report,
+                            progress,
+                            size=file.size,
+                            sha256=file.sha256,
+                            totals_size=totals.size,
+                        ):
+                            raise LeaseLost
             except BaseExceptionGroup as failures:
                 raise first_failure(failures) from None
-        if not await reports.complete_report(
-            self._pool,
-            report,
-            progress,
-            size=file.size,
-            sha256=file.sha256,
-            totals_size=totals.size,
-        ):
-            raise LeaseLost
         return progress
 
     async def _tidy(self) -> None:

@@ -34,6 +34,7 @@ class KnownStore(msgspec.Struct, frozen=True):
         special_reasons: date, days since 1970-01-01 as text → why it is special
         name: what it is called; None: nothing
         tags: key → value
+        target: its own, as `compute.targets` has it; None: none
     """
 
     number: int
@@ -46,12 +47,19 @@ class KnownStore(msgspec.Struct, frozen=True):
     special_reasons: dict[str, str] = {}
     name: str | None = None
     tags: dict[str, str] = {}
+    target: int | None = None
 
 
 async def read_store(connection: Database, store_id: str) -> KnownStore | None:
     """One store; None: no feed has named it."""
     stores = await read_stores(connection, [store_id])
     return stores[0] if stores else None
+
+
+async def read_store_by_number(connection: Database, number: int) -> KnownStore | None:
+    """The store with a number in the database; None: there is none."""
+    store_id = await connection.fetchval("select store_id from store where id = $1", number)
+    return None if store_id is None else await read_store(connection, store_id)
 
 
 async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[KnownStore]:
@@ -67,6 +75,7 @@ async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[Kn
                coalesce(special_reasons, '{}')::text as special_reasons,
                store.name,
                coalesce(tags, '{}')::text as tags,
+               store.target,
                newest.day,
                newest.word
         from unnest($1::text[]) with ordinality as named (wanted, ordinal)
@@ -92,6 +101,7 @@ async def read_stores(connection: Database, store_ids: Sequence[str]) -> list[Kn
             msgspec.json.decode(row["special_reasons"], type=dict[str, str]),
             row["name"],
             msgspec.json.decode(row["tags"], type=dict[str, str]),
+            row["target"],
         )
         for row in rows
     ]
@@ -158,12 +168,20 @@ class ListedStore(msgspec.Struct, frozen=True):
         timezone: IANA name; None: none given
         name: what it is called; None: nothing
         tags: key → value
+        target: its own, as `compute.targets` has it; None: none
+        state: at the last look, index into `compute.timeline.STATES`; None: nobody has looked yet
+        since: of the state, milliseconds since 1970-01-01 UTC; None: not known
+        newest_poll: at the last look, a `poll` (see `compute.polls`); None: none is known
     """
 
     store_id: str
     timezone: str | None
     name: str | None
     tags: dict[str, str]
+    target: int | None
+    state: int | None
+    since: int | None
+    newest_poll: int | None
 
 
 async def unknown_stores(connection: Database, store_ids: Sequence[str]) -> list[str]:
@@ -201,8 +219,9 @@ async def list_stores(
         rows = await connection.fetch(
             """
             select store_id, (select name from timezone where id = store.timezone) as timezone,
-                   name, tags::text
-            from store where store_id > $1 and store_id >= $2 and store_id < $3
+                   name, tags::text, target, state, since, newest_poll
+            from store left join store_state on store_state.store = store.id
+            where store_id > $1 and store_id >= $2 and store_id < $3
             order by store_id limit $4
             """,
             *bounds,
@@ -212,17 +231,19 @@ async def list_stores(
             # `timezone is null` does not tell the planner that the index then is in the order of
             # ids, so the second part orders by the time zone too.
             """
-            (
-                select store_id, $5::text as timezone, name, tags::text from store
+            select store_id, found.timezone, name, tags, target, state, since, newest_poll
+            from ((
+                select id, store_id, $5::text as timezone, name, tags::text, target from store
                 where timezone = (select id from timezone where name = $5)
                     and store_id > $1 and store_id >= $2 and store_id < $3
                 order by store_id limit $4
             ) union all (
-                select store_id, null, name, tags::text from store
+                select id, store_id, null, name, tags::text, target from store
                 where timezone is null and $6
                     and store_id > $1 and store_id >= $2 and store_id < $3
                 order by timezone, store_id limit $4
-            ) order by store_id limit $4
+            )) as found left join store_state on store_state.store = found.id
+            order by store_id limit $4
             """,
             *bounds,
             timezone,
@@ -240,8 +261,9 @@ async def find_stores(
     *,
     search: str = "",
     wanted: Selection,
+    state: int | None = None,
 ) -> list[ListedStore]:
-    """As `list_stores`, of some stores: those that have tags are found by an index.
+    """As `list_stores`, of some stores: those that have tags, or are in a state, by an index.
 
     Args:
         connection: where to ask
@@ -251,6 +273,7 @@ async def find_stores(
         timezone: as `list_stores`
         search: only those whose ids begin with it, or whose names have it in them, in any case
         wanted: only these, by their tags
+        state: only those that were in it at the last look, index into `compute.timeline.STATES`
     """
     _, tags, without = wanted.arguments
     arguments = (
@@ -262,24 +285,50 @@ async def find_stores(
         rows = await connection.fetch(
             """
             with tagged as materialized (
-                select store_id, timezone, name, tags from store where tags @> $9::jsonb
+                select id, store_id, timezone, name, tags, target from store
+                where tags @> $9::jsonb
             )
-            select store_id, zone.name as timezone, tagged.name, tags::text
-            from tagged left join timezone as zone on zone.id = tagged.timezone
+            select store_id, zone.name as timezone, tagged.name, tags::text, target, state, since,
+                   newest_poll
+            from tagged
+            left join timezone as zone on zone.id = tagged.timezone
+            left join store_state on store_state.store = tagged.id
             where store_id > $1 and store_id >= $2 and store_id < $3
                 and ($5::text is null or coalesce(zone.name, $6) = $5)
                 and (starts_with(store_id, $7) or position(lower($7) in lower(tagged.name)) > 0)
                 and not tags ?| $8::text[]
+                and ($10::smallint is null or state = $10)
             order by store_id limit $4
             """,
             *arguments,
             tags,
+            state,
+        )
+    elif state is not None:
+        rows = await connection.fetch(
+            """
+            select store_id, zone.name as timezone, store.name, tags::text, target, state, since,
+                   newest_poll
+            from store_state
+            join store on store.id = store_state.store
+            left join timezone as zone on zone.id = store.timezone
+            where state = $9 and store_id > $1 and store_id >= $2 and store_id < $3
+                and ($5::text is null or coalesce(zone.name, $6) = $5)
+                and (starts_with(store_id, $7) or position(lower($7) in lower(store.name)) > 0)
+                and (tags is null or not tags ?| $8::text[])
+            order by store_id limit $4
+            """,
+            *arguments,
+            state,
         )
     else:
         rows = await connection.fetch(
             """
-            select store_id, zone.name as timezone, store.name, tags::text
-            from store left join timezone as zone on zone.id = store.timezone
+            select store_id, zone.name as timezone, store.name, tags::text, target, state, since,
+                   newest_poll
+            from store
+            left join timezone as zone on zone.id = store.timezone
+            left join store_state on store_state.store = store.id
             where store_id > $1 and store_id >= $2 and store_id < $3
                 and ($5::text is null or coalesce(zone.name, $6) = $5)
                 and (starts_with(store_id, $7) or position(lower($7) in lower(store.name)) > 0)
@@ -293,7 +342,10 @@ async def find_stores(
 
 def _listed(row: asyncpg.Record) -> ListedStore:
     tags = msgspec.json.decode(row["tags"] or "{}", type=dict[str, str])
-    return ListedStore(row["store_id"], row["timezone"], row["name"], tags)
+    return ListedStore(
+        *(row["store_id"], row["timezone"], row["name"], tags, row["target"]),
+        *(row["state"], row["since"], row["newest_poll"]),
+    )
 
 
 def _end_of_prefix(prefix: str) -> str:

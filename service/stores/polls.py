@@ -10,11 +10,10 @@ from compute.axis import DAY_MS, Ints
 from compute.instants import milliseconds_of
 from compute.polls import WORD, PollDays, join_days
 from service.database.pool import Database
-from service.stores.packed import from_array_send
+from service.stores.packed import COPY_BEGIN, COPY_END, from_array_send
 
-# How PostgreSQL's binary COPY begins and ends, and what it wants before the polls of a row: the
-# number of fields, and the length of each before its value. All is big-endian.
-_COPY_BEGIN, _COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+# What PostgreSQL's binary COPY wants before the polls of a row: the number of fields, and the
+# length of each before its value. All is big-endian.
 _BEFORE_POLLS = np.dtype(
     [
         ("fields", ">i2"),
@@ -38,11 +37,11 @@ async def copy_polls(connection: asyncpg.Connection, rows: AsyncIterator[PollDay
     """
 
     async def pieces() -> AsyncIterator[bytes]:
-        yield _COPY_BEGIN
+        yield COPY_BEGIN
         async for days in rows:
             for first in range(0, len(days.store), _COPIED_ROWS):
                 yield await asyncio.to_thread(_copied, days, first, first + _COPIED_ROWS)
-        yield _COPY_END
+        yield COPY_END
 
     await connection.copy_to_table(
         "poll_day", source=pieces(), columns=["store", "day", "polls"], format="binary"
@@ -83,6 +82,12 @@ async def newest_poll(connection: Database) -> int | None:
     return None if instant is None else milliseconds_of(instant)
 
 
+async def polls_kept_since(connection: Database) -> int | None:
+    """From when on polls are kept, milliseconds since 1970-01-01 UTC; None: all are."""
+    day = await connection.fetchval("select since_day from polls_kept")
+    return None if day is None else int(day) * DAY_MS
+
+
 async def read_polls(
     connection: Database, stores: list[int], day_ranges: Sequence[tuple[int, int]]
 ) -> PollDays:
@@ -111,6 +116,41 @@ async def _read_range(
         last_day,
     )
     return poll_days(row)
+
+
+async def count_polls(
+    connection: Database, store: int, day_ranges: Sequence[tuple[int, int]]
+) -> int:
+    """How many polls of a store `read_polls` would read; none of them is read for it."""
+    counts = [
+        await connection.fetchval(
+            """
+            select coalesce(sum(length(polls)), 0) / $4 from poll_day
+            where store = $1 and day between $2 and $3
+            """,
+            *(store, first_day, last_day, WORD.itemsize),
+        )
+        for first_day, last_day in day_ranges
+    ]
+    return sum(map(int, counts))
+
+
+async def count_polls_of_each(
+    connection: Database, stores: list[int], day_ranges: Sequence[tuple[int, int]]
+) -> dict[int, int]:
+    """The same of some stores, by their numbers; those without any are left out."""
+    counts: dict[int, int] = {}
+    for first_day, last_day in day_ranges:
+        rows = await connection.fetch(
+            """
+            select store, sum(length(polls)) / $4 from poll_day
+            where store = any ($1::integer[]) and day between $2 and $3 group by store
+            """,
+            *(stores, first_day, last_day, WORD.itemsize),
+        )
+        for store, count in rows:
+            counts[store] = counts.get(store, 0) + int(count)
+    return counts
 
 
 async def polls_of_store(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response
-from werkzeug.datastructures import Accept
+from werkzeug.datastructures import Accept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from service.web.conditions import is_known
@@ -23,6 +23,17 @@ def takes_gzip(request: Request[Any, Any, Any]) -> bool:
     """Whether the client accepts gzip; one that does not say so does not."""
     accepted = parse_accept_header(request.headers.get("accept-encoding"), Accept)
     return accepted.quality("gzip") > 0
+
+
+def accepted_types(request: Request[Any, Any, Any]) -> MIMEAccept:
+    """The media types that the client accepts; one that does not say so accepts anything."""
+    return parse_accept_header(request.headers.get("accept"), MIMEAccept)
+
+
+def prefers_csv(request: Request[Any, Any, Any]) -> bool:
+    """Whether the client prefers CSV to JSON; where nothing is said it does not."""
+    json, csv = "application/json", "text/csv"
+    return accepted_types(request).best_match([json, csv], default=json) == csv
 
 
 def static_file(

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlencode
+from uuid import UUID
 
 from litestar import Request
 from litestar.datastructures import ResponseHeader
@@ -15,6 +17,8 @@ from service.web.problems import Problem, refused
 
 PAGE_SIZE, LARGEST_PAGE = 100, 1000
 _DIGEST = 8  # bytes
+#: Digits of a place: no list has more items.
+_LONGEST_PLACE = 9
 
 #: How many items a page has; the parameter's default is PAGE_SIZE.
 Limit: TypeAlias = Annotated[
@@ -68,6 +72,46 @@ def from_cursor(cursor: str | None, request: Request[Any, Any, Any]) -> str | No
             "were for the page that gave it, or begin without a cursor",
         )
     return position
+
+
+def place_of(cursor: str | None, request: Request[Any, Any, Any], otherwise: int = 0) -> int:
+    """How many items come before the page; `otherwise`: without a cursor.
+
+    Raises:
+        Problem: as `from_cursor` does
+    """
+    position = from_cursor(cursor, request)
+    if position is None:
+        return otherwise
+    if not position.isdecimal() or len(position) > _LONGEST_PLACE:
+        raise not_ours()
+    return int(position)
+
+
+def dated_cursor(created_at: datetime, item_id: UUID, request: Request[Any, Any, Any]) -> str:
+    """The cursor after an item of a list in the order of when its items were made."""
+    return to_cursor(f"{created_at.isoformat()} {item_id}", request)
+
+
+def from_dated_cursor(
+    cursor: str | None, request: Request[Any, Any, Any]
+) -> tuple[datetime, UUID] | None:
+    """When the item before the page was made, and its id; None: the start of the list.
+
+    Raises:
+        Problem: as `from_cursor` does
+    """
+    position = from_cursor(cursor, request)
+    if position is None:
+        return None
+    try:
+        created_at, _, item_id = position.partition(" ")
+        instant = datetime.fromisoformat(created_at)
+        if instant.tzinfo is None:
+            raise ValueError
+        return instant.astimezone(UTC), UUID(item_id)
+    except (ValueError, OverflowError):
+        raise not_ours() from None
 
 
 def not_ours() -> Problem:

@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 
+from service.web.files import accepted_types
 from service.web.links import link
 from service.web.problem_types import TYPES, ProblemType, path_of
 from service.web.problems import MEDIA_TYPE, Problem
@@ -69,7 +68,7 @@ def _with_code(text: str) -> str:
 def _answer(
     request: Request[Any, Any, Any], title: str, body: str, members: dict[str, Any]
 ) -> Response[bytes]:
-    accepted = parse_accept_header(request.headers.get("accept"), MIMEAccept)
+    accepted = accepted_types(request)
     wanted = accepted.best_match([MediaType.HTML, MediaType.JSON, MEDIA_TYPE], MediaType.HTML)
     if wanted != MediaType.HTML:
         return Response(msgspec.json.encode(members), media_type=wanted, headers=_HEADERS)

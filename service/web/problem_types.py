@@ -92,11 +92,78 @@ TYPES = {
         "There is no exclusion with this id: it was deleted or never existed.",
         "GET /exclusions lists them. If it is gone, its time counts again.",
     ),
+    "outage-not-found": ProblemType(
+        404,
+        "Outage not found",
+        "No outage of a store holds the instant that the id stands for: polls or hours that came "
+        "later say that the store was not down then, the store was deleted, or it is no id.",
+        "GET /outages and GET /stores/{store_id}/outages list outages with their ids. An outage "
+        "depends on max_gap: give the one that it was listed with.",
+    ),
+    "too-many-outage-lists": ProblemType(
+        503,
+        "Too many lists of outages",
+        "As many lists or statistics of outages of many stores are being made as this instance "
+        "makes at once.",
+        "Ask again after the seconds that Retry-After tells.",
+    ),
     "report-not-found": ProblemType(
         404,
         "Report not found",
         "There is no report with this id: it was deleted or never existed.",
         "Look it up in the list of reports, or ask for a new one.",
+    ),
+    "schedule-not-found": ProblemType(
+        404,
+        "Schedule not found",
+        "There is no schedule with this id: it was deleted or never existed.",
+        "GET /schedules lists them. Reports that it asked for are still there.",
+    ),
+    "schedule-exists": ProblemType(
+        409,
+        "Schedule exists",
+        "Another schedule has this name. It may have been made by the same request, whose answer "
+        "was lost.",
+        "Look it up by GET /schedules; change it, or take another name.",
+    ),
+    "too-many-schedules": ProblemType(
+        409,
+        "Too many schedules",
+        "There are as many schedules as may be.",
+        "Delete those that nobody needs: GET /schedules tells when each last ran.",
+    ),
+    "schedule-refused": ProblemType(
+        409,
+        "Schedule refused",
+        "What the schedule reports cannot be asked for any more: a store is gone, or a window lies "
+        "too far back, for example. `detail` says what is wrong.",
+        "Change its `report` by PATCH. Its plan goes on, and tells the same as `last_error`.",
+    ),
+    "webhook-not-found": ProblemType(
+        404,
+        "Endpoint not found",
+        "There is no endpoint of webhooks with this id: it was deleted or never existed.",
+        "GET /webhooks lists them.",
+    ),
+    "delivery-not-found": ProblemType(
+        404,
+        "Delivery not found",
+        "There is no delivery with this id at this endpoint: it is of another one, or was over for "
+        "so long that it was forgotten.",
+        "GET /webhooks/{id}/deliveries lists those that are known.",
+    ),
+    "webhook-exists": ProblemType(
+        409,
+        "Endpoint exists",
+        "Another endpoint has the same URL, events, tags and thresholds: every event would come "
+        "twice. It may have been made by the same request, whose answer was lost.",
+        "Take that one; if its secret was lost, POST /webhooks/{id}/rotate-secret makes a new one.",
+    ),
+    "too-many-webhooks": ProblemType(
+        409,
+        "Too many endpoints",
+        "There are as many endpoints of webhooks as may be.",
+        "Delete those that nobody needs: GET /webhooks tells which are paused or failing.",
     ),
     "summary-not-found": ProblemType(
         404,
@@ -112,17 +179,38 @@ TYPES = {
         "or kept them in another form.",
         "Ask for a new report with the same options. The CSV of this one is still there.",
     ),
+    "report-groups-not-found": ProblemType(
+        404,
+        "Groups not found",
+        "The report was not asked for by groups.",
+        "Ask for a new report with `group_by`, the keys of up to three tags.",
+    ),
     "method-not-allowed": ProblemType(
         405,
         "Method not allowed",
         "The path exists, but does not support this method.",
         "The header Allow lists the methods that the path supports.",
     ),
+    "parquet-not-installed": ProblemType(
+        406,
+        "No Parquet",
+        "Only Parquet is accepted, and the service runs without the package that writes it.",
+        "Whoever runs the service can install it: pip install 'storewatch[parquet]'. NDJSON "
+        "(application/x-ndjson) has the same values.",
+    ),
     "key-not-found": ProblemType(
         404,
         "Key not found",
         "There never was an API key with this id.",
         "GET /keys lists the keys with their ids.",
+    ),
+    "not-acceptable": ProblemType(
+        406,
+        "Not acceptable",
+        "The header Accept asks for a form that this service cannot give: a spreadsheet, where the "
+        "package that makes them is not installed.",
+        "Accept application/json or text/csv. Whoever runs the service can install the extra that "
+        "`detail` names.",
     ),
     "key-exists": ProblemType(
         409,
@@ -206,13 +294,14 @@ TYPES = {
         503,
         "Too many streams",
         "This instance has as many event streams open as it allows.",
-        "Ask for the report itself instead, every few seconds.",
+        "Ask for the report itself instead, every few seconds; instead of changes of states, for "
+        "the states of all stores, every minute.",
     ),
     "too-many-downloads": ProblemType(
         503,
         "Too many downloads",
-        "As many tables of reports, or of polls, are being downloaded as this instance sends at "
-        "once.",
+        "As many files of reports' stores, or of a store's polls, are being downloaded as this "
+        "instance sends at once.",
         "Ask again after the seconds that Retry-After tells.",
     ),
     "storage-full": ProblemType(
@@ -358,6 +447,7 @@ OF_STATUS = {
     400: "bad-request",
     401: "unauthorized",
     404: "not-found",
+    406: "not-acceptable",
     408: "request-timeout",
     431: "request-header-fields-too-large",
     501: "not-implemented",

@@ -156,6 +156,7 @@ _DESCRIPTIONS = {
     401: "No key was given, or the key is not valid.",
     403: "The key does not allow this, or keys are needed and none has been made.",
     404: "There is nothing with this id, or at this path.",
+    406: "There is none of what `Accept` asks for.",
     408: "The body arrives too slowly.",
     409: "Not possible in the present state.",
     410: "It was there, and is gone.",

@@ -6,16 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from typing import ParamSpec, TypeVar, cast
 
-from service.workers.in_flight import InFlightLimit
+from service.workers.slots import Slots
 from service.workers.worker import begin_worker
 
 P = ParamSpec("P")
@@ -49,19 +48,17 @@ class WorkerDied(Exception):  # noqa: N818
     """A batch ended its worker process each time that it was tried, also alone."""
 
 
-class Workers:
+class Workers(Slots):
     """An executor of up to `most` processes, with a slot for each batch in flight.
 
-    A caller takes a slot for a batch first (`take_slot`), and gives it back when the result of the
-    batch is written (`give_back_slot`). So a slow reader, worker or writer holds up the steps
-    before it, and the slots bound the memory. The pool starts a process when a batch finds none
-    idle, so there are never more processes than slots that were taken at the same time.
+    The pool starts a process when a batch finds none idle, so there are never more processes than
+    slots that were taken at the same time.
 
     Args:
         most: processes, and batches in flight
         start: batches in flight to begin with; None: a few per core
         adapt: whether that number then follows the measured throughput
-        first_here: whether a batch that is alone is run in this process while there are no workers.
+        here: batches that are run in this process, at the same time, while there are no workers.
             Their start takes longer than a small job, but a process that also answers requests
             would answer late meanwhile
     """
@@ -72,18 +69,13 @@ class Workers:
         *,
         start: int | None = None,
         adapt: bool = True,
-        first_here: bool = False,
+        here: int = 0,
     ) -> None:
+        super().__init__(most, start or _BEGIN_PER_CORE * _usable_cores(), adapt=adapt)
         self._most = most
-        self._first_here = first_here
-        self._limit = InFlightLimit(
-            start or _BEGIN_PER_CORE * _usable_cores(), most, time.monotonic()
-        )
-        self._adapt = adapt
-        self._taken = 0
+        self._here = here
         self._running = 0
         self._last_result = time.monotonic()
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._alone = asyncio.Lock()
         # NumPy's own threads would fight with the processes for the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -98,6 +90,7 @@ class Workers:
             ]
         )
         self._begun: ProcessPoolExecutor | None = None
+        self._threads = ThreadPoolExecutor(_usable_cores(), "beside")
 
     @property
     def _pool(self) -> ProcessPoolExecutor:
@@ -107,53 +100,9 @@ class Workers:
 
     def begin(self) -> None:
         """Begin to start workers: what they import is loaded while this process does other work."""
-        self._first_here = False
+        self._here = 0
         with _out_of_the_terminals_reach():
             forkserver.ensure_running()
-
-    @property
-    def limit(self) -> int:
-        """Batches that may be in flight now."""
-        return self._limit.limit
-
-    @property
-    def in_flight(self) -> int:
-        """Batches that are in flight now."""
-        return self._taken
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for a slot."""
-        return len(self._waiting)
-
-    async def take_slot(self) -> None:
-        """Wait until one more batch may be in flight; first come, first served."""
-        if self._taken < self.limit and not self._waiting:
-            self._taken += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_back_slot()
-            raise
-
-    def give_back_slot(self, work: float = 0) -> None:
-        """Give a slot back.
-
-        Args:
-            work: how much was done, to measure throughput by; 0: do not measure
-        """
-        if work and self._adapt:
-            self._limit.finished(work, time.monotonic(), busy=bool(self._waiting))
-        self._taken -= 1
-        while self._waiting and self._taken < self.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                self._taken += 1
 
     async def run(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a pure function in a worker. If a worker dies, the batch is run again, alone.
@@ -166,7 +115,7 @@ class Workers:
             WorkerDied: the worker also died when the batch ran alone, or none can be started
         """
         batch = partial(task, *args, **kwargs)
-        if self._first_here and not self._running and self._begun is None:
+        if self._running < self._here and self._begun is None:
             return await self._run_here(batch)
         if not self._running:
             self._last_result = time.monotonic()
@@ -185,6 +134,15 @@ class Workers:
             "a worker process died each time it was given a certain batch; "
             "the machine's log says whether it ran out of memory"
         )
+
+    async def run_in_thread(self, task: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a function that hardly holds Python's lock in a thread of this process.
+
+        Its arguments and its result need not go to a worker and back, which takes as long as to
+        parse a text with NumPy. There are as many threads as cores.
+        """
+        batch = partial(task, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, batch)
 
     async def _run_here(self, batch: Callable[[], R]) -> R:
         self._running += 1
@@ -240,14 +198,17 @@ class Workers:
     def close(self) -> None:
         """End the workers; batches that have not begun are dropped, those that run may end.
 
+        Whoever runs one after that starts workers anew.
+
         It takes at most two seconds. When all processes are told to end together, a worker may be
         killed in the middle of sending a result, and the pool would wait for the rest for ever.
         Workers that are left end with this process.
         """
-        if self._begun is None:
+        begun, self._begun = self._begun, None
+        if begun is None:
             return
         ending = threading.Thread(
-            target=self._begun.shutdown, kwargs={"cancel_futures": True}, daemon=True
+            target=begun.shutdown, kwargs={"cancel_futures": True}, daemon=True
         )
         ending.start()
         ending.join(_CLOSE_SECONDS)

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from service.failures import first_failure
-from service.workers.pool import Workers
+from service.workers.slots import Slots
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 async def stream(
-    workers: Workers,
+    slots: Slots,
     items: AsyncIterator[Item],
     work: Callable[[Item], Coroutine[None, None, Result]],
     write: Callable[[Result], Awaitable[float]],
@@ -24,34 +24,34 @@ async def stream(
     its result is written. While the next item is being read, no slot is held for it.
 
     Args:
-        workers: gives the slots
+        slots: one for each item in flight
         items: what to read
         work: awaited for several items at the same time
         write: gets the results in the order of the items; returns how much work each was, by which
-            the workers measure throughput, or 0
+            they measure throughput, or 0
         most: items that may have a slot at the same time; None: as many as there are slots
     """
     results: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()  # bounded by the slots
-    slots = 0
+    taken = 0
     room = asyncio.Semaphore(most) if most else None
 
     async def read() -> None:
-        nonlocal slots
+        nonlocal taken
         async for item in items:
             if room:
                 await room.acquire()
-            await workers.take_slot()
-            slots += 1
+            await slots.take_slot()
+            taken += 1
             results.put_nowait(group.create_task(work(item)))
         results.put_nowait(None)
 
     async def write_in_order() -> None:
-        nonlocal slots
+        nonlocal taken
         while (result := await results.get()) is not None:
             done = await write(await result)
             del result
-            slots -= 1
-            workers.give_back_slot(done)
+            taken -= 1
+            slots.give_back_slot(done)
             if room:
                 room.release()
 
@@ -62,5 +62,5 @@ async def stream(
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from None
     finally:
-        for _ in range(slots):
-            workers.give_back_slot()
+        for _ in range(taken):
+            slots.give_back_slot()

@@ -32,7 +32,7 @@ from service.feeds.spool import spool_folder
 from service.reports.options import ReportOptions
 from service.reports.pipeline import Progress, write_report
 from service.workers.pool import Workers
-from tests.bench import live, stages, storage, subject
+from tests.bench import cluster, live, millions, pages, queryable, stages, states, storage, subject
 from tests.bench.measure import PeakMemory, console, held_by, in_turns, show
 from tests.harness.feeds import ingest as ingest_command
 from tests.harness.service import Service, running_service
@@ -357,6 +357,88 @@ def windows(folder: Path, stores: int, rounds: int) -> None:
         )
 
 
+@main.command()
+@click.option("--stores", default=100_000, show_default=True)
+@click.option("--groups", "count", default=5_000, show_default=True, help="How many there are.")
+@click.option("--rounds", default=15, show_default=True)
+@click.pass_obj
+def groups(folder: Path, stores: int, count: int, rounds: int) -> None:
+    """A report by groups, also with a target, beside the same report without."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, ExitStack() as stack:
+        home = Path(scratch)
+        home.chmod(0o755)
+        service = stack.enter_context(running_service(None, home))
+        client = stack.enter_context(httpx.Client(base_url=service.base_url, timeout=60))
+        asyncio.run(_load_tagged(home, folder, stores, count))
+        by = {"group_by": ["brand", "city"]}
+        reports = {
+            "without": partial(_report, service, client, {}),
+            "by groups": partial(_report, service, client, by),
+            "by groups, with a target": partial(_report, service, client, by | {"target": "0.995"}),
+        }
+        in_turns(reports, 2)  # workers are warm from here
+        taken = in_turns(reports, rounds)
+        show(f"{stores:,} stores in {count:,} groups", taken, against="without")
+        for name, report in reports.items():
+            with PeakMemory(service.pid) as memory:
+                report()
+            console.print(f"{name}: all processes together at most {memory.mebibytes:.0f} MiB")
+
+
+async def _load_tagged(home: Path, folder: Path, stores: int, groups: int) -> None:
+    """Made-up stores with a week of polls, each in one of many groups at random."""
+    async with subject.loader(home) as (pool, workers):
+        await subject.load_many(pool, workers, folder, stores)
+        await pool.execute(
+            """
+            update store set name = 'Store ' || id, tags = jsonb_build_object(
+                'brand', 'brand ' || number / 100, 'city', 'city ' || number % 100, 'kind', 'shop'
+            )
+            from (select id as store, abs(hashint4(id)) % $1 as number from store) as chosen
+            where id = store
+            """,
+            groups,
+            timeout=600,
+        )
+        await pool.execute("vacuum (full, analyze) store", timeout=600)
+
+
+@main.command(name="cluster")
+@click.option("--stores", default=100_000, show_default=True)
+@click.option("--rounds", default=7, show_default=True)
+@click.pass_obj
+def show_cluster(folder: Path, stores: int, rounds: int) -> None:
+    """A report by a cluster on this machine, and by an instance's own workers."""
+    cluster.measure(folder, stores=stores, rounds=rounds)
+
+
+@main.command(name="large")
+@click.option("--stores", default=10_000_000, show_default=True)
+@click.pass_obj
+def show_large(folder: Path, stores: int) -> None:
+    """One report over very many stores with a day of polls, by own workers and by a cluster."""
+    millions.measure(folder, stores=stores)
+
+
+@main.command(name="queryable")
+@click.option("--stores", default=14_000, show_default=True)
+@click.option("--rounds", default=9, show_default=True)
+@click.option("--window", "windows", multiple=True, help="May be repeated.  [default: the three]")
+@click.pass_obj
+def show_queryable(folder: Path, stores: int, rounds: int, windows: tuple[str, ...]) -> None:
+    """Reports whose stores can be queried by SQL, beside others; and queries."""
+    queryable.measure(folder, stores=stores, rounds=rounds, windows=list(windows))
+
+
+@main.command(name="states")
+@click.option("--stores", default=14_000, show_default=True)
+@click.option("--rounds", default=9, show_default=True)
+@click.pass_obj
+def show_states(folder: Path, stores: int, rounds: int) -> None:
+    """Looks at all stores to tell their states, and at those with polls."""
+    states.measure(folder, stores=stores, rounds=rounds)
+
+
 @main.command(name="live")
 @click.option("--stores", default=14_000, show_default=True)
 @click.option("--connections", default="1,16,128,512", show_default=True, help="Numbers of them.")
@@ -382,6 +464,17 @@ def show_live(
         rounds=rounds,
         bulk_polls=bulk_polls,
     )
+
+
+@main.command(name="pages")
+@click.option("--stores", default=1_000_000, show_default=True)
+@click.option("--rounds", default=20, show_default=True, help="Pages of each kind after the first.")
+@click.option("--windows", default=0, show_default=True, help="How many; 0: the default three.")
+@click.option("--every-option", is_flag=True, help="Also groups, windows, SQL and all columns.")
+@click.pass_obj
+def show_pages(folder: Path, stores: int, rounds: int, windows: int, every_option: bool) -> None:
+    """Pages and downloads of a finished report over many stores with names, tags and targets."""
+    pages.measure(folder, stores=stores, rounds=rounds, windows=windows, every_option=every_option)
 
 
 @main.command(name="storage")

@@ -142,7 +142,7 @@ def measure(
         home.chmod(0o755)
         ids = str(home / "ids")
         Path(ids).write_bytes(b"\n".join(store_ids(stores).tolist()) + b"\n")
-        service = stack.enter_context(running_service(None, home))
+        service = stack.enter_context(running_service(None, home, STOREWATCH_STATE_EVERY="60s"))
         dsn = asyncio.run(_load(home, folder, stores))
         ours = _storewatch(service, dsn)
         rival = stack.enter_context(_row_rival(service, dsn))

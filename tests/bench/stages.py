@@ -15,7 +15,7 @@ from compute.business_hours import business_time
 from compute.csv_rows import csv_rows
 from compute.polls import observed_positions
 from compute.uptime import observe, runs, totals
-from service.reports.pipeline import read_batch
+from service.stores.batches import read_batch
 from service.stores.snapshot import snapshot
 from tests.bench.measure import console
 
@@ -54,7 +54,7 @@ async def show_stages(pool: asyncpg.Pool, rounds: int) -> None:
     # What each stage cannot do without, at the speed of the machine.
     limits = {
         "read stores": ("COPY, binary", await _copy_speed(pool, "store", rounds)),
-        "read polls": ("COPY, binary", await _copy_speed(pool, "poll_day", rounds)),
+        "read polls": ("COPY, binary", await _copy_speed(pool, "poll_day_before", rounds)),
         "pickle for the worker": ("copy in memory", (4 * polls + written) / bandwidth),
         "decode polls": ("read 4 bytes, write 8", 12 * polls / bandwidth),
         "kernel: observations": ("read 8 bytes, write 8", 16 * polls / bandwidth),

@@ -1,4 +1,4 @@
-"""What live polls do to `poll_day`: its growth, dead rows, the log, and reports afterwards.
+"""What live polls do to a partition of `poll_day`: its growth, dead rows, the log, and reports.
 
 Polls arrive in the order of their time and are stored by the service's own step, some at a time, as
 fast as it goes. What the server does by the clock is done by the simulated one: a checkpoint every
@@ -195,7 +195,8 @@ async def measure(
             await pool.execute("create table loaded (like poll_day including all)")
             await pool.execute("insert into loaded table poll_day")
             options = await pool.fetchval(
-                "select array_to_string(reloptions, ', ') from pg_class where relname = 'poll_day'"
+                "select array_to_string(reloptions, ', ') from pg_class "
+                "where relname = 'poll_day_before'"
             )
             console.print(
                 f"{stores:,} stores, a poll every {every} min, for {minutes} min, "
@@ -219,7 +220,7 @@ async def measure(
 
 
 async def _make(pool: asyncpg.Pool, name: str, options: str | None) -> None:
-    """An empty table as the migrations make `poll_day`, with its options."""
+    """An empty table as the migrations make a partition of `poll_day`, with its options."""
     await pool.execute(f"create table {name} (like loaded including all)")
     if options:
         await pool.execute(f"alter table {name} set ({options})")

@@ -100,9 +100,14 @@ async def _pieces(file: Path) -> AsyncIterator[bytes]:
 
 
 async def load_many(
-    pool: asyncpg.Pool, workers: Workers, folder: Path, stores: int, newest: datetime = NEWEST
+    pool: asyncpg.Pool,
+    workers: Workers,
+    folder: Path,
+    stores: int,
+    newest: datetime = NEWEST,
+    days: int = 8,
 ) -> int:
-    """Load made-up stores with a week of polls, without the detour over 10 GB of text.
+    """Load made-up stores with a week of polls, or so many days, without 10 GB of text.
 
     Hours and zones are ingested; polls are copied into their table, then put in the order that
     an ingest writes them in. Returns the number of polls.
@@ -120,11 +125,11 @@ async def load_many(
     number_of = dict(await pool.fetch("select store_id, id from store"))
     numbers = np.array([number_of[name.decode()] for name in store_ids(stores).tolist()])
     polls = 0
-    for store, instant, active in poll_columns(stores, newest=newest):
-        days = pack_polls(numbers[store], instant << 1 | active)
+    for store, instant, active in poll_columns(stores, days, newest=newest):
+        packed = pack_polls(numbers[store], instant << 1 | active)
         await pool.copy_records_to_table(
             "poll_day",
-            records=zip(*days.rows(), strict=True),
+            records=zip(*packed.rows(), strict=True),
             columns=["store", "day", "polls"],
         )
         polls += len(instant)

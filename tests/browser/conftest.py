@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.harness.service import Service
 
@@ -29,6 +29,10 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+#: A machine that does much else may take long to draw a page.
+PATIENT_MS = 30_000
+expect.set_options(timeout=PATIENT_MS)
 
 
 def chromium() -> str | None:
@@ -91,7 +95,7 @@ def open_page(browser: Browser, service: Service, tmp_path: Path) -> Iterator[Op
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENT_MS)
         page.on("request", lambda request: on_request(request.url))
         page.on("console", lambda message: on_console(message.type, message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
 from service.feeds.made_up import FeedFiles
+from tests.browser.conftest import PATIENT_MS
 from tests.harness.feeds import ingest, read_stores
 from tests.harness.service import Service, running_service
 
@@ -76,14 +77,14 @@ def test_every_part_of_the_page_works(
     with stripping_proxy(service.base_url, told) as url:
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENT_MS)
         failed: list[str] = []
         page.on("response", lambda answer: failed.append(answer.url) if not answer.ok else None)
         page.on("pageerror", lambda error: failed.append(str(error)))
         try:
             page.goto(f"{url}/#/reports")
             page.get_by_role("button", name="Start report").click()
-            expect(page.locator(".badge").first).to_have_text("Completed", timeout=30_000)
+            expect(page.locator(".badge").first).to_have_text("Completed")
             with page.expect_download() as download:
                 page.get_by_role("link", name="CSV").first.click()
             assert download.value.suggested_filename.endswith(".csv")

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service.feeds.made_up import NEWEST, FeedFiles
 from tests.browser.conftest import Opener
@@ -91,6 +91,25 @@ def test_a_report_that_is_not_completed_is_told(open_page: Opener, service: Serv
     page = open_page(f"/#/stores?report={asked}")
     if status == "cancelled":  # else it was quicker
         expect(page.get_by_role("alert")).to_contain_text("This report is cancelled")
+
+
+def test_a_page_that_was_refused_its_reports_asks_again_within_seconds(open_page: Opener) -> None:
+    page = open_page("/#/keys")
+    page.clock.install()
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503, json={"detail": "the database does not answer"})
+
+    page.route(re.compile(r"/reports\?"), refuse_once)
+    page.get_by_role("link", name="Stores", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("the database does not answer")
+    page.clock.run_for(5_000)
+    expect(page.locator(ROWS)).not_to_have_count(0)
 
 
 def test_a_view_is_the_same_after_a_reload_on_the_way_back_and_by_its_link(

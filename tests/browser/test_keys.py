@@ -63,7 +63,7 @@ def test_a_key_that_may_only_read_is_told_and_another_can_be_given(
     page.get_by_role("button", name="Start report").click()
     expect(page.get_by_role("dialog")).to_contain_text("may only read")
     _give(page, keys["write"])
-    expect(page.locator(".badge").first).to_have_text("Completed", timeout=20_000)
+    expect(page.locator(".badge").first).to_have_text("Completed")
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()
     assert download.value.suggested_filename.endswith(".csv")

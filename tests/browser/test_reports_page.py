@@ -14,9 +14,7 @@ from tests.harness.service import Service
 
 
 def _newest(page: Page, state: str) -> None:
-    expect(page.locator(".reports tbody tr").first.locator(".badge")).to_have_text(
-        state, timeout=20_000
-    )
+    expect(page.locator(".reports tbody tr").first.locator(".badge")).to_have_text(state)
 
 
 def _said(page: Page) -> Locator:

@@ -5,12 +5,13 @@ Times are the main thread's own CPU time, as the browser tells it: other program
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import CDPSession, Locator, Page, Request, expect
 
-from tests.browser.conftest import Opener
+from tests.browser.conftest import PATIENT_MS, Opener
 from tests.browser.reports import completed_report
 from tests.harness.database import add_many_stores, ask
 from tests.harness.service import Service, running_service
@@ -126,9 +127,14 @@ def test_scrolling_draws_the_rows_that_come_into_sight_and_leaves_the_others(pag
 
 
 def test_the_last_row_is_reached_and_only_rows_in_sight_are_drawn(page: Page) -> None:
-    page.locator(".grid").focus()
-    page.keyboard.press("End")
-    expect(page.locator("tr[aria-rowindex='100002']")).to_be_visible()
+    last = page.locator("tr[aria-rowindex='100002']")
+    for _ in range(5):  # a busy browser may drop a key that comes while it draws
+        page.locator(".grid").focus()
+        page.keyboard.press("End")
+        with suppress(AssertionError):
+            expect(last).to_be_visible(timeout=PATIENT_MS / 5)
+            break
+    expect(last).to_be_visible()
     assert page.locator("tbody tr").count() < 80
     assert page.locator(".grid table").get_attribute("aria-rowcount") == "100002"
 
@@ -187,7 +193,8 @@ def test_only_what_is_seen_is_asked_for(open_page: Opener) -> None:
     page.get_by_role("link", name="Stores", exact=True).click()
     expect(page.locator("tbody .days i").first).to_be_visible()
     expect(page.locator("option", has_text="Europe/Berlin")).to_have_count(1)
-    sizes = [request.sizes() for request in asked]
+    # What the page before has asked for is given up.
+    sizes = [request.sizes() for request in asked if request.failure is None]
     assert sum(size["responseBodySize"] for size in sizes) < 300_000
     page.locator(".grid").evaluate("box => (box.scrollTop = 1_800_000)")
     expect(page.locator("tbody .id").first).to_have_text(re.compile("store-"))

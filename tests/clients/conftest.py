@@ -23,7 +23,8 @@ def key(database_url: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def service(database_url: str, key: str, tmp_path: Path) -> Iterator[Service]:
-    with running_service(database_url, tmp_path) as service:
+    deliveries = {"STOREWATCH_DELIVER_TO": str(tmp_path)}
+    with running_service(database_url, tmp_path, **deliveries) as service:
         yield service
 
 
@@ -34,11 +35,14 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> FeedFiles:
 
 @pytest.fixture(scope="session")
 def loaded_service(
-    postgres_server: str, feed: FeedFiles, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: str,
+    tables: str,
+    feed: FeedFiles,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """A service with the feed and without a key, for all tests that only look at it."""
     home = tmp_path_factory.mktemp("loaded")
-    with new_database(postgres_server) as url:
+    with new_database(postgres_server, tables) as url:
         ingest(feed, database_url=url, home=home)
         with running_service(url, home) as service:
             yield service

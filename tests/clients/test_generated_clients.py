@@ -127,6 +127,8 @@ def test_models_of_pydantic_read_what_the_service_answers(
         read("StoreDetails", place)
         read("StoreAvailability", f"{place}/availability")
         read("StoreTimeline", f"{place}/timeline")
+        read("StoreState", f"{place}/state")
+        read("StoreOutages", f"{place}/outages?from=2023-01-18T00:00Z&to=2023-01-25T18:00Z")
 
 
 def test_no_model_is_numbered_because_a_name_came_twice(models: ModuleType) -> None:

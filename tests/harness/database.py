@@ -25,6 +25,15 @@ def ask(database_url: str, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
     return asyncio.run(run())
 
 
+async def run_migrate(database_url: str) -> None:
+    """Bring the tables of a database up to date."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
+
+
 @contextmanager
 def polls_locked(database_url: str) -> Iterator[None]:
     """Hold up every report, as soon as it reads polls, until the block ends."""

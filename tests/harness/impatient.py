@@ -11,6 +11,6 @@ if __name__ == "__main__":
     assert sys.argv[1:] == ["serve", "--port", "0"]
     start_logging()
     patience = Patience(
-        head_seconds=1, body_seconds=1, write_seconds=1, crowded_seconds=0.5, line_seconds=0.4
+        head_seconds=1, body_seconds=1, write_seconds=1, crowded_seconds=0.8, line_seconds=0.4
     )
     run_server(read_settings(), "127.0.0.1", 0, insecure=False, patience=patience)

@@ -1,5 +1,6 @@
 """The kernel as the tests call it: stores as plain rows in, totals and CSV out."""
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from fractions import Fraction
@@ -9,24 +10,30 @@ import numpy as np
 from compute.axis import DAY_MS, PER_MS, Ints
 from compute.batch import Question, StoreBatch, batch_totals
 from compute.business_hours import EMPTY_WEEK, pack_hours
+from compute.outages import NO_INSTANT, Outages, outages, outages_in, question_about
 from compute.packed_rows import (
     DATED_WEEKS,
     EXCLUSIONS,
     NEVER,
     SPECIAL_HOURS,
     PackedRows,
+    PackedTexts,
     pack_dated_weeks,
     pack_exclusions,
     pack_special_hours,
 )
 from compute.polls import pack_polls
 from compute.report_rows import ReportRows, report_rows
+from compute.states import states
+from compute.targets import NO_TARGET, SCALE
 from compute.timeline import STATES, timeline
 from compute.uptime import Interpolation
 from compute.windows import Window, instants_of, resolve_windows
-from tests.harness.reference import Interval, Parts, Store, Totals
+from tests.harness.reference import Interval, Outage, Parts, Store, Totals
 
 Segment = tuple[Fraction, Fraction, str]
+#: State, since when (None: for longer than was looked, or ever), newest poll: instant and active.
+Now = tuple[str, Fraction | None, tuple[int, bool] | None]
 
 
 def kernel_parts(stores: Sequence[Store], question: Question) -> list[list[Parts]]:
@@ -99,6 +106,69 @@ def kernel_segments(stores: Sequence[Store], question: Question) -> list[list[Se
     return segments
 
 
+def kernel_states(stores: Sequence[Store], as_of: int, max_gap: int, look_back: int) -> list[Now]:
+    """How each store is at an instant."""
+    question = question_about(as_of, max_gap, look_back)
+    found = states(batch_of(stores, question), question)
+    columns = found.state.tolist(), found.since.tolist(), found.newest_poll.tolist()
+    return [
+        (
+            STATES[state],
+            _instant(since),
+            None if poll == NO_INSTANT else (poll >> 1, bool(poll & 1)),
+        )
+        for state, since, poll in zip(*columns, strict=True)
+    ]
+
+
+def kernel_durations(
+    stores: Sequence[Store], as_of: int, max_gap: int, look_back: int
+) -> list[tuple[Fraction, Fraction]]:
+    """`down_for` and `silent_for` of each store at an instant, milliseconds."""
+    question = question_about(as_of, max_gap, look_back)
+    found = states(batch_of(stores, question), question)
+    columns = found.down_for.tolist(), found.silent_for.tolist()
+    return [
+        (Fraction(down, PER_MS), Fraction(silent, PER_MS))
+        for down, silent in zip(*columns, strict=True)
+    ]
+
+
+def kernel_outages(
+    stores: Sequence[Store], as_of: int, max_gap: int, look_back: int
+) -> list[list[Outage]]:
+    """The outages of each store up to an instant."""
+    question = question_about(as_of, max_gap, look_back)
+    return _told(outages(batch_of(stores, question), question), len(stores))
+
+
+def kernel_outages_in(
+    stores: Sequence[Store], window: Window, as_of: int, max_gap: int, look_back: int
+) -> list[list[Outage]]:
+    """Those that reach into a window."""
+    question = question_about(as_of, max_gap, look_back)
+    return _told(outages_in(batch_of(stores, question), question, window), len(stores))
+
+
+def _told(found: Outages, stores: int) -> list[list[Outage]]:
+    told: list[list[Outage]] = [[] for _ in range(stores)]
+    columns = found.store, found.begin, found.end, found.length, found.then
+    for store, begin, end, length, then in zip(*(one.tolist() for one in columns), strict=True):
+        told[store].append(
+            (
+                _instant(begin),
+                Fraction(end, PER_MS),
+                Fraction(length, PER_MS),
+                None if then < 0 else STATES[then],
+            )
+        )
+    return told
+
+
+def _instant(position: int) -> Fraction | None:
+    return None if position == NO_INSTANT else Fraction(position, PER_MS)
+
+
 def kernel_rows(
     stores: Sequence[Store], as_of: int, interpolation: Interpolation, max_gap: int
 ) -> ReportRows:
@@ -144,7 +214,29 @@ def batch_of(stores: Sequence[Store], question: Question) -> StoreBatch:
             [pack_exclusions(*_columns(2, list(store.exclusions))) for store in stores],
             EXCLUSIONS.itemsize,
         ),
+        tags=packed_tags([dict(store.tags) for store in stores]),
+        targets=_targets(stores),
     )
+
+
+def packed_hours(store: Store) -> tuple[bytes, bytes, bytes]:
+    """A store's week without a date, its other weeks and its special hours, as they are kept."""
+    return _base_week(store), _dated_weeks(store), _special_hours(store)
+
+
+def packed_tags(tags: Sequence[dict[str, str]]) -> PackedTexts:
+    """Tags as the database gives them: nothing of a store without any."""
+    texts = [json.dumps(one, ensure_ascii=False).encode() if one else b"" for one in tags]
+    size = np.array([len(text) for text in texts], dtype=np.int64)
+    return PackedTexts(b"".join(texts), size)
+
+
+def _targets(stores: Sequence[Store]) -> Ints:
+    """Targets as the database gives them: none at all where no store has one."""
+    if all(store.target is None for store in stores):
+        return np.empty(0, dtype=np.int64)
+    scaled = [NO_TARGET if one.target is None else one.target * SCALE for one in stores]
+    return np.array([int(one) for one in scaled], dtype=np.int64)
 
 
 def _joined(packed: list[bytes], row: int) -> PackedRows:

@@ -27,6 +27,9 @@ Week = tuple[date | None, tuple[Row, ...]]
 #: Up, down, unknown and excluded, milliseconds.
 Parts = tuple[Fraction, Fraction, Fraction, Fraction]
 Totals = dict[str, Parts]
+#: Begin (None: before all that was looked at, or never), end, counted time down, and the state that
+#: ends it (None: it is open).
+Outage = tuple[Fraction | None, Fraction, Fraction, State | None]
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -48,7 +51,8 @@ class Store:
     `hours` are the rows of the week that has no date, the end of each at most 24:00; `weeks` are
     those that have one, and where the one without a date is empty, that. No row and no week means
     open around the clock. `special` are local dates, each with the (start, end) that replace its
-    weekly hours; none: closed. `exclusions` are UTC milliseconds [from, to).
+    weekly hours; none: closed. `exclusions` are UTC milliseconds [from, to). `tags` are key and
+    value; `target` is its own.
     """
 
     store_id: str
@@ -58,6 +62,8 @@ class Store:
     weeks: tuple[Week, ...] = ()
     special: tuple[tuple[date, tuple[Interval, ...]], ...] = ()
     exclusions: tuple[Interval, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    target: Fraction | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -216,6 +222,113 @@ def pieces(
         yield begin, finish, state
 
 
+def state_at(store: Store, as_of: int, max_gap: int) -> State:
+    """The state of a store at an instant, which is also the `as_of` of that question."""
+    if not holds(business_time(store, as_of, as_of), as_of):
+        return "closed"
+    if holds(store.exclusions, as_of):
+        return "excluded"
+    observed = observations(store, as_of, as_of, as_of, max_gap)
+    if not observed:
+        return "unknown"
+    seen, active = observed[-1]
+    # A reach is half open: that long after its last poll a store is unknown.
+    if as_of - seen >= max_gap:
+        return "unknown"
+    return "up" if active else "down"
+
+
+def reference_past(
+    store: Store, as_of: int, max_gap: int, look_back: int
+) -> list[tuple[Fraction, Fraction, State]]:
+    """The `previous` timeline before an instant, and, without length, what is at the instant."""
+    window = as_of - look_back, as_of
+    now = Fraction(as_of)
+    return [
+        *pieces(store, window, as_of, "previous", max_gap),
+        (now, now, state_at(store, as_of, max_gap)),
+    ]
+
+
+def reference_outages(store: Store, as_of: int, max_gap: int, look_back: int) -> list[Outage]:
+    """The outages that an instant has behind it or is in, as far as one looks back."""
+    found: list[Outage] = []
+    begin: Fraction | None = None
+    end, length = Fraction(0), Fraction(0)
+    is_down = was_other = False
+    for start, finish, state in reference_past(store, as_of, max_gap, look_back):
+        if state == "down":
+            if not is_down:
+                begin, length = start if was_other else None, Fraction(0)
+            is_down, end = True, finish
+            length += finish - start
+        elif state in ("up", "unknown"):
+            if is_down:
+                found.append((begin, end, length, state))
+            is_down, was_other = False, True
+    if is_down:
+        found.append((begin, end, length, None))
+    return found
+
+
+def reaching(outages: Sequence[Outage], window: Interval, as_of: int) -> list[Outage]:
+    """Those outages that reach into a window, which ends at the instant or before.
+
+    One that is open reaches up to the instant, through whatever closing, and is there at it.
+    """
+    first, last = window
+    return [
+        (begin, end, length, then)
+        for begin, end, length, then in outages
+        if first < last
+        and (then is None or end > first)
+        and (begin is None or begin < last or begin == last == as_of)
+    ]
+
+
+def reference_since(store: Store, as_of: int, max_gap: int, look_back: int) -> Fraction | None:
+    """Since when a store has been in its state; None: for longer than one looks back, or ever."""
+    *before, (begin, _, now) = reference_past(store, as_of, max_gap, look_back)
+    joins: tuple[State, ...] = ("closed", "excluded") if now in ("up", "down") else ()
+    for start, _, state in reversed(before):
+        if state == now:
+            begin = start
+        elif state not in joins:
+            return begin
+    return None
+
+
+def reference_newest_poll(store: Store, as_of: int) -> tuple[int, bool] | None:
+    """The newest poll at or before an instant, whether the store was open then or not."""
+    return max(
+        ((seen, on) for seen, on in dict(store.polls).items() if seen <= as_of), default=None
+    )
+
+
+def reference_down_for(store: Store, as_of: int, max_gap: int, look_back: int) -> Fraction:
+    """Counted downtime of the outage that is open at an instant, as far as one looks back."""
+    length = Fraction(0)
+    for start, finish, state in reversed(reference_past(store, as_of, max_gap, look_back)):
+        if state in ("up", "unknown"):
+            break
+        if state == "down":
+            length += finish - start
+    return length
+
+
+def reference_counted(store: Store, first: int, last: int) -> Fraction:
+    """Milliseconds of counted time between two instants."""
+    told = pieces(store, (first, last), last, "previous", DAY)
+    closed: tuple[State, ...] = ("closed", "excluded")
+    return sum((end - start for start, end, state in told if state not in closed), Fraction(0))
+
+
+def reference_silent_for(store: Store, as_of: int) -> Fraction:
+    """Counted time since the newest poll; 0 if there is none."""
+    newest = reference_newest_poll(store, as_of)
+    return Fraction(0) if newest is None else reference_counted(store, newest[0], as_of)
+
+
 def reference_parts(
     store: Store, window: Interval, as_of: int, interpolation: Interpolation, max_gap: int
 ) -> Parts:
@@ -266,6 +379,56 @@ def business_total(store: Store, window: Interval) -> int:
         return 0
     business = business_time(store, first, last)
     return sum(max(0, min(end, last) - max(start, first)) for start, end in business)
+
+
+def shared(store: Store, keys: Sequence[str]) -> tuple[str, ...]:
+    """What a store has in common with the others of its group."""
+    tags = {**dict(store.tags), "timezone": store.timezone or DEFAULT_TIMEZONE}
+    return tuple(tags.get(key, "") for key in keys)
+
+
+@dataclass
+class Together:
+    """Some stores in one window: milliseconds, and how many there are of them.
+
+    `met`, `missed` and `without` count those that have a target; `used` and `allowed` are their
+    downtime, and the downtime that their targets allow. `worst` are the stores with any downtime,
+    most first: id, up, down.
+    """
+
+    parts: Parts
+    met: int
+    missed: int
+    without: int
+    used: Fraction
+    allowed: Fraction
+    worst: list[tuple[str, Fraction, Fraction]]
+
+
+def reference_together(
+    stores: Sequence[tuple[Store, Parts]], of_report: Fraction | None
+) -> Together:
+    """Stores and their parts of one window together; `of_report`: the report's target."""
+    met = missed = without = 0
+    used = allowed = Fraction(0)
+    for store, (up, down, _, _) in stores:
+        target = of_report if store.target is None else store.target
+        if target is None:
+            continue
+        if not up + down:
+            without += 1
+            continue
+        if up >= target * (up + down):
+            met += 1
+        else:
+            missed += 1
+        used += down
+        allowed += (1 - target) * (up + down)
+    unknown, excluded = (sum((parts[at] for _, parts in stores), Fraction(0)) for at in (2, 3))
+    up, down = (sum((parts[at] for _, parts in stores), Fraction(0)) for at in (0, 1))
+    worst = [(store.store_id, parts[0], parts[1]) for store, parts in stores if parts[1]]
+    worst.sort(key=lambda one: (-one[2], one[0].encode()))
+    return Together((up, down, unknown, excluded), met, missed, without, used, allowed, worst)
 
 
 def two_decimals(amount: Fraction) -> str:

@@ -5,6 +5,7 @@ Only texts that mean something: what is refused, and how, is no matter of the re
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from tests.harness.reference import DAY, HOUR, MINUTE, Interval, utc_instant
@@ -58,6 +59,7 @@ def periods(text: str, today: date) -> list[str]:
     return [period]
 
 
+@cache
 def period_that_holds(day: date, kind: str) -> str:
     year, week, _ = day.isocalendar()
     return {
@@ -69,6 +71,7 @@ def period_that_holds(day: date, kind: str) -> str:
     }[kind]
 
 
+@cache
 def dates_of(period: str) -> tuple[date, date]:
     """First and last date: all dates from the year before to the year after that are in it."""
     kind = {4: "year", 7: "quarter" if "Q" in period else "month", 8: "week", 10: "day"}

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from service.database.migrations import MIGRATIONS
 from service.feeds.made_up import FeedFiles
 from service.spans import parse_span
-from tests.harness.database import add_many_stores, many_stores_report
+from tests.harness.database import add_many_stores, ask, many_stores_report
 from tests.harness.feeds import HEADER, ingest, read_stores, reference_report
 from tests.harness.processes import COMMAND, PATIENCE, command_environment, free_port, storewatch
 from tests.harness.reference import reference_csv_row
@@ -73,6 +74,14 @@ def test_an_option_that_cannot_be_is_refused(
 # The demo.
 
 
+def test_standard_input_is_taken_once(tmp_path: Path) -> None:
+    options = ("--polls", "-", "--timezones", "-")
+    done = storewatch("ingest", *options, database_url=None, home=tmp_path)
+    assert done.returncode == 2
+    assert b"standard input can be read once" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_demo_does_the_whole_job_in_its_folder_and_touches_no_other_database(
     loaded: str, public_folder: Path
 ) -> None:
@@ -101,6 +110,16 @@ def test_a_demo_takes_no_folder_that_has_something_else(public_folder: Path) -> 
 
 
 # Settings.
+
+
+def test_the_tables_are_brought_up_to_date_apart_from_a_start(
+    database_url: str, tmp_path: Path
+) -> None:
+    newest = max(int(file.name[:4]) for file in MIGRATIONS.glob("*.sql"))
+    for _ in range(2):  # again, it does nothing
+        done = storewatch("migrate", database_url=database_url, home=tmp_path)
+        assert done.stderr.decode() == f"The database is up to date: migration {newest}.\n"
+    assert ask(database_url, "select count(*) from store") == [(0,)]
 
 
 def test_a_command_warns_of_a_misspelt_setting(loaded: str, tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Polls that a wrong clock dated are taken away again, and `as_of` goes back to where it was."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness.database import ask
 from tests.harness.processes import storewatch
-from tests.harness.service import Service, problem, running_service
+from tests.harness.service import Service, problem
 
 HEADER = "store_id,status,timestamp_utc\n"
 #: Of two stores, over a night; the last but two and what follows have a wrong clock.
@@ -23,16 +22,14 @@ POLLS = (
 
 
 @pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    loaded = storewatch(
-        *("ingest", "--polls", "-"),
-        database_url=database_url,
-        home=tmp_path,
-        stdin=(HEADER + POLLS).encode(),
-    )
-    assert loaded.returncode == 0, loaded.stderr.decode()
-    with running_service(database_url, tmp_path) as service:
-        yield service
+def service(empty_service: Service) -> Service:
+    """A service with these polls and no others."""
+    everything = {"from": "1970-01-01T00:00:00Z", "to": "9998-12-31T00:00:00Z"}
+    assert empty_service.ask("DELETE", "/polls", params=everything).status_code == 200
+    csv = {"Content-Type": "text/csv"}
+    loaded = empty_service.ask("POST", "/polls", content=HEADER + POLLS, headers=csv)
+    assert loaded.json()["new"] == len(POLLS.splitlines())
+    return empty_service
 
 
 def left(database_url: str) -> str:
@@ -67,7 +64,7 @@ def rows(*numbers: int) -> str:
 )
 def test_exactly_the_polls_of_that_time_go_and_the_newest_is_found_again(
     service: Service,
-    database_url: str,
+    module_database_url: str,
     first: str,
     end: str,
     kept: tuple[int, ...],
@@ -77,10 +74,10 @@ def test_exactly_the_polls_of_that_time_go_and_the_newest_is_found_again(
     answer = service.ask("DELETE", "/polls", **asked)
     assert answer.status_code == 200
     assert answer.json() == {"polls": 7 - len(kept), "newest_poll": newest}
-    assert left(database_url) == rows(*kept)
+    assert left(module_database_url) == rows(*kept)
     again = service.ask("DELETE", "/polls", **asked)
     assert again.json() == {"polls": 0, "newest_poll": newest}
-    assert left(database_url) == rows(*kept)
+    assert left(module_database_url) == rows(*kept)
 
 
 def test_a_default_report_ends_where_the_newest_right_poll_is(service: Service) -> None:
@@ -93,14 +90,14 @@ def test_a_default_report_ends_where_the_newest_right_poll_is(service: Service) 
 
 
 def test_polls_can_be_loaded_again_after_they_were_deleted(
-    service: Service, database_url: str
+    service: Service, module_database_url: str
 ) -> None:
     service.ask("DELETE", "/polls?from=2023-01-23T01:00:00Z&to=2023-01-25T12:00:00Z")
     answer = service.ask(
         "POST", "/polls", content=HEADER + POLLS, headers={"Content-Type": "text/csv"}
     )
     assert (answer.json()["new"], answer.json()["unchanged"]) == (4, 3)
-    assert left(database_url) == POLLS
+    assert left(module_database_url) == POLLS
 
 
 @pytest.mark.parametrize(
@@ -114,29 +111,29 @@ def test_polls_can_be_loaded_again_after_they_were_deleted(
     ],
 )
 def test_a_stretch_of_time_that_is_none_deletes_nothing(
-    service: Service, database_url: str, query: str, field: str
+    service: Service, module_database_url: str, query: str, field: str
 ) -> None:
     answer = service.ask("DELETE", f"/polls?{query}")
     assert answer.status_code == 422
     assert field in problem(answer)["detail"]
-    assert left(database_url) == POLLS
+    assert left(module_database_url) == POLLS
 
 
-def test_the_command_asks_first(database_url: str, service: Service, tmp_path: Path) -> None:
+def test_the_command_asks_first(module_database_url: str, service: Service, tmp_path: Path) -> None:
     command = ("delete-polls", "--from", "2023-01-23T01:00:00.001Z", "--to", "2300-01-01T00:00:00Z")
-    refused = storewatch(*command, database_url=database_url, home=tmp_path, stdin=b"n\n")
+    refused = storewatch(*command, database_url=module_database_url, home=tmp_path, stdin=b"n\n")
     assert refused.returncode == 1
     assert b"delete up to 5 polls" in refused.stderr
-    assert left(database_url) == POLLS
-    done = storewatch(*command, "--yes", database_url=database_url, home=tmp_path)
+    assert left(module_database_url) == POLLS
+    done = storewatch(*command, "--yes", database_url=module_database_url, home=tmp_path)
     assert done.returncode == 0
     assert done.stderr.decode() == (
         "3 polls deleted; the newest one left: 2023-01-23T01:00:00+00:00\n"
     )
-    assert left(database_url) == rows(0, 1, 2, 3)
+    assert left(module_database_url) == rows(0, 1, 2, 3)
     wrong = storewatch(
         *("delete-polls", "--from", "2023-01-24", "--to", "2023-01-23"),
-        database_url=database_url,
+        database_url=module_database_url,
         home=tmp_path,
     )
     assert wrong.returncode == 2

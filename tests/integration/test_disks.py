@@ -176,7 +176,7 @@ def test_a_full_disk_of_the_database_is_told_in_words(
     with running_service(database_url, tmp_path) as service:
         ask(postgres_server, f"create tablespace small location '{disk}'")
         try:
-            ask(database_url, "alter table poll_day set tablespace small")
+            ask(database_url, "alter table poll_day_before set tablespace small")
             answer = service.ask("POST", "/polls", content=many_polls(), headers=CSV)
             assert answer.status_code == 507
             told = problem(answer)
@@ -190,7 +190,7 @@ def test_a_full_disk_of_the_database_is_told_in_words(
             assert done.returncode == 1
             assert done.stderr.decode().startswith("Error: The disk of the database is full: ")
         finally:
-            ask(database_url, "alter table poll_day set tablespace pg_default")
+            ask(database_url, "alter table poll_day_before set tablespace pg_default")
             ask(postgres_server, "drop tablespace small")
 
 
@@ -225,3 +225,24 @@ def test_a_reports_folder_that_cannot_be_made_ends_the_start_with_a_sentence(
     log = failed.stderr.decode()
     assert f"the reports folder does not work ({tmp_path}/reports: File exists)" in log
     assert "Traceback" not in log
+
+
+def test_a_report_is_delivered_when_the_disk_that_was_full_has_room_again(
+    database_url: str, tmp_path: Path, disk: Path
+) -> None:
+    expected = add_many_stores(database_url, 1000)
+    with running_service(database_url, tmp_path, STOREWATCH_DELIVER_TO=str(disk)) as service:
+        body = {"name": "a", "cron": "0 6 29 2 *", "timezone": "UTC", "deliver_to": str(disk)}
+        body |= {"as_of": "newest_poll"}
+        path = service.ask("POST", "/schedules", json=body).headers["Location"]
+        filler = fill(disk)
+        report = service.ask("POST", f"{path}/run").headers["Location"]
+        eventually(lambda: service.get(report).json()["delivery"]["error"] is not None)
+        error = service.get(report).json()["delivery"]["error"]
+        assert error == "the disk of the folder to deliver to is full"
+        assert [file for file in disk.rglob("*") if file.is_file()] == [filler]
+        filler.unlink()
+        ask(database_url, "update delivery set due = now()")
+        eventually(lambda: service.get(report).json()["delivery"]["status"] == "delivered")
+        [file] = service.get(report).json()["delivery"]["files"]
+        assert Path(file).read_bytes() == expected

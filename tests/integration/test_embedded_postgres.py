@@ -7,8 +7,7 @@ import pwd
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +17,7 @@ import pytest
 
 from service.database import embedded
 from service.database.embedded import DatabaseUnavailable, embedded_postgres
+from tests.harness.processes import PATIENCE, eventually
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become another account")
@@ -94,7 +94,7 @@ class Process:
     def end(self) -> str:
         """Let it leave, wait until it did, and hand over what it wrote to standard error."""
         try:
-            _, errors = self._popen.communicate(timeout=60)
+            _, errors = self._popen.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired as hangs:
             log = (self._installation.place / "postgresql.log").read_text()
             pytest.fail(f"It does not end. It wrote: {hangs.stderr!r}; its PostgreSQL: {log}")
@@ -143,13 +143,6 @@ class Installation:
             if process.status is None:
                 process.kill(signal.SIGKILL)
         eventually(lambda: not self.server_processes())
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(params=["ourselves", pytest.param("nobody", marks=needs_root)])

@@ -17,20 +17,31 @@ from tests.harness.service import Service, problem, running_service
 @pytest.fixture(scope="module")
 def paths(service: Service, feed: FeedFiles) -> dict[str, str]:
     """What the parameters of paths stand for."""
-    report_id = service.trigger_report()
+    report_id = service.ask("POST", "/reports", json={"group_by": ["timezone"]}).json()["id"]
     assert service.wait_for(report_id) == "Completed"
     store = read_stores(feed)[0].store_id
     day = "2024-12-25"
     service.ask("PUT", f"/stores/{store}/special-hours/{day}", json={"closed": True})
     hour = {"from": f"{day}T10:00:00Z", "to": f"{day}T11:00:00Z", "all_stores": True}
     service.ask("POST", "/exclusions", json=[hour])
+    plan = {"name": "nightly", "cron": "0 6 * * *", "timezone": "UTC", "paused": True}
+    schedule = service.ask("POST", "/schedules", json=plan).json()["id"]
     [exclusion] = service.get("/exclusions").json()["items"]
+    while_polled = {"to": "2024-03-14T18:00:00Z", "limit": 1}
+    [outage] = service.get("/outages", params=while_polled).json()["items"]
+    hook = {"url": "https://example.com/hook", "events": ["report.failed"]}
+    webhook = service.ask("POST", "/webhooks", json=hook).json()["id"]
+    delivery = service.ask("POST", f"/webhooks/{webhook}/test").json()["id"]
     return {
         "{store_id}": store,
         "{report_id}": report_id,
         "{slug}": "not-found",
         "{day}": day,
         "{exclusion_id}": exclusion["id"],
+        "{schedule_id}": schedule,
+        "{outage_id}": outage["id"],
+        "{webhook_id}": webhook,
+        "{delivery_id}": delivery,
     }
 
 

@@ -12,11 +12,20 @@ from tests.harness.reports import create
 from tests.harness.service import Service, problem, running_service
 
 
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    add_many_stores(database_url, 10)
-    with running_service(database_url, tmp_path) as service:
+@pytest.fixture(scope="module")
+def running(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    add_many_stores(module_database_url, 10)
+    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
         yield service
+
+
+@pytest.fixture
+def service(running: Service, module_database_url: str) -> Service:
+    """A service without reports, API keys or idempotency keys."""
+    ask(module_database_url, "delete from report")
+    return running
 
 
 def test_the_same_idempotency_key_gives_the_first_report(service: Service) -> None:
@@ -50,25 +59,27 @@ def test_a_key_that_is_empty_or_too_long_is_refused(service: Service) -> None:
 
 
 def test_two_callers_may_use_the_same_key_each_for_a_report_of_its_own(
-    service: Service, database_url: str, tmp_path: Path
+    database_url: str, tmp_path: Path
 ) -> None:
-    nobody = create(service, None, Idempotency_Key="today").json()["id"]
-    keys = [make_key(database_url, tmp_path, name) for name in ("one", "another")]
-    made = {
-        key: create(service, body, Idempotency_Key="today", X_API_Key=key)
-        for key, body in zip(keys, ({}, {"max_gap": "2h"}), strict=True)
-    }
-    assert [answer.status_code for answer in made.values()] == [202, 202]
-    ids = {answer.json()["id"] for answer in made.values()}
-    assert len(ids | {nobody}) == 3
-    again = create(service, {}, Idempotency_Key="today", X_API_Key=keys[0])
-    assert again.json()["id"] == made[keys[0]].json()["id"]
+    add_many_stores(database_url, 10)
+    with running_service(database_url, tmp_path) as service:
+        nobody = create(service, None, Idempotency_Key="today").json()["id"]
+        keys = [make_key(database_url, tmp_path, name) for name in ("one", "another")]
+        made = {
+            key: create(service, body, Idempotency_Key="today", X_API_Key=key)
+            for key, body in zip(keys, ({}, {"max_gap": "2h"}), strict=True)
+        }
+        assert [answer.status_code for answer in made.values()] == [202, 202]
+        ids = {answer.json()["id"] for answer in made.values()}
+        assert len(ids | {nobody}) == 3
+        again = create(service, {}, Idempotency_Key="today", X_API_Key=keys[0])
+        assert again.json()["id"] == made[keys[0]].json()["id"]
 
 
-def test_a_key_is_free_again_after_a_day(service: Service, database_url: str) -> None:
+def test_a_key_is_free_again_after_a_day(service: Service, module_database_url: str) -> None:
     def age(report_id: str, hours: int) -> None:
         ask(
-            database_url,
+            module_database_url,
             "update report set created_at = now() - $2 * interval '1 hour' where id = $1::uuid",
             report_id,
             hours,
@@ -104,13 +115,15 @@ _INSERTS = """
 """
 
 
-def test_a_version_before_this_one_goes_on_beside_it(service: Service, database_url: str) -> None:
-    [(old,)] = ask(database_url, _INSERTS, "today", b"of its own kind")
+def test_a_version_before_this_one_goes_on_beside_it(
+    service: Service, module_database_url: str
+) -> None:
+    [(old,)] = ask(module_database_url, _INSERTS, "today", b"of its own kind")
     # Who it was that asked the old version is not known, so it is nobody's key here.
     new = create(service, None, Idempotency_Key="today")
     assert new.status_code == 202
     assert new.json()["id"] != old
-    assert {report_id for (report_id,) in ask(database_url, _BEFORE, "today")} == {
+    assert {report_id for (report_id,) in ask(module_database_url, _BEFORE, "today")} == {
         old,
         new.json()["id"],
     }

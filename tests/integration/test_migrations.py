@@ -14,10 +14,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from compute.groups import StoreDown
 from service.database import locks, pool
 from service.database import migrations as database
 from service.database.migrations import migrate
 from service.database.pool import DatabaseUnavailable, open_pool
+from service.reports.groups import read_groups
+from tests.harness.database import run_migrate
 from tests.harness.service import running_service
 
 HOME = Path("/nowhere")  # of no use to open_pool when it is given a URL
@@ -41,20 +44,18 @@ asyncio.run(main())
 
 
 @pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """The DSN of an empty database: here it is migrated by what is tested."""
+    return empty_database_url
+
+
+@pytest.fixture
 def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the migrations, to be changed by the test."""
     folder = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, folder)
     monkeypatch.setattr(database, "MIGRATIONS", folder)
     return folder
-
-
-async def run_migrate(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()
 
 
 async def fetch(url: str, sql: str) -> list[tuple[object, ...]]:
@@ -387,3 +388,163 @@ async def run_statements(url: str, statements: str) -> None:
         await connection.execute(statements)
     finally:
         await connection.close()
+
+
+def test_groups_that_an_older_form_kept_are_told_the_same(
+    database_url: str, migrations: Path
+) -> None:
+    later = [file for file in migrations.iterdir() if file.name >= "0021"]
+    kept = {file: file.read_text() for file in later}
+    for file in later:
+        file.unlink()
+    asyncio.run(run_migrate(database_url))
+    told = """
+        select tag_values, window_number, uptime_seconds, downtime_seconds, unknown_seconds,
+               excluded_seconds, stores_met, stores_missed, stores_unknown, budget_allowed_seconds,
+               budget_used_seconds
+        from report_group_result order by tag_values, window_number
+    """
+
+    async def run() -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            report_id = await connection.fetchval(
+                """
+                insert into report (id, as_of, interpolation, max_gap, include_unknown, state,
+                                    group_by)
+                values (gen_random_uuid(), now(), 'nearest', '1 day', false, 'completed', '{a}')
+                returning id
+                """
+            )
+            await connection.execute(
+                """
+                insert into report_group (report, place, tag_values, stores, up, down, unknown,
+                                          excluded, met, missed, without, used, allowed, worst)
+                values ($1, 0, '{""}', 2, '{7, 8}', '{3, 0}', '{5, 6}', '{1, 2}', '{1, 0}',
+                        '{0, 0}', '{1, 2}', '{9, 10}', '{11.5, 12.00000001}',
+                        '[[["s1", 5, 2], ["s,2", 6, 1]], []]'),
+                       ($1, 1, '{x}', 1, '{0, 0}', '{0, 0}', '{0, 0}', '{0, 0}', '{0, 0}', '{0, 0}',
+                        '{0, 0}', '{0, 0}', '{0, 0}', '[[], []]')
+                """,
+                report_id,
+            )
+            before = await connection.fetch(told)
+            for file, text in kept.items():
+                file.write_text(text)
+            await migrate(connection)
+            assert await connection.fetch(told) == before
+            groups = await read_groups(connection, report_id, [0, 1])
+        finally:
+            await connection.close()
+        worst = [StoreDown("s1", 5, 2), StoreDown("s,2", 6, 1)]
+        assert [group.worst for group in groups] == [[worst, []], [[], []]]
+        assert groups[0].allowed == [1_150_000_000, 1_200_000_001]
+
+    asyncio.run(run())
+
+
+# Statements of the version before partitions, as it sends them.
+_OF_OLDER = (
+    "lock table store, timezone, poll_day, newest_poll, exclusion in access share mode",
+    "select polls from poll_day where store = 1 for update skip locked",
+    """
+    insert into poll_day (store, day, polls) values (1, 19380, '\\x01000000')
+    on conflict (store, day) do update set polls = excluded.polls where false
+    """,
+    """
+    insert into poll_day (store, day, polls) values (1, 19380, '\\x0100000003000000')
+    on conflict (store, day) do update set polls = excluded.polls
+    """,
+    """
+    update poll_day set polls = kept.polls
+    from unnest('{1}'::integer[], '{19380}'::integer[], array['\\x01000000'::bytea])
+        as kept (store, day, polls)
+    where poll_day.store = kept.store and poll_day.day = kept.day
+    """,
+    "select append_polls('{open}', '{19380}', array['\\x05000000'::bytea], '{2023-01-23}', 7)",
+    """
+    select coalesce(sum(length(polls)), 0) / 4
+    from poll_day tablesample system (
+        least(100, 100.0 * 67108864 / (select greatest(pg_relation_size('poll_day'), 1)))
+    )
+    """,
+    "delete from poll_day where store = 1 and day = 19380",
+)
+
+
+def test_polls_get_months_beside_a_version_that_reads_and_writes_them(
+    database_url: str, migrations: Path
+) -> None:
+    later = {file: file.read_text() for file in migrations.iterdir() if file.name >= "0023"}
+    for file in later:
+        file.unlink()
+    asyncio.run(run_migrate(database_url))
+    steps = sorted(later)
+    reader = f"storewatch_test_{uuid4().hex[:16]}"
+
+    async def older(url: str) -> None:
+        """What an instance of an older version does, without waiting for anybody for long."""
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute("set lock_timeout = '5s'")
+            async with connection.transaction():
+                for statement in _OF_OLDER:
+                    await connection.execute(statement)
+            await connection.copy_records_to_table("poll_day", records=[(1, 19381, b"\1\0\0\0")])
+            await connection.execute("delete from poll_day where day = 19381")
+        finally:
+            await connection.close()
+
+    async def scenario() -> None:
+        connection = await asyncpg.connect(database_url)
+        busy = await asyncpg.connect(database_url)
+        try:
+            await connection.execute(
+                f"""
+                create role {reader};
+                grant select on poll, poll_day to {reader};
+                alter table poll_day set (autovacuum_vacuum_scale_factor = 0.02);
+                insert into store (store_id) values ('open'), ('far');
+                insert into poll_day values (1, 0, '\\x01000000'), (2, 30000, '\\x00000000');
+                select note_newest_poll('2052-02-20')
+                """  # noqa: S608 - all of it is made here
+            )
+            before = await connection.fetch("select * from poll order by 1, 2")
+            assert len(before) == 2
+            # Each of the steps may be the last one of an instance that dies.
+            (bounded, checked, parted, *rest) = steps
+            bounded.write_text(later[bounded])
+            await migrate(connection)
+            await older(database_url)
+            async with busy.transaction():  # as long as all is read
+                await busy.execute(later[checked])
+                await older(database_url)
+            checked.write_text(later[checked])
+            await migrate(connection)
+            await older(database_url)
+            for file in (parted, *rest):
+                file.write_text(later[file])
+            async with busy.transaction():
+                await busy.execute("select * from poll_day")
+                migrating = asyncio.create_task(migrate(connection))
+                asleep = "select exists (select from pg_stat_activity where wait_event = 'PgSleep')"
+                while not await busy.fetchval(asleep):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await older(database_url)
+            await migrating
+            await older(database_url)
+            assert await connection.fetch("select * from poll order by 1, 2") == before
+            options = (
+                "select reloptions from pg_class where relname ~ '^poll_day_' and relkind = 'r'"
+            )
+            for (told,) in await connection.fetch(options):
+                assert told == ["fillfactor=90", "autovacuum_vacuum_scale_factor=0.02"]
+            await connection.execute(f"set role {reader}")
+            assert await connection.fetchval("select count(*) from poll_day, polls_kept") == 2
+            assert await connection.fetch("select * from poll order by 1, 2") == before
+            await connection.execute(f"reset role; drop owned by {reader}; drop role {reader}")
+        finally:
+            await busy.close()
+            await connection.close()
+
+    asyncio.run(scenario())

@@ -1,65 +1,24 @@
 """Reports in an object store: an S3 server in a process of its own, and a network that freezes."""
 
 import hashlib
-import queue
-import socket
-import socketserver
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
-import httpx
 import pytest
-from obstore.store import S3Store
 
 from tests.harness.database import add_many_stores, ask
-from tests.harness.processes import eventually, free_port
+from tests.harness.object_store import Network, bucket, network_to, objects, s3_server
+from tests.harness.processes import eventually
 from tests.harness.service import Service, running_service
 
 
 @pytest.fixture
 def s3() -> Iterator[dict[str, str]]:
-    """What the environment says of a bucket `reports`."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            eventually(lambda: _answers(url))
-            httpx.put(f"{url}/reports").raise_for_status()
-            yield {
-                "STOREWATCH_REPORTS": "s3://reports/made",
-                "AWS_ENDPOINT": url,
-                "AWS_ALLOW_HTTP": "true",
-                "AWS_ACCESS_KEY_ID": "any",
-                "AWS_SECRET_ACCESS_KEY": "any",
-                "AWS_REGION": "us-east-1",
-            }
-        finally:
-            server.kill()
-
-
-def bucket(s3: dict[str, str]) -> S3Store:
-    """The bucket, past the service."""
-    return S3Store(
-        "reports",
-        endpoint=s3["AWS_ENDPOINT"],
-        region=s3["AWS_REGION"],
-        access_key_id=s3["AWS_ACCESS_KEY_ID"],
-        secret_access_key=s3["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
-    )
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
+    """What the environment says of a bucket `reports`, where reports are kept."""
+    with s3_server("reports") as environment:
+        yield {**environment, "STOREWATCH_REPORTS": "s3://reports/made"}
 
 
 def test_every_instance_serves_what_one_put_into_the_object_store(
@@ -77,9 +36,14 @@ def test_every_instance_serves_what_one_put_into_the_object_store(
         assert (part.status_code, part.content) == (206, expected[10:20])
         assert serves.ask("HEAD", f"{path}/csv").status_code == 200
         key = f"made/{path.removeprefix('/reports/')}.1.csv"
-        assert bytes(bucket(s3).get(key).bytes()) == expected
+        assert bytes(bucket(s3, "reports").get(key).bytes()) == expected
+        page = serves.get(f"{path}/stores?sort=-downtime_last_day&limit=2").json()
+        assert [one["store_id"] for one in page["items"]] == ["store-000002", "store-000004"]
+        lines = serves.get(f"{path}/rows", headers={"Accept": "application/x-ndjson"})
+        assert len(lines.content.splitlines()) == page["total"] == 5000
+        assert list((tmp_path / "two" / "unfinished").iterdir()) == []  # the copy has no name
         assert serves.ask("DELETE", path).status_code == 204
-        assert list(bucket(s3).list()) == []
+        assert list(bucket(s3, "reports").list()) == []
 
 
 def test_a_report_whose_object_is_lost_is_gone(
@@ -92,89 +56,12 @@ def test_a_report_whose_object_is_lost_is_gone(
         report_id = path.removeprefix("/reports/")
         for kind, shown in (("csv", "csv"), ("totals", "stores")):
             assert service.get(f"{path}/{shown}").status_code == 200
-            bucket(s3).delete(f"made/{report_id}.1.{kind}")
+            bucket(s3, "reports").delete(f"made/{report_id}.1.{kind}")
         assert service.get(f"{path}/csv").status_code == 410
         assert service.get(f"{path}/stores").json()["total"] == 10  # it was read before
 
 
 PLAIN = {"Accept-Encoding": "identity"}
-
-
-class Network:
-    """A way to a server, which can be frozen: it takes what is sent, and passes it on later.
-
-    Attributes:
-        url: its near end
-        held: bytes that it has taken and not passed on
-    """
-
-    def __init__(self, host: str, port: int) -> None:
-        self._flows = threading.Event()
-        self._flows.set()
-        self.held = 0
-        network = self
-
-        class Connection(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                with socket.create_connection((host, port)) as far:
-                    taken: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-                    onwards = threading.Thread(target=network._pass_on, args=(taken, far))
-                    back = threading.Thread(target=_copy, args=(far, self.request))
-                    onwards.start()
-                    back.start()
-                    with suppress(OSError):
-                        while data := self.request.recv(1 << 16):
-                            network.held += 0 if network._flows.is_set() else len(data)
-                            taken.put(data)
-                    taken.put(b"")
-                    onwards.join()
-                    back.join()
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-            block_on_close = False
-
-        self.server = Server(("127.0.0.1", 0), Connection)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def _pass_on(self, taken: queue.SimpleQueue[bytes], far: socket.socket) -> None:
-        with suppress(OSError):
-            while data := taken.get():
-                self._flows.wait()
-                far.sendall(data)
-            far.shutdown(socket.SHUT_WR)
-
-    def freeze(self) -> None:
-        self._flows.clear()
-
-    def thaw(self) -> None:
-        self._flows.set()
-
-
-def _copy(far: socket.socket, near: socket.socket) -> None:
-    with suppress(OSError):
-        while data := far.recv(1 << 16):
-            near.sendall(data)
-        near.shutdown(socket.SHUT_WR)
-
-
-@contextmanager
-def network_to(url: str) -> Iterator[Network]:
-    host, _, port = url.removeprefix("http://").partition(":")
-    network = Network(host, int(port))
-    serving = threading.Thread(target=network.server.serve_forever, daemon=True)
-    serving.start()
-    try:
-        yield network
-    finally:
-        network.thaw()
-        network.server.shutdown()
-        network.server.server_close()
-
-
-def objects(s3: dict[str, str]) -> list[str]:
-    """The names of all objects in the bucket."""
-    return sorted(one["path"] for page in bucket(s3).list() for one in page)
 
 
 @contextmanager
@@ -211,7 +98,7 @@ def test_what_a_run_uploads_late_never_takes_the_place_of_the_file_of_the_one_th
             eventually(lambda: other.get(path).json()["status"] == "completed")
             completed = other.get(f"{path}/csv", headers=PLAIN)
             network.thaw()
-            eventually(lambda: f"made/{report_id}.1.csv" in objects(s3))
+            eventually(lambda: f"made/{report_id}.1.csv" in objects(s3, "reports"))
             served = other.get(f"{path}/csv", headers=PLAIN)
             assert served.content == completed.content
             assert served.headers["ETag"].strip('"') == hashlib.sha256(served.content).hexdigest()
@@ -219,10 +106,13 @@ def test_what_a_run_uploads_late_never_takes_the_place_of_the_file_of_the_one_th
             # The one that was late sees it, and takes its file away.
             slow.send(SIGCONT)
             eventually(
-                lambda: objects(s3) == [f"made/{report_id}.2.{kind}" for kind in ("csv", "totals")]
+                lambda: (
+                    objects(s3, "reports")
+                    == [f"made/{report_id}.2.{kind}" for kind in ("csv", "totals")]
+                )
             )
             assert other.ask("DELETE", path).status_code == 204
-            assert objects(s3) == []
+            assert objects(s3, "reports") == []
 
 
 def test_a_report_whose_upload_hangs_stays_its_runs_own_and_can_be_cancelled_at_once(
@@ -270,9 +160,9 @@ def test_a_file_of_version_0_1_is_served_expired_and_deleted_under_its_old_name(
         path = service.ask("POST", "/reports").headers["Location"]
         eventually(lambda: service.get(path).json()["status"] == "completed")
         report_id = path.removeprefix("/reports/")
-        bucket(s3).rename(f"made/{report_id}.1.csv", f"made/{report_id}.csv")
-        bucket(s3).delete(f"made/{report_id}.1.totals")
+        bucket(s3, "reports").rename(f"made/{report_id}.1.csv", f"made/{report_id}.csv")
+        bucket(s3, "reports").delete(f"made/{report_id}.1.totals")
         ask(database_url, "update report set file_name = null, totals_size = null")
         assert service.get(f"{path}/csv").content == expected
         assert service.ask("DELETE", path).status_code == 204
-        assert objects(s3) == []
+        assert objects(s3, "reports") == []

@@ -12,9 +12,16 @@ import pytest
 
 from tests.harness.service import Service
 
-TAGS = {"reports", "stores", "feeds", "keys", "operations"}
+TAGS = {"reports", "stores", "feeds", "webhooks", "keys", "operations"}
 PUBLIC = {"getLiveness", "getReadiness"}
-WRITING_GETS = {"triggerReport", "listKeys"}
+WRITING_GETS = {
+    "triggerReport",
+    "listKeys",
+    "listWebhooks",
+    "getWebhook",
+    "listWebhookDeliveries",
+    "getWebhookDelivery",
+}
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +193,17 @@ def test_answers_are_open_to_further_values_and_requests_are_not(
     asked = enumerations(requests)
     answered = enumerations([operation["responses"] for operation in told])
     assert asked == {
+        "DeliveryFormat",
+        "DeliveryStatus",
         "Interpolation",
         "KeyScope",
         "PollStatus",
         "ReportUnit",
         "ReportStatus",
+        "ScheduleAsOf",
         "StoreCondition",
+        "TimelineState",
+        "WebhookEvent",
     }
     assert answered == {name for name, schema in schemas.items() if "enum" in schema}
     for name in answered:

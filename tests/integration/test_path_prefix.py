@@ -11,7 +11,7 @@ import pytest
 
 from service.settings import SettingsInvalid, read_settings
 from tests.harness.database import add_many_stores
-from tests.harness.processes import eventually
+from tests.harness.processes import PATIENCE, eventually
 from tests.harness.service import Service, problem, running_service
 
 SET = "/storewatch"
@@ -53,9 +53,8 @@ def links(service: Service, headers: dict[str, str], kept: str = "") -> list[str
 
     made = ask("POST", "/reports")
     assert made.status_code == 202, made.text
-    with httpx.stream(
-        "GET", f"{service.base_url}{kept}/reports/{made.json()['id']}/events", headers=headers
-    ) as events:
+    url = f"{service.base_url}{kept}/reports/{made.json()['id']}/events"
+    with httpx.stream("GET", url, headers=headers, timeout=PATIENCE) as events:
         data = next(line for line in events.iter_lines() if line.startswith("data:"))
     page = ask("GET", "/stores?limit=1")
     old = ask("GET", f"/get_report/{uuid4()}")
@@ -142,7 +141,7 @@ def test_a_trusted_proxy_tells_the_prefix(behind_proxy: Service) -> None:
 )
 def test_a_prefix_that_could_do_harm_is_left_alone(behind_proxy: Service, hostile: str) -> None:
     headers = [(b"X-Forwarded-Prefix", hostile.encode())]
-    answer = httpx.get(f"{behind_proxy.base_url}/nothing", headers=headers)
+    answer = behind_proxy.get("/nothing", headers=headers)
     assert problem(answer)["type"] == f"{SET}/problems/not-found"
 
 
@@ -153,7 +152,7 @@ def test_nobody_else_tells_the_prefix(service: Service) -> None:
 
 def test_of_two_prefixes_none_counts(behind_proxy: Service) -> None:
     headers = [("X-Forwarded-Prefix", "/a"), ("X-Forwarded-Prefix", "/b")]
-    answer = httpx.get(f"{behind_proxy.base_url}/nothing", headers=headers)
+    answer = behind_proxy.get("/nothing", headers=headers)
     assert problem(answer)["type"] == f"{SET}/problems/not-found"
 
 

@@ -130,6 +130,19 @@ def test_what_is_new_in_two_transactions_is_not_lost(
     assert len(ask(database_url, "select from store")) == 3
 
 
+def test_a_poll_that_was_tried_alone_keeps_its_place(database_url: str) -> None:
+    replaced = Ingested(1, 1, 0, 1, 0)
+
+    async def scenario() -> None:
+        async with instance(database_url) as line:
+            assert await line.store(polls("a")) == ONE_NEW
+            # The first is no new one, and the second comes before that is known.
+            group = [later(line, polls("a", active=active)) for active in (False, True)]
+            assert await asyncio.gather(*group) == [replaced, replaced]
+
+    run(scenario)
+
+
 def test_two_instances_lose_nothing_of_each_other(database_url: str) -> None:
     async def scenario() -> None:
         async with instance(database_url) as one, instance(database_url) as other:

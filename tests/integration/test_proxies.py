@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from service.feeds.made_up import FeedFiles
+from tests.harness.certificates import self_signed
 from tests.harness.feeds import ingest
-from tests.harness.processes import eventually, free_port, make_key
+from tests.harness.processes import PATIENCE, eventually, free_port, make_key
 from tests.harness.service import Service, running_service
 
 PAGE = Path(__file__).parents[2] / "docs" / "proxies.md"
@@ -34,24 +35,10 @@ def replaced(text: str, *changes: tuple[str, str]) -> str:
     return text
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for stores.example.com that nobody signed, and its key."""
-    made = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-subj", "/CN=stores.example.com", "-out", made[0], "-keyout", made[1]),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return made
-
-
 @contextmanager
 def nginx(service: Service, folder: Path) -> Iterator[str]:
     port = free_port()
-    cert, key = certificate(folder)
+    cert, key = self_signed(folder)
     server = replaced(
         configuration("nginx"),
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
@@ -94,7 +81,7 @@ def running(*command: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 PROXIES = {"nginx": nginx, "caddy": caddy}

@@ -28,7 +28,9 @@ def test_every_documented_operation_but_the_deprecated_refuses_what_it_does_not_
     for path, operations in paths.items():
         for method, operation in operations.items():
             named = {"store_id": "s1", "report_id": uuid4(), "key_id": 1}
-            place = path.format(**named, exclusion_id=uuid4(), day="2024-12-25")
+            named |= {"exclusion_id": uuid4(), "schedule_id": uuid4(), "outage_id": "a" * 16}
+            named |= {"webhook_id": uuid4(), "delivery_id": uuid4()}
+            place = path.format(**named, day="2024-12-25")
             answer = service.ask(method.upper(), f"{place}?colour=red")
             if operation.get("deprecated"):
                 assert answer.status_code == 200

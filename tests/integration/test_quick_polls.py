@@ -20,6 +20,7 @@ LONG_WAY = {"X-Forwarded-Prefix": ""}
 
 @pytest.fixture
 def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service of the test's own."""
     with running_service(database_url, tmp_path) as service:
         yield service
 
@@ -62,8 +63,8 @@ def both_ways(service: Service, body: bytes, **headers: str) -> list[tuple[objec
         json.dumps(POLL).encode(),
     ],
 )
-def test_what_is_wrong_is_told_the_same_both_ways(service: Service, body: bytes) -> None:
-    quick, long = both_ways(service, body)
+def test_what_is_wrong_is_told_the_same_both_ways(empty_service: Service, body: bytes) -> None:
+    quick, long = both_ways(empty_service, body)
     assert quick == long
     assert quick[0] in (400, 422)
 

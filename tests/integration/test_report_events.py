@@ -131,7 +131,7 @@ def test_told_to_stop_the_service_ends_streams_of_events_and_hands_the_report_ba
             assert any(state(event)[0] == "running" for event in stream if "data" in event)
             service.send(signal.SIGTERM)
             list(stream)  # ends without an error
-            service.wait(within=5)
+            service.wait()
         assert ask(database_url, "select state from report") == [("queued",)]
 
 

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,18 +14,21 @@ from tests.harness.service import Service, problem, running_service
 STATES = ("completed", "failed", "cancelled", "expired")
 
 
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    add_many_stores(database_url, 200)
-    with running_service(database_url, tmp_path) as service:
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    add_many_stores(module_database_url, 200)
+    with running_service(module_database_url, tmp_path_factory.mktemp("service")) as service:
         yield service
 
 
 @pytest.fixture
-def made(service: Service, database_url: str) -> list[tuple[str, str]]:
-    """Id and state of a report of each hour of 2024-01-01, the newest first."""
+def made(service: Service, module_database_url: str) -> list[tuple[str, str]]:
+    """Id and state of a report of each hour of 2024-01-01, the newest first: all that there are."""
+    ask(module_database_url, "delete from report")
     rows = ask(
-        database_url,
+        module_database_url,
         """
         insert into report (id, state, interpolation, max_gap, include_unknown, created_at,
                             finished_at, file_size, file_sha256)
@@ -88,7 +90,7 @@ def test_a_report_is_found_by_the_very_instant_that_it_tells(service: Service) -
     report = create(service).json()
     instant = urlencode({"created_from": report["created_at"]})
     assert listed(service, instant) == [report["id"]]
-    assert listed(service, instant.replace("from", "to")) == []
+    assert report["id"] not in listed(service, instant.replace("from", "to"))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_a_list_tells_how_many_stores_are_named_and_the_report_itself_tells_whic
     named = [f"store-{number:06}" for number in range(1, 201)]
     asked = create(service, {"stores": named})
     create(service)
-    [about_all, about_some] = service.get("/reports").json()["items"]
+    about_all, about_some = service.get("/reports").json()["items"][:2]
     assert about_some["id"] == asked.json()["id"]
     assert about_some["options"]["named_stores"] == 200
     assert about_all["options"]["named_stores"] is None

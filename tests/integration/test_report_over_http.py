@@ -3,12 +3,13 @@
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 import pytest
 
 from service.feeds.made_up import FeedFiles, write_feed
+from tests.conftest import new_database
 from tests.harness.database import ask, polls_locked
 from tests.harness.feeds import HEADER, ingest, read_stores, reference_report
 from tests.harness.processes import storewatch
@@ -67,11 +68,9 @@ def test_the_order_in_which_feeds_are_loaded_does_not_matter(
 
 
 @pytest.fixture
-def another_database_url(postgres_server: str) -> Iterator[str]:
-    name = f"storewatch_test_{uuid4().hex[:16]}"
-    ask(postgres_server, f"create database {name}")
-    yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
-    ask(postgres_server, f"drop database {name} with (force)")
+def another_database_url(postgres_server: str, tables: str) -> Iterator[str]:
+    with new_database(postgres_server, tables) as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 
 from service.database.pool import open_pool
 from service.stores.snapshot import Snapshot, snapshot
+from tests.harness.processes import PATIENCE
 
 STORE = np.array([1])
 
@@ -57,7 +58,7 @@ async def _read_by_all(store: Snapshot) -> None:
     connections = [store._readers.get_nowait() for _ in range(store._readers.qsize())]
     for connection in connections:
         store._readers.put_nowait(connection)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         for _ in connections:
             await store.polls(STORE, [(0, 1)])
         await store.newest_poll()
@@ -73,7 +74,7 @@ def test_a_report_that_reads_goes_on_reading(database_url: str, tmp_path: Path) 
                 await _waiting(database_url, alone)
                 await _read_by_all(store)
                 assert not alone.done()
-            await asyncio.wait_for(alone, 10)
+            await asyncio.wait_for(alone, PATIENCE)
 
     asyncio.run(run())
 
@@ -88,7 +89,7 @@ def test_a_report_that_begins_lets_the_other_go_first(database_url: str, tmp_pat
 
         async with open_pool(database_url, tmp_path, own=False) as pool:
             between = _Pool(pool, ask_for_the_table())
-            async with asyncio.timeout(10), snapshot(between) as store:
+            async with asyncio.timeout(PATIENCE), snapshot(between) as store:
                 assert others[0].done()
                 assert between.acquired > 3
                 await _read_by_all(store)

@@ -54,6 +54,48 @@ def test_only_the_columns_of_a_file_are_set_and_empty_cells_remove(
     assert known(empty_service, store)[1] == {"kind": "kiosk", "region": "north"}
 
 
+def test_a_target_is_a_column_and_a_member_like_a_name(
+    empty_service: Service, module_database_url: str, store: str, tmp_path: Path
+) -> None:
+    def target() -> str | None:
+        told: str | None = empty_service.get(f"/stores/{store}").json()["target"]
+        return told
+
+    whole = f"store_id,name,target,region\n{store},Oak,99.5%,west\n"
+    assert load(empty_service, whole) == [1, 1, 0, 0, 0]
+    assert load(empty_service, whole) == [1, 0, 0, 1, 0]
+    assert target() == "0.995"
+    assert known(empty_service, store) == ("Oak", {"region": "west"})
+    assert load(empty_service, f"store_id,region\n{store},east\n") == [1, 0, 1, 0, 0]
+    assert target() == "0.995"
+    assert load(empty_service, f"store_id,target\n{store},\n") == [1, 0, 1, 0, 1]
+    assert target() is None
+    rows = [{"store_id": store, "target": "0.9"}, {"store_id": f"{store}x", "target": "1"}]
+    done = empty_service.ask("POST", "/stores", json=rows).json()
+    assert [done[name] for name in ("new", "replaced", "removed")] == [1, 1, 0]
+    [listed, _] = empty_service.get("/stores", params={"prefix": store}).json()["items"]
+    assert listed["target"] == target() == "0.9"
+    path = f"/stores/{store}"
+    assert empty_service.ask("PATCH", path, json={"target": "100%"}).json()["target"] == "1"
+    assert empty_service.ask("PATCH", path, json={"name": "Elm"}).json()["target"] == "1"
+    assert empty_service.ask("PATCH", path, json={"target": None}).json()["target"] is None
+
+    (tmp_path / "targets.csv").write_text(f"store_id,target\n{store},0.75\n")
+    place: dict[str, Any] = {"database_url": module_database_url, "home": tmp_path}
+    assert storewatch("ingest", "--stores", "targets.csv", **place).returncode == 0
+    assert target() == "0.75"
+    (tmp_path / "targets.csv").write_text(f"store_id,target\n{store},99.5\n")
+    done = storewatch("ingest", "--stores", "targets.csv", **place)
+    assert done.returncode == 2
+    assert b"line 2, column target, value '99.5': is no target above 0 and up to 1" in done.stderr
+    for wrong in ("99.5", "0", "0.123456789"):
+        refused = empty_service.ask("PATCH", path, json={"target": wrong})
+        assert "The target " in problem(refused)["errors"][0]["problem"]
+        rows = [{"store_id": store, "target": wrong}]
+        assert problem(empty_service.ask("POST", "/stores", json=rows))["status"] == 422
+    assert target() == "0.75"
+
+
 def test_a_file_with_names_is_recognised_and_any_other_feed_comes_first(
     empty_service: Service, store: str
 ) -> None:

@@ -315,6 +315,7 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "special_hours": [],
         "name": None,
         "tags": {},
+        "target": None,
     }
     service.ask("PUT", f"{place}/business-hours", json=[])
     service.ask("PUT", f"{place}/timezone", json={"timezone": None})
@@ -329,6 +330,7 @@ def test_a_store_is_given_hours_and_a_zone_under_any_id(service: Service, store_
         "special_hours": [],
         "name": None,
         "tags": {},
+        "target": None,
     }
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,10 +22,11 @@ from service.reports.files import FolderFiles
 from service.reports.options import ReportOptions
 from service.reports.queue import create_report
 from service.reports.runner import ReportRunner
+from service.reports.sources import Sources
 from service.workers.pool import WorkerDied, Workers
 from service.workers.worker import begin_worker
 from tests.harness.database import DAY, add_many_stores, ask
-from tests.harness.processes import eventually, is_alive
+from tests.harness.processes import PATIENCE, eventually, is_alive
 from tests.harness.service import freeze_workers, running_service
 
 WORKERS = 3
@@ -187,6 +190,27 @@ def test_a_worker_whose_fork_server_is_gone_ends_by_itself(tmp_path: Path) -> No
     eventually(lambda: not is_alive(process))
 
 
+_ASKS_FOR_A_WORKER_AND_ENDS = """
+import os
+from multiprocessing import forkserver
+from service.workers.pool import Workers
+
+workers = Workers(1)
+workers.begin()
+worker, tells_it = forkserver.connect_to_new_process([])
+os.close(tells_it)
+forkserver.read_signed(worker)  # its id
+print(forkserver.read_signed(worker))  # how it ended
+"""
+
+
+def test_a_worker_that_nobody_tells_what_to_do_any_more_ends_without_a_word() -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASKS_FOR_A_WORKER_AND_ENDS], capture_output=True, timeout=PATIENCE
+    )
+    assert (asked.stdout, asked.stderr) == (b"1\n", b"")
+
+
 def test_workers_that_cannot_be_started_are_told_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -246,7 +270,9 @@ def test_a_report_that_always_kills_its_workers_fails_and_the_others_complete(
     async def run() -> None:
         workers = Workers(2)
         async with open_pool(database_url, tmp_path, own=False, max_size=12) as pool:
-            runner = ReportRunner(pool, pool, workers, FolderFiles(tmp_path), 3, timedelta())
+            runner = ReportRunner(
+                pool, Sources(pool, (), 1), workers, FolderFiles(tmp_path), 3, timedelta()
+            )
             asked = (ReportOptions(), ReportOptions(as_of=DEADLY), ReportOptions())
             first, deadly, second = [
                 (await create_report(pool, options, most_queued=3)).id for options in asked

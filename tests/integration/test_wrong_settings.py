@@ -27,6 +27,7 @@ from tests.harness.processes import storewatch
         ("STOREWATCH_TRUSTED_PROXIES", "10.0.0.7/8", "10.0.0.7/8 is neither an address such as"),
         ("STOREWATCH_ALLOWED_HOSTS", "http://x/", "http://x/ is not a name such as"),
         ("STOREWATCH_ALLOWED_HOSTS", "x.example:8000", "x.example:8000 is not a name such as"),
+        ("STOREWATCH_METRICS_TAG", "region:west", "is not the key of a tag such as region"),
         ("STOREWATCH_CORS_ORIGINS", "example.com", "example.com is not an origin such as https://"),
     ],
 )

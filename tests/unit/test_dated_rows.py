@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from compute.dated_rows import EMPTY, NO_DATE, DatedRows
+from compute.dated_rows import DatedRows
+from compute.packed_rows import EMPTY, NO_DATE
 
 NINE_TO_FIVE = 9 * 3_600_000 << 32 | 17 * 3_600_000
 TEN_TO_FOUR = 10 * 3_600_000 << 32 | 16 * 3_600_000

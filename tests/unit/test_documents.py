@@ -136,7 +136,7 @@ def test_what_is_made_is_a_target(file: Path) -> None:
 
 
 def variable(name: str) -> str:
-    return "DATABASE_URL" if name == "database_url" else f"STOREWATCH_{name.upper()}"
+    return name.upper() if name.startswith("database_") else f"STOREWATCH_{name.upper()}"
 
 
 #: How the README tells of defaults that are no values.

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.dated_rows import EMPTY, NO_DATE
 from compute.feed_faults import FAULTS_SHOWN, FeedRefused
 from compute.feed_header import Feed, read_header
 from compute.feed_rows import FeedRows, parse_columns, parse_csv
 from compute.instants import parse_instant
+from compute.packed_rows import EMPTY, NO_DATE
 
 HEADERS: dict[Feed, str] = {
     "polls": "store_id,status,timestamp_utc",
@@ -19,7 +19,7 @@ HEADERS: dict[Feed, str] = {
     "timezones": "store_id,timezone",
     "special_hours": "store_id,date,start_time_local,end_time_local,closed,reason",
     "exclusions": "store_id,from,to,reason",
-    "stores": "store_id,name",
+    "stores": "store_id,name,target",
 }
 DATED_HEADER = f"{HEADERS['business_hours']},valid_from"
 LATEST = parse_instant("2030-01-01T00:00:00Z")
@@ -72,10 +72,14 @@ ROWS: dict[Feed, st.SearchStrategy[tuple[str, ...]]] = {
     "exclusions": st.tuples(
         IDS, INSTANTS, INSTANTS, st.sampled_from(["", "power", "x" * 256]) | PLAIN
     ),
-    "stores": st.tuples(IDS, st.sampled_from(["", "Oak", "x" * 256, "a\0"]) | PLAIN),
+    "stores": st.tuples(
+        IDS,
+        st.sampled_from(["", "Oak", "x" * 256, "a\0"]) | PLAIN,
+        st.sampled_from(["", "0.995", "99.5%", "101%", "0", "1"]),
+    ),
 }
 FEEDS = st.sampled_from(list(HEADERS)).flatmap(
-    lambda feed: st.tuples(st.just(feed), st.lists(ROWS[feed], min_size=1, max_size=6))
+    lambda feed: st.tuples(st.just(feed), st.lists(ROWS[feed], min_size=1, max_size=3))
 )
 
 

@@ -38,6 +38,7 @@ ROOMS = {
     "service": room(),
     # What knows of nothing else here.
     "service.spans": room(),
+    "service.background": room(),
     "service.storage": room(),
     "service.failures": room(),
     "service.decoding": room(),
@@ -53,15 +54,39 @@ ROOMS = {
     "service.database": room("", "asyncpg"),
     "service.keys": room("service.database", "asyncpg msgspec"),
     "service.stores": room("compute service.database", "asyncpg msgspec numpy"),
+    "service.states": room(
+        "compute service.database service.stores service.workers", "asyncpg msgspec numpy"
+    ),
+    "service.outages": room(
+        "compute service.database service.states service.stores service.workers",
+        "asyncpg msgspec numpy",
+    ),
     # The data's way in, and its way out: neither knows of the other, nor of HTTP.
     "service.feeds": room(
         "compute service.counts service.database service.stores service.workers",
         "asyncpg backports compression msgspec numpy",
     ),
+    # Reports on many machines.
+    "service.cluster": room(
+        "compute service.database service.stores service.workers",
+        "asyncpg distributed msgspec numpy",
+    ),
     "service.reports": room(
-        "compute service.counts service.database service.logs service.metrics service.stores"
-        " service.workers",
-        "asyncpg msgspec numpy obstore",
+        "compute service.cluster service.counts service.database service.logs service.metrics"
+        " service.stores service.workers",
+        "asyncpg msgspec numpy obstore pyarrow xlsxwriter",
+    ),
+    # Reports that go where they are wanted, and those that come by themselves.
+    "service.deliveries": room(
+        "compute service.database service.logs service.reports", "asyncpg msgspec obstore"
+    ),
+    "service.schedules": room(
+        "compute service.database service.deliveries service.reports", "asyncpg cronsim msgspec"
+    ),
+    # What happens is told to those who want to know.
+    "service.webhooks": room(
+        "compute service.database service.reports service.states service.stores",
+        "aiohttp asyncpg msgspec numpy",
     ),
     # HTTP: what all answers share knows of no resource; a resource puts the two together.
     "service.web": room(
@@ -69,14 +94,16 @@ ROOMS = {
         "asyncpg httptools litestar msgspec uvicorn werkzeug",
     ),
     "service.api": room(
-        "compute service.database service.feeds service.keys service.logs service.metrics"
-        " service.reports service.settings service.stores service.web service.workers",
+        "compute service.database service.deliveries service.feeds service.keys service.logs"
+        " service.metrics service.outages service.reports service.schedules service.settings"
+        " service.states service.stores service.web service.webhooks service.workers",
         "asyncpg litestar msgspec numpy prometheus_client werkzeug",
     ),
     # What puts all of it together.
     "service.app": room(
-        "service.api service.database service.feeds service.keys service.logs service.reports"
-        " service.settings service.web service.workers",
+        "service.api service.cluster service.database service.deliveries service.feeds"
+        " service.keys service.logs service.outages service.reports service.schedules"
+        " service.settings service.states service.web service.webhooks service.workers",
         "asyncpg litestar",
     ),
     "service.server": room(
@@ -94,6 +121,7 @@ ROOMS = {
 
 #: Small modules without arrows of their own: every room of `service/` below may import them.
 EVERYBODYS = {
+    "service.background",
     "service.decoding",
     "service.failures",
     "service.memory",

@@ -35,8 +35,8 @@ from tests.harness.reference import (
 )
 from tests.harness.schedules import Question, WindowsQuestion, questions, questions_about_windows
 
-thorough = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-brief = settings(thorough, max_examples=150)
+thorough = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+brief = settings(thorough, max_examples=90)
 
 
 def ask(question: Question) -> list[Totals]:
@@ -158,7 +158,7 @@ def test_csv_rows_equal_the_reference_in_the_order_of_store_ids(
     ]
 
 
-@thorough
+@brief
 @given(questions_about_windows())
 def test_windows_by_their_texts_equal_the_reference_exactly(asked: WindowsQuestion) -> None:
     question = asked.about

@@ -13,19 +13,32 @@ from compute.batch import Question
 from compute.csv_rows import header
 from compute.down_by_hour import HOURS
 from compute.roll_up import roll_up
+from compute.targets import ALLOWED, ALLOWED_REST, SCALE, USED, judged, target_of
 from compute.uptime import Interpolation, Totals
 from service.reports.summary import availability_of
 from service.spans import parse_span
-from tests.harness.kernel import kernel_csv, kernel_totals, kernel_windows
+from tests.harness.kernel import (
+    kernel_csv,
+    kernel_outages,
+    kernel_states,
+    kernel_totals,
+    kernel_windows,
+)
 from tests.harness.reference import (
     DAY,
     HOUR,
     MINUTE,
     Interval,
+    Outage,
+    State,
     Store,
     Week,
+    reference_outages,
     reference_parts,
+    reference_since,
+    reference_together,
     reference_totals,
+    state_at,
 )
 from tests.harness.reference_windows import reference_windows
 
@@ -162,6 +175,26 @@ def test_the_window_of_an_example_is_what_the_page_says(row: Row) -> None:
     assert reference_parts(store, window, as_of, "nearest", DAY) == told
 
 
+@pytest.mark.parametrize("row", rows_of("length"), ids=lambda row: row["example"])
+def test_the_state_and_the_outage_of_an_example_are_what_the_page_says(row: Row) -> None:
+    as_of, gap = instant(row["`as_of`"]), parse_span(row["`max_gap`"])
+    every_day = hours("daily 09:00-17:00")
+    known = polls(row["polls"], as_of)
+    store = Store("example", known, every_day, ZONE, exclusions=exclusions(row["exclusions"]))
+    since: Fraction | None = Fraction(instant(row["since"]))
+    begin, end, then = re.split(" to |, ", row["outage"] + ", silence")[:3]
+    ends: dict[str, State | None] = {"open": None, "restored": "up", "silence": "unknown"}
+    moments = Fraction(instant(begin)), Fraction(instant(end))
+    outage: Outage = *moments, milliseconds(row["length"]), ends[then]
+    asked_of = as_of, gap, 8 * DAY
+    (told,) = kernel_states([store], *asked_of)
+    assert (told[0], told[1]) == (row["state"], since)
+    assert state_at(store, as_of, gap) == row["state"]
+    assert reference_since(store, *asked_of) == since
+    assert kernel_outages([store], *asked_of) == [[outage]]
+    assert reference_outages(store, *asked_of) == [outage]
+
+
 def test_the_page_has_examples_of_each_rule() -> None:
     assert len(EXAMPLES_OF_WINDOWS) >= 15
     assert len(EXAMPLES) >= 30
@@ -190,3 +223,32 @@ def test_the_availability_of_stores_is_what_the_page_says(row: Row) -> None:
     assert together.tolist() == 3 * [[*up_and_down(row["together"]), 0, 0]]
     told = None if row["availability"] == "none" else float(row["availability"])
     assert availability_of(*up_and_down(row["together"])) == told
+
+
+@pytest.mark.parametrize("row", rows_of("left"), ids=lambda row: row["target"])
+def test_budgets_are_as_the_page_says(row: Row) -> None:
+    stores = [
+        [milliseconds(one) for one in store.split(" / ")]
+        for store in row["stores, each up / down"].split(", ")
+    ]
+    counts = [int(count) for count in row["met / missed / unknown"].split(" / ")]
+    allowed, used = milliseconds(row["allowed"]), milliseconds(row["used"])
+    sign = -1 if row["left"].startswith("-") else 1
+    assert allowed - used == sign * milliseconds(row["left"].removeprefix("-"))
+    target = target_of(row["target"])
+
+    nothing = Fraction(0)
+    slow = reference_together(
+        [(Store("any"), (up, down, nothing, nothing)) for up, down in stores],
+        Fraction(target, SCALE),
+    )
+    assert [slow.met, slow.missed, slow.without] == counts
+    assert (slow.allowed, slow.used) == (allowed, used)
+
+    up, down = np.array(stores, dtype=object).T * 2
+    targets = np.full(len(stores), target)
+    each = judged(up.astype(np.int64)[:, None], down.astype(np.int64)[:, None], targets)
+    together = each.sum(axis=(1, 2)).tolist()
+    assert together[:3] == counts
+    exact = Fraction(together[ALLOWED] * SCALE + together[ALLOWED_REST], 2 * SCALE)
+    assert (exact, Fraction(together[USED], 2)) == (allowed, used)

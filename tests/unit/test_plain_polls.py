@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.feed_rows import parse_columns
-from compute.feed_values import store_id_problem
+from compute.feed_values import are_store_ids, store_id_problem
 from compute.instants import LATEST_MS
 from compute.plain_polls import plain_polls
 
@@ -32,6 +32,11 @@ POLLS = st.lists(
     min_size=1,
     max_size=30,
 )
+
+
+@given(st.lists(st.text(st.sampled_from("a7-.* \té_"), min_size=1, max_size=4)))
+def test_ids_looked_at_together_are_judged_as_one_by_one(store_ids: list[str]) -> None:
+    assert are_store_ids(store_ids) is not any(map(store_id_problem, store_ids))
 
 
 @settings(deadline=None)

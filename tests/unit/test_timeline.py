@@ -26,8 +26,8 @@ from tests.harness.reference import (
 )
 from tests.harness.schedules import Question, WindowsQuestion, questions, questions_about_windows
 
-thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-brief = settings(thorough, max_examples=150)
+thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+brief = settings(thorough, max_examples=90)
 
 LENGTHS = st.one_of(
     st.sampled_from([1, HOUR, DAY, WEEK, 31 * DAY]), st.integers(1, 400 * DAY), st.integers(1, WEEK)

@@ -6,7 +6,7 @@ import pytest
 
 from compute.batch import Question, default_windows
 from compute.csv_rows import WINDOWS_MS, header
-from compute.windows import Window, WindowRefused, instants_of, resolve_windows
+from compute.windows import Window, WindowRefused, by_name, instants_of, resolve_windows
 from tests.harness.reference import DAY, HOUR
 
 
@@ -246,3 +246,11 @@ def test_the_csv_names_each_window_in_each_measure() -> None:
         b"downtime_last_hour,downtime_last_day,downtime_last_week,"
         b"excluded_last_hour,excluded_last_day,excluded_last_week\n"
     )
+
+
+def test_a_period_is_called_by_its_own_name_as_a_zone_has_it() -> None:
+    as_of = int(datetime(2026, 10, 31, 23, tzinfo=UTC).timestamp()) * 1000
+    texts = ["previous-month", "days:this-week", "30d", "2026-Q3", "previous-fortnight"]
+    berlin = ("2026-10", "days:2026-W44", "30d", "2026-Q3", "previous-fortnight")
+    assert by_name(texts, as_of, "Europe/Berlin") == berlin
+    assert by_name(texts, as_of, "UTC")[0] == "2026-09"

@@ -12,6 +12,7 @@ import * as storewatch from './client';
 import { createClient, createConfig } from './client/client';
 
 const PATIENCE = 60_000; // milliseconds
+const BRAND = 'Fresh & "Co", Söhne: 1';
 
 type Answer<T> = Promise<
   ({ data: T; error: undefined } | { data: undefined; error: storewatch.ProblemDetails }) & {
@@ -63,6 +64,22 @@ async function main(url: string, folder: string): Promise<void> {
   assert.equal(problem.errors?.[0]?.line, 1);
   assert.equal(problem.errors?.[0]?.column, 'timezone');
 
+  // Every second store is of a brand; these have to be up all the time.
+  const chosen = zones
+    .map(({ store_id }) => store_id)
+    .sort()
+    .filter((_, place) => place % 2 === 0);
+  const named = chosen.map(
+    (store_id): storewatch.StoreRow => ({
+      store_id,
+      name: `No. ${store_id}`,
+      tags: { brand: BRAND },
+      target: '1',
+    }),
+  );
+  loaded = await given(storewatch.postStores({ client, body: named }));
+  assert.equal(loaded.rows, chosen.length);
+
   // 404: a report that nobody asked for.
   const nothing = { report_id: randomUUID() };
   problem = await refused(404, storewatch.getReport({ client, path: nothing }));
@@ -76,6 +93,55 @@ async function main(url: string, folder: string): Promise<void> {
   );
   await writeFile(join(folder, 'report.csv'), Buffer.from(await csv.arrayBuffer()));
 
+  const sold = await pages({ report_id: report.id });
+  assert.deepEqual(sold.map(({ store_id }) => store_id).sort(), chosen);
+  const down = sold.map(({ windows }) => windows.at(-1)!.downtime);
+  assert.deepEqual(
+    down,
+    [...down].sort((one, other) => other - one),
+  );
+  for (const { store_id, name, tags, target, windows } of sold) {
+    assert.deepEqual([name, tags, target], [`No. ${store_id}`, { brand: BRAND }, '1']);
+    for (const { uptime, downtime, budget, met } of windows) {
+      assert.equal(budget!.left + downtime, 0);
+      assert.equal(met, uptime + downtime > 0 ? downtime === 0 : null);
+    }
+  }
+
+  const body = { group_by: ['brand'], target: '50%' };
+  const grouped = await given(storewatch.createReport({ client, body }));
+  await completed({ report_id: grouped.id });
+  const [others, ofBrand] = await groups({ report_id: grouped.id });
+  assert.deepEqual(others!.values, { brand: '' });
+  assert.deepEqual(ofBrand!.values, { brand: BRAND });
+  assert.equal(ofBrand!.stores, chosen.length);
+  const week = ofBrand!.windows.at(-1)!;
+  const sum = down.reduce((sum, one) => sum + one, 0);
+  assert.ok(Math.abs(week.downtime - sum) < 1e-6);
+  assert.equal(week.budget!.used, week.downtime);
+  assert.deepEqual(
+    week.worst.map(({ store_id }) => store_id),
+    sold
+      .filter(({ windows }) => windows.at(-1)!.downtime > 0)
+      .slice(0, 3)
+      .map(({ store_id }) => store_id),
+  );
+
+  const delivered = await scheduled(join(folder, 'delivered'));
+  assert.deepEqual(await readFile(delivered), await readFile(join(folder, 'report.csv')));
+
+  const query = { as_of: report.as_of! };
+  const state = await given(storewatch.getStoreState({ client, path, query }));
+  assert.equal(state.as_of, report.as_of);
+  assert.ok(state.newest_poll!.timestamp_utc <= state.as_of);
+  const { count, longest, items } = await given(
+    storewatch.listStoreOutages({ client, path, query }),
+  );
+  assert.equal(count, items.length);
+  const durations = items.map(({ duration }) => duration);
+  assert.equal(longest, count > 0 ? Math.max(...durations) : null);
+  assert.ok(state.state !== 'down' || items.some(({ open }) => open));
+
   const known = await given(storewatch.getStoreAvailability({ client, path }));
   assert.equal(known.uptime + known.downtime + known.unknown, known.business_time);
 
@@ -86,6 +152,60 @@ async function main(url: string, folder: string): Promise<void> {
     storewatch.getReport({ client: later, path: { report_id: report.id } }),
   );
   assert.equal(unknown.status as string, 'paused');
+
+  /** The stores of the brand, those with the most downtime first, page by page. */
+  async function pages(path: { report_id: string }): Promise<storewatch.ReportStore[]> {
+    const found: storewatch.ReportStore[] = [];
+    let cursor: string | undefined;
+    do {
+      const query = { tag: [`brand:${BRAND}`], sort: '-downtime_last_week', limit: 7, cursor };
+      const page = await given(storewatch.listReportStores({ client, path, query }));
+      found.push(...page.items);
+      assert.ok(found.length <= page.total);
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
+    return found;
+  }
+
+  /** The groups of a report, a page each. */
+  async function groups(path: { report_id: string }): Promise<storewatch.ReportGroup[]> {
+    const found: storewatch.ReportGroup[] = [];
+    let cursor: string | undefined;
+    do {
+      const query = { limit: 1, cursor };
+      const page = await given(storewatch.listReportGroups({ client, path, query }));
+      found.push(...page.items);
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
+    return found;
+  }
+
+  /** Let a schedule deliver a report like the one that was asked for; its file. */
+  async function scheduled(deliver_to: string): Promise<string> {
+    const body: storewatch.NewSchedule = {
+      name: 'of the newest poll',
+      cron: '0 6 29 2 *',
+      timezone: 'UTC',
+      as_of: 'newest_poll',
+      deliver_to,
+      deliver_as: ['csv', 'ndjson'],
+    };
+    const made = await given(storewatch.createSchedule({ client, body }));
+    assert.equal(made.deliver_to, deliver_to);
+    const path = { schedule_id: made.id };
+    const report = await given(storewatch.runSchedule({ client, path }));
+    assert.deepEqual([report.schedule_id, report.scheduled_for], [made.id, null]);
+    for (const deadline = Date.now() + PATIENCE; Date.now() < deadline; await sleep(50)) {
+      const { runs } = await given(storewatch.getSchedule({ client, path }));
+      const { status, files, error } = runs![0]!.delivery!;
+      if (status === 'delivered') {
+        assert.equal(files[1], files[0]!.replace(/csv$/, 'ndjson'));
+        return files[0]!;
+      }
+      assert.equal(status, 'waiting', error ?? '');
+    }
+    throw new Error('the report was not delivered');
+  }
 
   /** Ask how far a report is until it is completed. */
   async function completed(path: { report_id: string }): Promise<storewatch.ReportDetails> {

@@ -1,0 +1,1 @@
+"""Reports on many machines: a Dask cluster whose workers read polls themselves."""

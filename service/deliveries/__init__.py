@@ -1,0 +1,1 @@
+"""Files of the reports of schedules, put where loaders look for them."""

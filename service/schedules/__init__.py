@@ -1,0 +1,1 @@
+"""Reports that come by themselves: when, by whose plan, and each time exactly once."""

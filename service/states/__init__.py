@@ -1,0 +1,1 @@
+"""How all stores are now: looked at every so often, and whenever polls have come."""
