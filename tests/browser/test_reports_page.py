@@ -160,10 +160,10 @@ def test_a_report_with_options_is_what_they_say(open_page: Opener, service: Serv
     page.get_by_label("A poll speaks for up to").fill("90m")
     page.get_by_label("Between two polls").select_option("previous")
     page.get_by_role("button", name="Start report").click()
-    _newest(page, "Completed")
     expect(page.locator(".reports tbody tr").first).to_contain_text(
         "Sun, 10 Mar 2024, 12:00:30 UTC"
     )
+    _newest(page, "Completed")
     expect(page.locator(".reports tbody tr").first).to_contain_text("previous, gap 1h30m")
     newest = service.get("/reports").json()["items"][0]
     assert newest["options"]["interpolation"] == "previous"
@@ -177,9 +177,9 @@ def test_a_report_over_windows_shows_what_they_hold(open_page: Opener, service: 
     page.get_by_text("Options").click()
     page.get_by_label("Windows").fill("2024-03, 36h")
     page.get_by_role("button", name="Start report").click()
-    _newest(page, "Completed")
     row = page.locator(".reports tbody tr").first
     expect(row).to_contain_text("2024-03, 36h")
+    _newest(page, "Completed")
     expect(row.get_by_role("link", name="Show")).to_have_count(0)
     row.get_by_text("Windows", exact=True).click()
     expect(row.locator("table")).to_contain_text("2024-03-01 to 2024-03-31 in each store's zone")
@@ -199,6 +199,8 @@ def test_as_of_may_be_a_full_minute_of_which_browsers_leave_out_the_seconds(
     page.get_by_text("Options").click()
     page.get_by_label("As of (UTC)").fill("2024-03-10T12:00")
     page.get_by_role("button", name="Start report").click()
+    row = page.locator(".reports tbody tr").first
+    expect(row).to_contain_text("Sun, 10 Mar 2024, 12:00 UTC")
     _newest(page, "Completed")
     assert service.get("/reports").json()["items"][0]["as_of"] == "2024-03-10T12:00:00Z"
 
