@@ -819,7 +819,12 @@ async def _convert(
     if form == "ndjson":
         pieces = ndjson(stores, window_names(asked))
     else:
-        about = about_report(options, done.as_of, fingerprint=done.fingerprint)
+        about = about_report(
+            options,
+            done.as_of,
+            fingerprint=done.fingerprint,
+            polls_kept_since=done.polls_kept_since,
+        )
         pieces = parquet(stores, asked, done.as_of, about)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         await asyncio.to_thread(file.write, piece)

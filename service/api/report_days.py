@@ -18,8 +18,9 @@ from compute.windows import Window
 from service.api.report_csv import finished
 from service.api.report_details import ReportId, known_report
 from service.api.stores import StoreId
-from service.reports.summary import Availability, Seconds, times_of
+from service.reports.summary import Availability, PollsKeptSince, Seconds, times_of
 from service.stores.known import batch_of, read_stores
+from service.stores.polls import polls_kept_since
 from service.web.problems import documented, refused
 
 _DAYS = 7
@@ -53,6 +54,7 @@ class StoreDays(msgspec.Struct, frozen=True, kw_only=True):
 class ReportDays(msgspec.Struct, frozen=True, kw_only=True):
     """The last week of some stores, in slices of 24 hours."""
 
+    polls_kept_since: PollsKeptSince
     items: Annotated[
         list[StoreDays], Meta(description="In the order asked for, without unknown ids.")
     ]
@@ -91,19 +93,22 @@ async def get_report_days(
         finished(report)
     asked = report.options(None)
     if asked.as_of is None:  # no such report has ended well
-        return ReportDays(items=[])
+        return ReportDays(polls_kept_since=None, items=[])
     ends = [asked.as_of - day * DAY_MS for day in range(_DAYS)]
     windows = tuple(Window("day", "24h", instants=(end - DAY_MS, end)) for end in ends)
     question = Question(asked.as_of, asked.interpolation, asked.max_gap, windows=windows)
     async with _COMPUTING:
+        # Before the polls are read: of those that go meanwhile it tells already.
+        kept_since = question.lacks_before(await polls_kept_since(pool))
         stores = await read_stores(pool, list(dict.fromkeys(store_id)))
         batch = await batch_of(pool, stores, question)
         totals = await asyncio.to_thread(batch_totals, batch, question)
     return ReportDays(
+        polls_kept_since=None if kept_since is None else instant_of(kept_since),
         items=[
             StoreDays(store_id=store.store_id, days=days)
             for store, days in zip(stores, _days(totals, question), strict=True)
-        ]
+        ],
     )
 
 

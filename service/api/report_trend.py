@@ -34,6 +34,14 @@ class TrendDay(msgspec.Struct, frozen=True, kw_only=True):
     report_id: Annotated[UUID, Meta(description="The report's id.")]
     status: Annotated[State, Meta(description="`expired`: its files are no longer kept.")]
     as_of: Annotated[datetime, Meta(description="The end of the 24 hours.")]
+    polls_kept_since: Annotated[
+        datetime | None,
+        Meta(
+            description="As the report's summary tells it, of all its windows: some polls from "
+            "before it would have mattered, and were kept no longer. Null: all that matters was "
+            "there."
+        ),
+    ]
     stores: Annotated[int, Meta(ge=0, description="Stores in the report.")]
     stores_down: Annotated[
         Annotated[int, Meta(ge=0)] | None,
@@ -128,6 +136,7 @@ async def get_report_trend(
                 report_id=kept.report_id,
                 status=kept.state,
                 as_of=kept.summary.as_of,
+                polls_kept_since=kept.summary.polls_kept_since,
                 stores=kept.summary.stores,
                 stores_down=last_day.stores_down,
                 uptime=last_day.uptime,

@@ -3,7 +3,7 @@
 import { ended, getJson, newestReports, pause, startReport, storePath } from "./api.js";
 import { ago, instant } from "./format.js";
 import { html, useEffect, useRef, useState } from "./htm_preact.js";
-import { Explain, Loading, Wrong } from "./parts.js";
+import { Explain, Loading, PollsGone, Wrong } from "./parts.js";
 import { address, changed, choose } from "./view.js";
 
 /** Reports to choose from: those that were made last. */
@@ -160,6 +160,7 @@ export function ChosenHead({ title, chosen, children }) {
             named === null ? "" : `, of ${named} named stores`
           }
         </p>
+        <${PollsGone} since=${report.polls_kept_since} />
       </div>
       <label class="chosen">
         Report as of

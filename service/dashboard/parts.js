@@ -1,6 +1,6 @@
 // Small parts that every page uses.
 
-import { percent } from "./format.js";
+import { instant, percent } from "./format.js";
 import { html, useCallback, useEffect, useId, useRef, useState } from "./htm_preact.js";
 
 /** @typedef {{ data?: any, error?: any }} Loaded */
@@ -31,6 +31,11 @@ export const Wrong = ({ error, retry }) => html`
     ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}
   </div>
 `;
+
+/** That what is shown is also about time whose polls are gone. */
+export const PollsGone = ({ since }) =>
+  since &&
+  html`<p class="sub">Polls from before <strong>${instant(since)}</strong> are kept no longer: what they said is unknown.</p>`;
 
 export const Loading = ({ children = "Loading…" }) => html`<p class="loading" role="status">${children}</p>`;
 

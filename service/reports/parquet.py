@@ -94,6 +94,7 @@ def about_report(
     report_id: str | None = None,
     tz_version: str | None = TZ_VERSION,
     fingerprint: bytes | None = None,
+    polls_kept_since: int | None = None,
 ) -> dict[str, str]:
     """What a file says of the report that it is made of; what is not known is left out.
 
@@ -103,6 +104,7 @@ def about_report(
         report_id: None: the report of a command
         tz_version: release of the tz database that it was made with
         fingerprint: of what it was made of
+        polls_kept_since: of the report, the same; None: all polls were there that matter
     """
     asked = {name: told for name, told in options.asked().items() if name not in _TOLD_ELSEWHERE}
     about = {
@@ -110,6 +112,9 @@ def about_report(
         "as_of": instant_of(as_of).isoformat(),
         "tz_version": tz_version,
         "fingerprint": None if fingerprint is None else fingerprint.hex(),
+        "polls_kept_since": None
+        if polls_kept_since is None
+        else instant_of(polls_kept_since).isoformat(),
         "options": msgspec.json.encode(asked).decode(),
     }
     return {name: told for name, told in about.items() if told is not None}

@@ -39,7 +39,8 @@ async def read_trend(pool: asyncpg.Pool, report: Report, days: int) -> list[Kept
     first = report.as_of.astimezone(UTC).date() - timedelta(days=days - 1)
     rows = await pool.fetch(
         """
-        select distinct on (day) (as_of at time zone 'UTC')::date as day, id, state, as_of, summary
+        select distinct on (day) (as_of at time zone 'UTC')::date as day, id, state, as_of, summary,
+               polls_kept_since
         from report
         where named_stores is null and windows is null and tags is null
             and interpolation = $1 and max_gap = $2
@@ -54,7 +55,11 @@ async def read_trend(pool: asyncpg.Pool, report: Report, days: int) -> list[Kept
         report.id,
     )
     return [
-        KeptSummary(row["id"], row["state"], summary_of(row["as_of"], row["summary"]))
+        KeptSummary(
+            row["id"],
+            row["state"],
+            summary_of(row["as_of"], row["summary"], polls_kept_since=row["polls_kept_since"]),
+        )
         for row in rows
     ]
 

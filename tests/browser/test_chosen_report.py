@@ -4,15 +4,20 @@ What is chosen and asked for is in the address.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from compute.instants import day_of
 from service.feeds.made_up import NEWEST, FeedFiles
-from tests.browser.conftest import Opener
+from tests.browser.conftest import Opener, elsewhere
 from tests.browser.reports import completed_report
+from tests.harness.database import ask
 from tests.harness.feeds import read_stores
 from tests.harness.service import Service
 
@@ -206,3 +211,31 @@ def test_newer_polls_are_told_and_a_report_of_them_is_made_and_shown(
     completed_report(service, as_of="2024-03-14T20:00:00Z")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator(".head .sub")).to_contain_text("20:00 UTC")  # followed, as none is chosen
+
+
+@contextmanager
+def _polls_kept_from(database_url: str, first: date) -> Iterator[None]:
+    """As if older polls had gone."""
+    changed = "update polls_kept set since_day = $1 returning since_day"
+    ask(database_url, changed, day_of(first))
+    try:
+        yield
+    finally:
+        ask(database_url, changed, None)
+
+
+def test_what_is_about_time_whose_polls_are_gone_says_so(
+    open_page: Opener,
+    service: Service,
+    reports: dict[str, dict[str, Any]],
+    module_database_url: str,
+) -> None:
+    gone = "Polls from before Sun, 10 Mar 2024, 00:00 UTC are kept no longer"
+    with elsewhere(_polls_kept_from(module_database_url, date(2024, 3, 10))):
+        report = completed_report(service)
+        store = quote(service.get("/stores?limit=1").json()["items"][0]["store_id"])
+        for place in (f"/#/?report={report['id']}", f"/#/stores/{store}"):
+            expect(open_page(place).get_by_text(gone)).to_be_visible()
+    page = open_page(f"/#/?report={reports['before']['id']}")
+    expect(page.locator(".head .sub")).to_contain_text("Tue, 12 Mar 2024")
+    expect(page.get_by_text("are kept no longer")).to_have_count(0)

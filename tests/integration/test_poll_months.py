@@ -1,6 +1,7 @@
 """Polls by months: months are made ahead, and old ones go as a whole, whatever happens between."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from pyarrow import parquet
 
 from compute.instants import date_on, day_of
 from service.database import locks
@@ -241,6 +243,7 @@ def test_while_one_sees_to_months_another_does_nothing(database_url: str) -> Non
 
 # What users see when polls of before 2023 are kept no longer; those of before December are gone.
 KEPT_FROM = "2023-01-01"
+PARQUET = "application/vnd.apache.parquet"
 HOURLY = [f"{KEPT_FROM}T{hour:02}:00:00Z" for hour in range(3)]
 
 
@@ -294,10 +297,25 @@ def test_a_report_says_of_which_time_polls_are_gone_and_knows_nothing_of_it(
         assert later_service.get(path).json()["polls_kept_since"] == kept_since
         summary = later_service.get(f"{path}/summary").json()
         assert summary["polls_kept_since"] == kept_since
+        rows = later_service.get(f"{path}/rows", headers={"Accept": PARQUET}).content
+        about = parquet.read_schema(io.BytesIO(rows)).metadata
+        told = None if kept_since is None else kept_since.replace("Z", "+00:00").encode()
+        assert about.get(b"storewatch.polls_kept_since") == told
         if kept_since:
             [window] = summary["windows"]
             # The poll of midnight speaks for the hour before it, as always.
             assert (window["uptime"], window["unknown"]) == (3 * 3600, 9 * 3600)
+
+
+def test_days_and_the_trend_say_so_too(later_service: Service) -> None:
+    for as_of, kept_since in ((HOURLY[2], f"{KEPT_FROM}T00:00:00Z"), ("2023-02-01T00:00Z", None)):
+        path = later_service.ask("POST", "/reports", json={"as_of": as_of}).headers["location"]
+        eventually(partial(completed, later_service, path))
+        days = later_service.get(f"{path}/days?store_id=s").json()
+        assert (days["polls_kept_since"], len(days["items"])) == (kept_since, 1)
+        assert (
+            later_service.get(f"{path}/trend").json()["items"][-1]["polls_kept_since"] == kept_since
+        )
 
 
 @pytest.mark.parametrize("what", ["availability", "timeline"])

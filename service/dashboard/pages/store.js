@@ -5,7 +5,7 @@ import { DEFAULT_OPTIONS } from "../chosen.js";
 import { DAY, HOUR, LocalTime } from "../days.js";
 import { clock, count, dayName, exactInstant, exactSpan, instant, span, WEEKDAYS, WINDOW_NAMES } from "../format.js";
 import { html, useMemo, useRef, useState } from "../htm_preact.js";
-import { Available, Explain, Key, Loading, reached, Shares, useLoaded, Wrong } from "../parts.js";
+import { Available, Explain, Key, Loading, PollsGone, reached, Shares, useLoaded, Wrong } from "../parts.js";
 import { address } from "../view.js";
 import { daysOf, POLLED_WITHIN, weekOf } from "../week.js";
 
@@ -59,6 +59,7 @@ export function Store({ id, query }) {
       ${zone}${store.timezone ? "" : " (none was given: this is the default)"}${" · "}
       ${store.newest_poll ? html`last polled ${polledAt(store, clocks)}, <strong>${store.newest_poll.status}</strong>` : "never polled"}
     </p>
+    <${PollsGone} since=${week && options.polls_kept_since} />
     ${week && html`<${NotTheDefault} to=${asked.to && week.to} options=${options} clocks=${clocks} link=${address(storePath(id), report)} />`}
     ${
       week
