@@ -9,6 +9,7 @@ T and Z may be in lower case. What is finer than a millisecond is cut, not round
 import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import overload
 
 from compute.axis import DAY_MS
 
@@ -52,14 +53,26 @@ def parse_instant(text: str) -> int:
     return milliseconds
 
 
-def instant_of(milliseconds: int) -> datetime:
-    """The instant that is so many milliseconds after 1970-01-01 UTC."""
-    return EPOCH + milliseconds * _MILLISECOND
+@overload
+def instant_of(milliseconds: int) -> datetime: ...
+@overload
+def instant_of(milliseconds: None) -> None: ...
+@overload
+def instant_of(milliseconds: int | None) -> datetime | None: ...
+def instant_of(milliseconds: int | None) -> datetime | None:
+    """The instant that is so many milliseconds after 1970-01-01 UTC; none of none."""
+    return None if milliseconds is None else EPOCH + milliseconds * _MILLISECOND
 
 
-def milliseconds_of(instant: datetime) -> int:
-    """Milliseconds since 1970-01-01 UTC of an instant with a time zone, cut."""
-    return (instant - EPOCH) // _MILLISECOND
+@overload
+def milliseconds_of(instant: datetime) -> int: ...
+@overload
+def milliseconds_of(instant: None) -> None: ...
+@overload
+def milliseconds_of(instant: datetime | None) -> int | None: ...
+def milliseconds_of(instant: datetime | None) -> int | None:
+    """Milliseconds since 1970-01-01 UTC of an instant with a time zone, cut; none of none."""
+    return None if instant is None else (instant - EPOCH) // _MILLISECOND
 
 
 def _milliseconds(text: str) -> int:

@@ -265,7 +265,7 @@ async def _ask(
         # Before the polls are read: of those that go meanwhile it tells already.
         kept_since = question.lacks_before(await polls_kept_since(connection))
         batch = await batch_of_store(connection, store, question)
-    return Asked(store, question, batch, None if kept_since is None else instant_of(kept_since))
+    return Asked(store, question, batch, instant_of(kept_since))
 
 
 def _between(first: int | None, last: int | None, as_of: int) -> Window:

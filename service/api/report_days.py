@@ -104,7 +104,7 @@ async def get_report_days(
         batch = await batch_of(pool, stores, question)
         totals = await asyncio.to_thread(batch_totals, batch, question)
     return ReportDays(
-        polls_kept_since=None if kept_since is None else instant_of(kept_since),
+        polls_kept_since=instant_of(kept_since),
         items=[
             StoreDays(store_id=store.store_id, days=days)
             for store, days in zip(stores, _days(totals, question), strict=True)

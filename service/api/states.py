@@ -132,7 +132,7 @@ async def get_summary(
             raise refused("by", f"{error}: choose a tag with fewer") from None
     as_of = await last_look(pool)
     return StateSummary(
-        as_of=None if as_of is None else instant_of(as_of),
+        as_of=instant_of(as_of),
         counts=StateCounts(**_counts(counts)),
         by=by,
         groups=groups,
@@ -239,7 +239,7 @@ def _message(change: Change) -> ServerSentEventMessage:
         store_id=change.store_id,
         before=STATES[change.before],
         state=STATES[change.state],
-        since=None if change.since is None else instant_of(change.since),
+        since=instant_of(change.since),
         as_of=instant_of(change.as_of),
     )
     data = msgspec.json.encode(told).decode()

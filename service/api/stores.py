@@ -377,14 +377,14 @@ async def get_stores(
             store.tags,
             _target(store.target),
             None if store.state is None else STATES[store.state],
-            None if store.since is None else instant_of(store.since),
+            instant_of(store.since),
             None if store.newest_poll is None else poll_of(store.newest_poll),
             _age(store.newest_poll, as_of),
         )
         for store in found[:limit]
     ]
     next_cursor = to_cursor(page[-1].store_id, request) if len(found) > limit else None
-    looked_at = None if as_of is None else instant_of(as_of)
+    looked_at = instant_of(as_of)
     return Response(
         StorePage(page, next_cursor, looked_at), headers=next_link(request, next_cursor)
     )

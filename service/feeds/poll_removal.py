@@ -144,7 +144,7 @@ async def _delete(
     if removed and may_be_newest:
         await _find_newest(connection)
     newest = await newest_poll(connection)
-    return RemovedPolls(removed, None if newest is None else instant_of(newest))
+    return RemovedPolls(removed, instant_of(newest))
 
 
 async def _delete_from_day(

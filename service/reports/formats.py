@@ -38,9 +38,7 @@ def rows_as(wanted: MadeOfTotals, report: Report, stores: StoreTotals) -> Iterat
             report_id=str(report.id),
             tz_version=report.tz_version,
             fingerprint=report.fingerprint,
-            polls_kept_since=None
-            if report.polls_kept_since is None
-            else milliseconds_of(report.polls_kept_since),
+            polls_kept_since=milliseconds_of(report.polls_kept_since),
         ),
         same_zones=report.tz_version == TZ_VERSION,
     )

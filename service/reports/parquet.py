@@ -107,14 +107,13 @@ def about_report(
         polls_kept_since: of the report, the same; None: all polls were there that matter
     """
     asked = {name: told for name, told in options.asked().items() if name not in _TOLD_ELSEWHERE}
+    kept_since = instant_of(polls_kept_since)
     about = {
         "report_id": report_id,
         "as_of": instant_of(as_of).isoformat(),
         "tz_version": tz_version,
         "fingerprint": None if fingerprint is None else fingerprint.hex(),
-        "polls_kept_since": None
-        if polls_kept_since is None
-        else instant_of(polls_kept_since).isoformat(),
+        "polls_kept_since": None if kept_since is None else kept_since.isoformat(),
         "options": msgspec.json.encode(asked).decode(),
     }
     return {name: told for name, told in about.items() if told is not None}

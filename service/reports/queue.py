@@ -130,7 +130,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def options(self, stores: Sequence[str] | None) -> ReportOptions:
         """What it asks; `stores`: the ids that it names, as `read_stores` tells them."""
         return ReportOptions(
-            as_of=None if self.as_of is None else milliseconds_of(self.as_of),
+            as_of=milliseconds_of(self.as_of),
             interpolation=self.interpolation,
             max_gap=self.max_gap // _MILLISECOND,
             include_unknown=self.include_unknown,
@@ -272,7 +272,7 @@ async def create_report(
             returning {_COLUMNS}
             """,
             uuid4(),
-            None if options.as_of is None else instant_of(options.as_of),
+            instant_of(options.as_of),
             options.interpolation,
             options.max_gap * _MILLISECOND,
             options.include_unknown,
@@ -464,7 +464,7 @@ async def complete_report(
         totals_size,
         progress.fingerprint,
         csv_names(windows),
-        None if progress.polls_kept_since is None else instant_of(progress.polls_kept_since),
+        instant_of(progress.polls_kept_since),
     )
     return bool(completed)
 

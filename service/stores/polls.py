@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 import asyncpg
 import numpy as np
@@ -78,8 +79,8 @@ def poll_days(record: asyncpg.Record) -> PollDays:
 
 async def newest_poll(connection: Database) -> int | None:
     """The newest poll's instant over all stores, milliseconds since 1970-01-01 UTC."""
-    instant = await connection.fetchval("select instant from newest_poll")
-    return None if instant is None else milliseconds_of(instant)
+    instant: datetime | None = await connection.fetchval("select instant from newest_poll")
+    return milliseconds_of(instant)
 
 
 async def polls_kept_since(connection: Database) -> int | None:

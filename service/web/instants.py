@@ -33,4 +33,4 @@ def to_milliseconds(text: str | None, name: str, source: str = "query") -> int |
 def to_utc(text: str | None, name: str) -> datetime | None:
     """An instant in the query as a datetime, which the database takes."""
     milliseconds = to_milliseconds(text, name)
-    return None if milliseconds is None else instant_of(milliseconds)
+    return instant_of(milliseconds)
