@@ -25,7 +25,7 @@ from service.memory import share_freed_memory
 from service.settings import Settings
 from service.storage import StorageFailed
 from service.web.access import is_loopback
-from service.web.connections import ACCEPTED_AT_ONCE, Connections, most_connections
+from service.web.connections import Connections, accept_more, most_connections
 from service.web.patience import Crowd, Patience
 from service.web.request_bodies import RequestBodies
 
@@ -42,8 +42,10 @@ _END = 4.7
 # Clients that may wait to be accepted; the system may allow fewer.
 _BACKLOG = 2048
 
-#: Thresholds of the garbage collector while serving: Python's own, which the command has raised.
-_GARBAGE = (700, 10, 10)
+#: Thresholds of the garbage collector while serving: new objects before it looks, and rounds. By
+#: Python's own, 700, a burst of some hundred requests is looked through again and again while it
+#: waits for the database, which took a fifth of the processor's time.
+_GARBAGE = (50_000, 10, 10)
 
 #: Headers of every answer. The answers are for the service's own pages and for programs: no page of
 #: another site may embed one, and no browser may treat one as another type than it says.
@@ -95,7 +97,7 @@ def run_server(
             http=cast("type[asyncio.Protocol]", connections),  # uvicorn only calls it
             ws="none",
             lifespan="on",
-            backlog=ACCEPTED_AT_ONCE,
+            backlog=_BACKLOG,
             headers=_HEADERS,
             log_config=None,
             access_log=False,  # `RequestLog` writes a better one
@@ -148,11 +150,14 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
-        # asyncio uses one number for how many it accepts at once and for how many may wait.
-        for server in self.servers:
+        for server in list(self.servers):
             for listening in server.sockets:
-                with listening.dup() as same:
-                    same.listen(_BACKLOG)
+                self.servers += await accept_more(listening, self._connection, _BACKLOG)
+
+    def _connection(self) -> asyncio.Protocol:
+        return self._connections(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # each second

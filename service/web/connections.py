@@ -8,7 +8,9 @@ proxy, which is the one that can tell them apart.
 
 import asyncio
 import resource
+import socket
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,10 +22,11 @@ from service.web.problems import Problem, wire_bytes
 
 #: Most connections, where nothing else bounds them: each takes about 20 kB when it is idle.
 _MOST = 10_000
-#: Connections that are accepted in one turn of the event loop, before any of them is counted. It
-#: takes a few turns until those beyond the limit are closed. When open files run out, asyncio logs
-#: as many errors.
-ACCEPTED_AT_ONCE = 32
+#: Connections that are accepted in one turn of the event loop, before any of them is counted, and
+#: those turned away that may be open. libuv, which uvloop stands on, accepts one of a socket in a
+#: turn, and a turn is long while many requests come: the last of five hundred clients that connect
+#: then would wait for seconds. So as many take turns at one socket.
+_ACCEPTED_AT_ONCE = 16
 #: Open files besides counted connections: connections accepted and not yet counted, those to the
 #: database, reports, feeds set aside; and so many for each worker process.
 _OTHER_FILES, _FILES_OF_WORKER = 256, 3
@@ -77,6 +80,26 @@ def most_connections(wanted: int | None, workers: int) -> int:
     return min(wanted or _MOST, possible)
 
 
+async def accept_more(
+    listening: socket.socket, protocol: Callable[[], asyncio.Protocol], backlog: int
+) -> list[asyncio.Server]:
+    """Accept more of a socket's connections in a turn of the event loop than the loop does.
+
+    Args:
+        listening: that a server of the loop accepts from
+        protocol: makes that of a new connection
+        backlog: how many may wait to be accepted
+
+    Returns:
+        servers that accept from it, too
+    """
+    loop = asyncio.get_running_loop()
+    return [
+        await loop.create_server(protocol, sock=listening.dup(), backlog=backlog)
+        for _ in range(_ACCEPTED_AT_ONCE - 1)
+    ]
+
+
 class Connections:
     """The open connections of a server.
 
@@ -115,7 +138,7 @@ class Connections:
     def turn_away(self, transport: asyncio.Transport, answer: bytes) -> None:
         """Answer a connection that is not taken, and close it."""
         transport.set_protocol(asyncio.Protocol())  # which ignores whatever comes
-        if self._turned_away >= ACCEPTED_AT_ONCE:
+        if self._turned_away >= _ACCEPTED_AT_ONCE:
             transport.abort()
             return
 

@@ -1,5 +1,6 @@
 """What one client can do to the others by its connections and its bodies: not much."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -16,7 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvloop
 
+from service.web.connections import accept_more
 from tests.harness import impatient
 from tests.harness.database import add_many_stores, polls_locked
 from tests.harness.processes import COMMAND, PATIENCE, eventually, make_key
@@ -70,6 +73,33 @@ def is_closed(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+def test_clients_that_connect_together_are_not_accepted_one_by_one() -> None:
+    accepted = 0
+
+    class Counted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal accepted
+            accepted += 1
+
+    async def turns_until_all_are_accepted() -> int:
+        server = await asyncio.get_running_loop().create_server(Counted, "127.0.0.1", 0)
+        (listening,) = server.sockets
+        servers = [server, *await accept_more(listening, Counted, backlog=200)]
+        address = listening.getsockname()
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(address))
+            turns = 0
+            while accepted < 100:
+                await asyncio.sleep(0)
+                turns += 1
+            for each in servers:
+                each.close()
+        return turns
+
+    assert uvloop.run(turns_until_all_are_accepted()) < 20
 
 
 def test_two_thousand_silent_connections_keep_nobody_out_and_fill_no_log(
@@ -194,8 +224,11 @@ def test_while_all_connections_are_busy_a_new_one_is_told_to_come_back_and_finds
         ExitStack() as open_,
     ):
         busy = [open_.enter_context(connect(service)) for _ in range(4)]
+        for one in busy:  # a connection whose request nobody has read yet is not busy
+            one.sendall(head("/polls", JSON, 100)[:-2] + b"Expect: 100-continue\r\n\r\n")
         for one in busy:
-            one.sendall(head("/polls", JSON, 100) + b"[")
+            assert one.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            one.sendall(b"[")
         refused = eventually_answered(service, 503)
         assert refused.headers["Retry-After"]
         assert problem(refused)["type"].endswith("too-many-connections")
