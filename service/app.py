@@ -141,7 +141,7 @@ def create_app(
                     + _FOR_FEEDS
                     + _FOR_OUTAGES,
                 ) as url,
-                pool_of(url, REQUESTS, _FOR_REQUESTS) as pool,
+                pool_of(url, REQUESTS, _FOR_REQUESTS, plain=True) as pool,
                 pool_of(url, REQUESTS, own) as own_pool,
                 pool_of(url, READING, for_reports) as reading_pool,
                 pool_of(url, READING, _FOR_STATES) as states_pool,

@@ -44,7 +44,7 @@ from service.reports.summary import (
 )
 from service.spans import SPAN_PATTERN, format_span
 from service.stores.known import KnownStore, batch_of_store
-from service.stores.polls import newest_poll, polls_kept_since
+from service.stores.polls import newest_and_kept
 from service.web.instants import to_milliseconds
 from service.web.problems import Problem, documented, refused
 
@@ -252,20 +252,20 @@ async def _ask(
                 raise refused(name, "is in the way of `window`: give one of the two")
     if until is None:
         until = last
-    # One connection for all: each time that one is given back it is reset, which is a round trip.
+    # One connection for all: while many requests come, each of them would be waited for.
     async with pool.acquire() as connection:
         store = await known_store(connection, decoded_id(store_id))
+        # Before the polls are read: of those that go meanwhile `kept_since` tells already.
+        newest, kept_since = await newest_and_kept(connection)
         if until is None:
-            until = await newest_poll(connection)
+            until = newest
         if until is None:
             problem = str(NoPolls()).replace("the report an as_of", "an `as_of`")
             raise Problem(409, problem, slug="no-polls")
         asked = _between(first, last, until) if window is None else _named(window, until)
         question = Question(until, interpolation, gap, windows=(asked,))
-        # Before the polls are read: of those that go meanwhile it tells already.
-        kept_since = question.lacks_before(await polls_kept_since(connection))
         batch = await batch_of_store(connection, store, question)
-    return Asked(store, question, batch, instant_of(kept_since))
+    return Asked(store, question, batch, instant_of(question.lacks_before(kept_since)))
 
 
 def _between(first: int | None, last: int | None, as_of: int) -> Window:

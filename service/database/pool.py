@@ -134,7 +134,7 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
         small_feeds: held by those that store a small one
     """
 
-    def __init__(self, url: str, waits: Waits, size: int) -> None:
+    def __init__(self, url: str, waits: Waits, size: int, *, plain: bool) -> None:
         super().__init__(
             url,
             min_size=0,  # to restore more, asyncpg would log a stack a second while nobody answers
@@ -147,6 +147,7 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
             loop=None,
             timeout=_CONNECT_SECONDS,
             command_timeout=waits.answer,
+            reset=_nothing if plain else None,
             server_settings=_SESSION | waits.of_session,
         )
         self.waits = waits
@@ -156,6 +157,10 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg has no types
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection; TimeoutError if none is free in time. Releasing it has the same bound."""
         return _Acquired(self, self.waits.connection if timeout is None else timeout)
+
+
+async def _nothing(connection: asyncpg.Connection) -> None:
+    """What becomes of a session that nobody has changed."""
 
 
 class _Acquired(PoolAcquireContext):  # type: ignore[misc] # asyncpg has no types
@@ -174,13 +179,22 @@ class _Acquired(PoolAcquireContext):  # type: ignore[misc] # asyncpg has no type
 
 @asynccontextmanager
 async def pool_of(
-    url: str, waits: Waits, size: int, patience: float = 0
+    url: str, waits: Waits, size: int, patience: float = 0, *, plain: bool = False
 ) -> AsyncIterator[asyncpg.Pool]:
     """Connections to a database, at most `size` of them.
 
+    Args:
+        url: of the database
+        waits: how long to wait for what
+        size: how many there are at most
+        patience: seconds for which to try again while nothing answers
+        plain: whether all who use them leave the session as it was: no setting, lock or channel
+            that outlives a transaction. Else it is set back each time that a connection is given
+            back, which is a round trip.
+
     Raises DatabaseUnavailable if it cannot be reached, also not for `patience` seconds.
     """
-    pool = await _patiently(lambda: _Pool(url, waits, size), _address(url), patience)
+    pool = await _patiently(lambda: _Pool(url, waits, size, plain=plain), _address(url), patience)
     try:
         yield pool
     finally:

@@ -89,6 +89,14 @@ async def polls_kept_since(connection: Database) -> int | None:
     return None if day is None else int(day) * DAY_MS
 
 
+async def newest_and_kept(connection: Database) -> tuple[int | None, int | None]:
+    """`newest_poll` and `polls_kept_since`, in one round trip."""
+    instant, day = await connection.fetchrow(
+        "select (select instant from newest_poll), (select since_day from polls_kept)"
+    )
+    return milliseconds_of(instant), None if day is None else int(day) * DAY_MS
+
+
 async def read_polls(
     connection: Database, stores: list[int], day_ranges: Sequence[tuple[int, int]]
 ) -> PollDays:
