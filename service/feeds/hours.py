@@ -126,7 +126,7 @@ async def _set_week(
                     select count(distinct packed_int4(dated_weeks, 3 * i))
                     from generate_series(0, length(dated_weeks) / 12 - 1) as i
                 )
-            ), 0)::bigint
+            ) filter (where dated_weeks is not null), 0)::bigint
         ]
         from given
         """,
