@@ -1,4 +1,4 @@
-"""Clients that send single polls, or read single stores, over connections that are kept open.
+"""Clients that send single polls, or read single stores, each over a connection that is kept open.
 
 Each sends its next request when its last is answered. They are a process of their own.
 """
@@ -39,6 +39,7 @@ class Load(msgspec.Struct, frozen=True):
         seconds: how long
         first: the first poll's instant, ms since 1970 UTC; each has the next millisecond
         pause: before each request, seconds on average
+        anew: whether each request has a connection of its own, the time to connect included
     """
 
     base_url: str
@@ -48,6 +49,7 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float
     first: int = 0
     pause: float = 0
+    anew: bool = False
 
 
 class Answers(msgspec.Struct):
@@ -136,6 +138,7 @@ class _Client(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
         self._began = 0.0
+        self._connecting = 0.0  # since when, for the next request
         self._end = float("inf")
         #: Set while no answer is waited for, once nothing more is to be sent.
         self.done = asyncio.Event()
@@ -170,7 +173,10 @@ class _Client(asyncio.Protocol):
         self._reconnecting = self._loop.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
-        await asyncio.sleep(_AGAIN)
+        if self._load.anew:
+            self._connecting = time.perf_counter()
+        else:
+            await asyncio.sleep(_AGAIN)
         await self.connect()
         self._next()
 
@@ -197,13 +203,14 @@ class _Client(asyncio.Protocol):
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.write(self._request())
             self._answers.sent += 1
-            self._began = time.perf_counter()
+            self._began = self._connecting or time.perf_counter()
+            self._connecting = 0.0
 
 
 async def _run(load: Load) -> Answers:
     answers = Answers(seconds=load.seconds)
     ids = Path(load.ids).read_text().split()
-    request = _polls(ids, load.first) if load.kind == "polls" else _reads(ids)
+    request = _polls(ids, load.first, load.anew) if load.kind == "polls" else _reads(ids)
     clients = [_Client(request, load, answers) for _ in range(load.clients)]
     await asyncio.gather(*(client.connect() for client in clients))
     end = time.perf_counter() + load.seconds
@@ -217,9 +224,10 @@ async def _run(load: Load) -> Answers:
     return answers
 
 
-def _polls(ids: list[str], first: int) -> Callable[[], bytes]:
+def _polls(ids: list[str], first: int, anew: bool) -> Callable[[], bytes]:
     """What makes requests of a poll each, of a store at random, each a millisecond later."""
     instant = first - 1
+    connection = "Connection: close\r\n" * anew
 
     def request() -> bytes:
         nonlocal instant
@@ -232,7 +240,7 @@ def _polls(ids: list[str], first: int) -> Callable[[], bytes]:
         )
         return (
             "POST /polls HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}"
+            f"{connection}Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()
 
     return request

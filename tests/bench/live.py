@@ -64,9 +64,10 @@ class Contestant:
     used: Callable[[], dict[str, float]]
     first: int = int(subject.NEWEST.timestamp() * 1000) + 1
 
-    def send(self, ids: str, connections: int, seconds: float) -> Answers:
-        """Send polls for some seconds."""
-        answers = start(Load(self.base_url, ids, "polls", connections, seconds, self.first))()
+    def send(self, ids: str, connections: int, seconds: float, *, anew: bool = False) -> Answers:
+        """Send polls for some seconds, over a connection each if so wanted."""
+        load = Load(self.base_url, ids, "polls", connections, seconds, self.first, anew=anew)
+        answers = start(load)()
         self.first += answers.sent
         return answers
 
@@ -151,6 +152,9 @@ def measure(
         many = 128 if 128 in connections else max(connections)
         table = _table(f"storewatch, {many} connections", "beside")
         table.add_row("nothing", *_cells([_alone(ours, ids, many, seconds)]))
+        table.add_row(
+            "nothing, a connection a poll", *_cells([_alone(ours, ids, many, seconds, anew=True)])
+        )
         beside = {"reports": _with_reports, "reads": _with_readers}
         if older is not None:
             beside["a bulk load"] = partial(_with_bulk_load, older=older)
@@ -287,8 +291,10 @@ def _side_by_side(
     console.print(table)
 
 
-def _alone(contestant: Contestant, ids: str, connections: int, seconds: float) -> Phase:
-    return _phase(contestant, lambda: ([contestant.send(ids, connections, seconds)], 0))
+def _alone(
+    contestant: Contestant, ids: str, connections: int, seconds: float, *, anew: bool = False
+) -> Phase:
+    return _phase(contestant, lambda: ([contestant.send(ids, connections, seconds, anew=anew)], 0))
 
 
 def _with_reports(
