@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 from asyncio import get_running_loop, timeout
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
+from service.object_store import object_store_failing_in_words
 from service.storage import Folder, StorageFailed
 
 #: Characters of a place.
@@ -158,7 +159,7 @@ class _InObjectStore:
         from obstore.store import from_url
 
         self._url, self._folder = url, folder
-        with self._failing_in_words():
+        with object_store_failing_in_words(self._url):
             self._store = from_url(url)
 
     async def put(self, name: str, file: IO[bytes], media_type: str) -> str:
@@ -167,7 +168,7 @@ class _InObjectStore:
 
         file.seek(0)
         key = f"{self._folder}/{name}"
-        with self._failing_in_words():
+        with object_store_failing_in_words(self._url):
             async with timeout(_PUT_SECONDS):
                 await obstore.put_async(
                     self._store,
@@ -177,24 +178,6 @@ class _InObjectStore:
                     max_concurrency=_PARTS,
                 )
         return f"{self._url}/{key}"
-
-    @contextmanager
-    def _failing_in_words(self) -> Iterator[None]:
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
-        try:
-            yield
-        except TimeoutError as error:
-            told = "the object store does not answer in time"
-            raise StorageFailed(told, self._url, "no answer") from error
-        except (OSError, ValueError, BaseError) as error:
-            told = "the object store does not work"
-            if isinstance(error, FileNotFoundError):
-                told = "the object store has no such bucket or container"
-            elif isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
-                told = "the object store does not let the service write there"
-            cause = str(error).partition("\n")[0]  # the other lines are a dump of its state
-            raise StorageFailed(told, self._url, cause) from error
 
 
 def _for_few(path: str, flags: int) -> int:

@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import UUID
 
+from service.object_store import object_store_failing_in_words
 from service.storage import Folder, StorageFailed
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class ObjectStoreFiles:
         """Upload it, in parts if it is large; the object appears when all parts are there."""
         import obstore
 
-        with self._failing_in_words():
+        with object_store_failing_in_words(self._url):
             async with asyncio.timeout(_UPLOAD_SECONDS):
                 await obstore.put_async(self._store, name, written)
 
@@ -245,7 +246,7 @@ class ObjectStoreFiles:
 
         if start >= end:
             return
-        with self._failing_in_words():
+        with object_store_failing_in_words(self._url):
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     found = await obstore.get_async(
@@ -273,7 +274,7 @@ class ObjectStoreFiles:
 
     async def delete(self, names: Sequence[str]) -> None:
         """Remove them."""
-        with self._failing_in_words():
+        with object_store_failing_in_words(self._url):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await asyncio.gather(*map(self._delete, names))
 
@@ -282,19 +283,6 @@ class ObjectStoreFiles:
 
         with suppress(FileNotFoundError):  # some object stores raise this, others do not
             await obstore.delete_async(self._store, name)
-
-    @contextmanager
-    def _failing_in_words(self) -> Iterator[None]:
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except TimeoutError as error:
-            told = "the object store does not answer in time"
-            raise StorageFailed(told, self._url, "no answer") from error
-        except (OSError, BaseError) as error:
-            cause = str(error).partition("\n")[0]  # the other lines are a dump of its state
-            raise StorageFailed("the object store does not work", self._url, cause) from error
 
 
 def _sync(path: Path) -> None:

@@ -147,7 +147,8 @@ def test_a_report_that_the_object_store_does_not_take_fails_in_words(
     with running_service(database_url, tmp_path, **nowhere) as service:
         path = service.ask("POST", "/reports").headers["Location"]
         eventually(lambda: service.get(path).json()["status"] == "failed")
-        assert service.get(path).json()["error"] == "the object store does not work"
+        told = "the object store has no such bucket or container"
+        assert service.get(path).json()["error"] == told
         assert "s3://no-such-bucket/made" in service.log
         assert "Traceback" not in service.log
 

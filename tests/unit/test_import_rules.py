@@ -48,6 +48,7 @@ ROOMS = {
     "service.workers": room(),
     "service.counts": room(),
     "service.settings": room("", "msgspec"),
+    "service.object_store": room(others="obstore"),
     "service.metrics": room("compute service.counts", "prometheus_client"),
     "service.logs": room("service.metrics", "msgspec"),
     # The database, and what lies in it. It gets its settings handed in.
@@ -73,12 +74,13 @@ ROOMS = {
     ),
     "service.reports": room(
         "compute service.cluster service.counts service.database service.logs service.metrics"
-        " service.stores service.workers",
+        " service.object_store service.stores service.workers",
         "asyncpg msgspec numpy obstore pyarrow xlsxwriter",
     ),
     # Reports that go where they are wanted, and those that come by themselves.
     "service.deliveries": room(
-        "compute service.database service.logs service.reports", "asyncpg msgspec obstore"
+        "compute service.database service.logs service.object_store service.reports",
+        "asyncpg msgspec obstore",
     ),
     "service.schedules": room(
         "compute service.database service.deliveries service.reports", "asyncpg cronsim msgspec"
