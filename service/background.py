@@ -1,4 +1,4 @@
-"""Tasks that run beside a block, and end with it."""
+"""Tasks that run beside a block and end with it, and what they wait for."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine
@@ -21,3 +21,12 @@ async def end(tasks: "Collection[asyncio.Task[None]]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; false: it did not come in time."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -81,7 +81,7 @@ from service.web.pages import (
     to_cursor,
 )
 from service.web.problems import Problem, documented, refused
-from service.web.strict import check_body
+from service.web.strict import check_body, given_members
 from service.workers.pool import Workers
 
 _TAGS = ["stores"]
@@ -418,11 +418,7 @@ async def patch_outage(
     await check_body(request, OutagePatch)
     gap = max_gap_of(max_gap)
     held = await _held(pool, outage_id, as_of, gap)
-    given = {
-        name: value or None
-        for name, value in msgspec.structs.asdict(data).items()
-        if not isinstance(value, UnsetType)
-    }
+    given = {name: value or None for name, value in given_members(data).items()}
     async with transaction(pool) as connection:
         await take_notes(connection)
         asked = [held.store.number], held.outage, held.as_of

@@ -14,7 +14,8 @@ from litestar.params import HeaderParameter
 from litestar.response import Response, ServerSentEvent, ServerSentEventMessage
 
 from service.api.report_details import ReportId, details_of, known_report
-from service.database.listening import Streams, happens
+from service.background import happens
+from service.database.listening import Streams
 from service.database.pool import DATABASE_FAILED
 from service.reports.events import ReportEvents
 from service.reports.queue import FINAL

@@ -74,7 +74,7 @@ from service.web.pages import (
     to_cursor,
 )
 from service.web.problems import Problem, documented, refused
-from service.web.strict import check_body
+from service.web.strict import check_body, given_members
 
 _TAGS = ["reports"]
 #: How many of its last runs a schedule tells.
@@ -334,11 +334,7 @@ def _settings(given: NewSchedule, place: str | None) -> ScheduleSettings:
 def _changed(
     known: ScheduleSettings, data: SchedulePatch, place: str | UnsetType | None
 ) -> ScheduleSettings:
-    given = {
-        name: value
-        for name, value in msgspec.structs.asdict(data).items()
-        if not isinstance(value, UnsetType)
-    }
+    given = given_members(data)
     if not isinstance(data.cron, UnsetType):
         given["cron"] = " ".join(data.cron.split())
     if not isinstance(data.report, UnsetType):

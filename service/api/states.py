@@ -21,7 +21,8 @@ from service.api.report_events import (
     check_room,
 )
 from service.api.stores import StoreId, Tag, stores_with
-from service.database.listening import Streams, happens
+from service.background import happens
+from service.database.listening import Streams
 from service.database.pool import DATABASE_FAILED
 from service.states.changes import Change, StateEvents, kept_changes
 from service.states.told import (

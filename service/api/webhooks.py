@@ -51,7 +51,7 @@ from service.web.pages import (
     to_cursor,
 )
 from service.web.problems import Problem, documented, refused
-from service.web.strict import check_body
+from service.web.strict import check_body, given_members
 from service.webhooks.addresses import url_problem
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.deliveries import (
@@ -417,11 +417,7 @@ ROUTES = [
 
 
 def _changed(known: WebhookSettings, data: WebhookPatch) -> WebhookSettings:
-    given = {
-        name: value
-        for name, value in msgspec.structs.asdict(data).items()
-        if not isinstance(value, UnsetType)
-    }
+    given = given_members(data)
     if not isinstance(data.events, UnsetType):
         given["events"] = [event for event in EVENTS if event in data.events]
     if not isinstance(data.tags, UnsetType):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import asyncpg
 
-from service.background import beside
+from service.background import beside, happens
 from service.database.pool import DATABASE_FAILED, drop
 
 log = logging.getLogger("storewatch.database")
@@ -75,8 +75,7 @@ async def _listen_on(connection: asyncpg.Connection, who: Mapping[str, Hears]) -
         for one in who.values():
             one.catch_up()
         while not lost.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
+            await happens(lost, _CHECK_SECONDS)
             await connection.execute("select 1", timeout=_CHECK_SECONDS)
     finally:
         # Nothing else can use a connection that listens, and closing it could take for ever.
@@ -117,12 +116,3 @@ class Streams:
         self.closing = True
         for event in self._waiting:
             event.set()
-
-
-async def happens(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event; false: it did not come in time."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

@@ -14,7 +14,7 @@ from compute.groups import GroupsRefused
 from compute.windows import WindowRefused
 from compute.zones import ZoneUnknown
 from service import metrics
-from service.background import beside, end
+from service.background import beside, end, happens
 from service.database.pool import DATABASE_AWAY, DATABASE_FAILED, transaction
 from service.failures import first_failure
 from service.logs import about_report
@@ -115,8 +115,7 @@ class ReportRunner:
                     await self._fill()
                 except DATABASE_FAILED as error:
                     log.warning("cannot look for reports, will try again: %s", error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
+                await happens(self._look, _LOOK_SECONDS)
         finally:
             await end(list(self._running.values()))
 

@@ -24,7 +24,7 @@ from compute.feed_rows import FeedRows
 from compute.outages import NO_INSTANT
 from compute.standing import NOT_KNOWN
 from compute.states import NO_STATE
-from service.background import beside
+from service.background import beside, happens
 from service.database.pool import DATABASE_FAILED, transaction
 from service.states.eyes import Eyes, Seen
 from service.states.look import NEVER_SEEN, Look
@@ -321,11 +321,8 @@ async def _kept_awake(holder: asyncpg.Connection) -> AsyncIterator[None]:
     done = asyncio.Event()
 
     async def ping() -> None:
-        while not done.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), _PING)
-            if not done.is_set():
-                await holder.execute("select 1")
+        while not await happens(done, _PING):
+            await holder.execute("select 1")
 
     pinging = asyncio.create_task(ping())
     try:

@@ -79,6 +79,15 @@ def _query_of(app: Litestar, handler: HTTPRouteHandler) -> dict[str, bool]:
     }
 
 
+def given_members(data: msgspec.Struct) -> dict[str, Any]:
+    """The members that a body has, of those that may be left out: name → value."""
+    return {
+        name: value
+        for name, value in msgspec.structs.asdict(data).items()
+        if not isinstance(value, msgspec.UnsetType)
+    }
+
+
 async def check_body(request: Request[Any, Any, Any], wanted: Any) -> None:
     """Check that a body, if there is one, is strictly of the type `wanted`.
 

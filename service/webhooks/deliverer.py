@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from service.background import end
+from service.background import end, happens
 from service.database.pool import DATABASE_FAILED
 from service.webhooks import deliveries
 from service.webhooks.answer import Answer
@@ -115,8 +115,7 @@ class Deliverer:
                 log.warning(
                     "cannot look for deliveries, will try again: %s", error or type(error).__name__
                 )
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
+            await happens(self._look, _LOOK_SECONDS)
 
     async def _tidy_on(self) -> None:
         while True:
