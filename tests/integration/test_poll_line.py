@@ -19,6 +19,7 @@ from service.database.migrations import migrate
 from service.database.pool import DATABASE_FAILED, WORK, pool_of
 from service.feeds import poll_line, storing
 from service.feeds.history import Ingested
+from service.feeds.poll_group import SETTINGS, PollRequest, append_polls
 from service.feeds.poll_line import LineFull, PollLine
 from tests.harness.database import ask
 from tests.harness.processes import PATIENCE
@@ -128,6 +129,50 @@ def test_what_is_new_in_two_transactions_is_not_lost(
     of_the_other = (what, ends) == ("day", "commit")
     assert len(ask(database_url, "select from poll")) == 5 + of_the_other
     assert len(ask(database_url, "select from store")) == 3
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_first_polls_of_a_day_in_two_transactions_are_not_lost(
+    database_url: str, ends: str
+) -> None:
+    insert = f"insert into poll_day select id, {DAY + 1}, '\\x00000000' from store"  # noqa: S608
+
+    async def scenario() -> None:
+        async with instance(database_url) as line:
+            for store in ("a", "b", "c"):
+                assert await line.store(polls(store)) == ONE_NEW
+            of_a = f"begin; {insert} where store_id = 'a'"
+            async with session(database_url, of_a) as other:
+                waits = later(line, polls("a", at=NEXT_DAY))
+                # What was there before does not wait with it.
+                beside = [later(line, polls(store, at=NOON + 1)) for store in ("b", "c")]
+                assert await asyncio.gather(*beside) == [ONE_NEW, ONE_NEW]
+                assert not waits.done()
+                await other.execute(ends)
+                assert await waits == ONE_NEW
+
+    run(scenario)
+    assert len(ask(database_url, "select from poll")) == 6 + (ends == "commit")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+def test_what_needs_no_merging_is_stored_without(database_url: str, together: bool) -> None:
+    first, newer = polls("a", at=NEXT_DAY), polls("b", at=NOON + 1)
+    new_store, older = polls("new"), polls("c", at=NOON - 1)
+    group = [PollRequest(rows) for rows in (new_store, first, older, newer)]
+
+    async def scenario() -> None:
+        async with instance(database_url) as line:
+            await line.store(polls("a", "b", "c"))
+        async with session(database_url, SETTINGS) as connection:
+            parts = [group] if together else [[request] for request in group]
+            told = [one for part in parts for one in await append_polls(connection, part)]
+            assert told == [None, ONE_NEW, None, ONE_NEW]
+
+    run(scenario)
+    newest = f"select instant = to_timestamp({NEXT_DAY / 1000}) from newest_poll"  # noqa: S608
+    assert ask(database_url, newest) == [(True,)]
+    assert len(ask(database_url, "select from poll")) == 5
 
 
 def test_a_poll_that_was_tried_alone_keeps_its_place(database_url: str) -> None:
