@@ -291,7 +291,7 @@ def _parse(
     texts: list[str] = []
     if feed == "polls":
         active = np.fromiter(map("active".__eq__, columns[1]), dtype=bool, count=len(store))
-        if int(active.sum()) + columns[1].count("inactive") != len(store):
+        if np.count_nonzero(active) + columns[1].count("inactive") != len(store):
             _each(columns[1], 1, bad, status_of)
         value = _instants(columns[2], 2, bad, latest) << 1 | active
     elif feed == "business_hours":

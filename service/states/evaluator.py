@@ -121,14 +121,14 @@ class Evaluator:
 
         Of very many, some are left to the next look at all stores.
         """
-        instant = rows.value >> 1
-        if len(instant) == 1:
-            self._touch(rows.store_ids[0], _Touched(int(instant[0]), int(instant[0])))
+        if len(rows.value) == 1:
+            instant = int(rows.value[0]) >> 1
+            self._touch(rows.store_ids[0], _Touched(instant, instant))
             return
         earliest = np.full(len(rows.store_ids), np.iinfo(np.int64).max)
         latest = np.full(len(rows.store_ids), np.iinfo(np.int64).min)
-        np.minimum.at(earliest, rows.store, instant)
-        np.maximum.at(latest, rows.store, instant)
+        np.minimum.at(earliest, rows.store, rows.value >> 1)
+        np.maximum.at(latest, rows.store, rows.value >> 1)
         for store_id, first, last in zip(
             rows.store_ids, earliest.tolist(), latest.tolist(), strict=True
         ):

@@ -12,7 +12,7 @@ import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -49,6 +49,8 @@ _LONGEST_HEAD, _PIECE = 64 << 10, 16 << 10
 #: Requests that a connection may send before the first of them is answered.
 _MOST_PIPELINED = 32
 
+#: What uvicorn writes before the head of a response, if it is asked for.
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Headers that say how long a body is.
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -234,7 +236,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, which a client that pipelines may have sent already."""
         self._all.waits(self)
-        self._unanswered.popleft()
+        cast(_Response, self._unanswered.popleft().transport).flush()
         super().on_response_complete()
         if not self._unanswered:
             self._tell_refused()
@@ -299,6 +301,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise _Refused(400, "too many requests were sent before the first one was answered")
         super().on_headers_complete()
+        self.cycle.transport = cast(asyncio.Transport, _Response(self.transport, self.loop))
         self._unanswered.append(self.cycle)
         if self.parser.should_upgrade():  # what follows the body is not looked at
             self.cycle.keep_alive = False
@@ -375,6 +378,49 @@ class Connection(HttpToolsProtocol):
         if self._refused and not self.transport.is_closing():
             self.transport.write(wire_bytes(self._refused, self.server_state.default_headers))
             self.transport.close()
+
+
+class _Response:
+    """Where a response is written: its head goes out with the first piece of its body.
+
+    Two pieces take a system call more, wake the client twice, and a small answer is little else.
+
+    Args:
+        transport: of the connection
+        loop: that it runs in
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        """Write the head, which waits until this turn of the event loop ends, or what follows."""
+        if not self._begun and data != _CONTINUE:
+            self._begun, self._head = True, data
+            self._loop.call_soon(self.flush)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write the head, if it still waits."""
+        if self._head:
+            head, self._head = self._head, b""
+            if not self._transport.is_closing():
+                self._transport.write(head)
+
+    def close(self) -> None:
+        """Close the connection when all is written."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed, or will be."""
+        return self._transport.is_closing()
 
 
 class _Refused(Exception):  # noqa: N818 - read by a person as a sentence
