@@ -49,6 +49,8 @@ _LONGEST_HEAD, _PIECE = 64 << 10, 16 << 10
 #: Requests that a connection may send before the first of them is answered.
 _MOST_PIPELINED = 32
 
+#: The extension in the scope of a request whose body has come to its end.
+WHOLE_BODY = "storewatch.whole_body"
 #: What uvicorn writes before the head of a response, if it is asked for.
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Headers that say how long a body is.
@@ -318,6 +320,7 @@ class Connection(HttpToolsProtocol):
         """Expect the next head."""
         if self.parser.should_upgrade() and any(name in _FRAMING for name, _ in self.headers):
             return  # the body comes, and `_take_body` takes it
+        self.cycle.scope.setdefault("extensions", {})[WHOLE_BODY] = {}
         super().on_message_complete()
         self._in_head = True
         self._without_body = 0

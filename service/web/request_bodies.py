@@ -9,9 +9,10 @@ from collections import deque
 from contextlib import suppress
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPRequestEvent, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPRequestEvent, HTTPScope, Receive, Scope, Send
 from litestar.types.asgi_types import ReceiveMessage
 
+from service.web.connections import WHOLE_BODY
 from service.web.patience import Crowd, Patience
 from service.web.problems import Problem, send_problem
 
@@ -57,6 +58,7 @@ class RequestBodies:
             await send_problem(_UNCLEAR_END, send)
             return
         body = _Body(
+            scope,
             receive,
             None if length is None else int(length),
             self._room,
@@ -81,9 +83,16 @@ class _Body:
     """One request's body, as its reader gets it."""
 
     def __init__(
-        self, given: Receive, length: int | None, room: "_Room", patience: Patience, crowd: Crowd
+        self,
+        scope: HTTPScope,
+        given: Receive,
+        length: int | None,
+        room: "_Room",
+        patience: Patience,
+        crowd: Crowd,
     ) -> None:
-        self._given, self._length, self._room = given, length, room
+        self._scope, self._given = scope, given
+        self._length, self._room = length, room
         self._patience, self._crowd = patience, crowd
         self._held: int | None = None
         self._come, self._waited = 0, 0.0
@@ -117,6 +126,8 @@ class _Body:
         return MOST_HELD if self._length is None else min(self._length, MOST_HELD)
 
     async def _next(self) -> ReceiveMessage:
+        if WHOLE_BODY in (self._scope.get("extensions") or ()):
+            return await self._given()
         loop, patience = asyncio.get_running_loop(), self._patience
         while True:
             begin, message = loop.time(), None

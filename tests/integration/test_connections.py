@@ -17,9 +17,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 import uvloop
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
-from service.web.connections import accept_more
+from service.web.connections import Connections, accept_more
+from service.web.patience import Crowd, Patience
 from tests.harness import impatient
 from tests.harness.database import add_many_stores, polls_locked
 from tests.harness.processes import COMMAND, PATIENCE, eventually, make_key
@@ -100,6 +105,51 @@ def test_clients_that_connect_together_are_not_accepted_one_by_one() -> None:
         return turns
 
     assert uvloop.run(turns_until_all_are_accepted()) < 20
+
+
+def test_a_small_answer_comes_in_one_piece(service: Service) -> None:
+    with connect(service) as sender:
+        for _ in range(50):
+            sender.sendall(LIVE)
+            received = sender.recv(65_536)
+            head, _, body = received.partition(b"\r\n\r\n")
+            assert json.loads(body)
+            assert b"content-length: %d\r\n" % len(body) in head
+
+
+def test_the_head_of_an_answer_does_not_wait_for_a_body_that_is_yet_to_come() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["type"] == ScopeType.HTTP and scope["method"] == "GET":
+            await head_read.wait()
+        await send({"type": "http.response.body", "body": b"late", "more_body": False})
+
+    async def answers() -> tuple[bytes, bytes]:
+        crowd = Crowd(Patience())
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        config.load()
+        of_all = Connections(10, Patience(), crowd)
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: of_all(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(LIVE.replace(b"GET", b"HEAD") + LIVE)
+            without_body = await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            head_read.set()
+            chunks = await reader.readuntil(b"0\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+        assert without_body.startswith(b"HTTP/1.1 200")
+        return head, chunks
+
+    head_read = asyncio.Event()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        head, chunks = runner.run(answers())
+    assert head.startswith(b"HTTP/1.1 200")
+    assert chunks == b"4\r\nlate\r\n0\r\n\r\n"
 
 
 def test_two_thousand_silent_connections_keep_nobody_out_and_fill_no_log(
