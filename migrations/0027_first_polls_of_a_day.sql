@@ -51,3 +51,21 @@ begin
     return stored;
 end
 $$;
+
+-- Of stores and days without polls, the positions, from 1, of those that another transaction is adding; to be rolled back.
+-- Who waits for a row that is not committed cannot tell which one it is.
+create function poll_days_added_elsewhere(stores integer[], days integer[]) returns integer[] language plpgsql
+set lock_timeout = '1ms' as $$
+declare
+    elsewhere integer[] := '{}';
+begin
+    for position in 1..coalesce(cardinality(stores), 0) loop
+        begin
+            insert into poll_day (store, day, polls) values (stores[position], days[position], '') on conflict do nothing;
+        exception when lock_not_available then
+            elsewhere := elsewhere || position;
+        end;
+    end loop;
+    return elsewhere;
+end
+$$;

@@ -85,8 +85,9 @@ async def store_group(
                 counts = await _write(connection, polls, days)
         except asyncpg.LockNotAvailableError:
             # Polls are being deleted; or what is new here is new in another transaction, too.
-            blocking = polls.request if days is None else _requests_of(polls, days, days.is_new)
-            polls = polls.without(blocking)
+            polls = polls.without(
+                polls.request if days is None else await _new_elsewhere(connection, polls, days)
+            )
         if counts is None:
             await connection.execute("rollback")
             if len(polls.poll):
@@ -339,6 +340,23 @@ def _must_wait(polls: _Polls, days: _Days) -> Ints:
             is_taken[rows] = True
             waiting.append(request)
     return np.array(waiting, dtype=np.int64)
+
+
+async def _new_elsewhere(connection: asyncpg.Connection, polls: _Polls, days: _Days) -> Ints:
+    """The requests for what another transaction is adding, and all for stores that are new.
+
+    It leaves the connection in a transaction that has to be rolled back.
+    """
+    await connection.execute("rollback; begin")
+    is_in_the_way = days.is_new & (days.number == 0)
+    tried = np.flatnonzero(days.is_new & ~is_in_the_way)
+    elsewhere = await connection.fetchval(
+        "select poll_days_added_elsewhere($1, $2)",
+        days.number[tried].tolist(),
+        _split(days.store_day[tried])[1].tolist(),
+    )
+    is_in_the_way[tried[np.array(elsewhere, dtype=np.int64) - 1]] = True
+    return _requests_of(polls, days, is_in_the_way)
 
 
 async def _write(connection: asyncpg.Connection, polls: _Polls, days: _Days) -> Ints | None:

@@ -144,15 +144,19 @@ def test_first_polls_of_a_day_in_two_transactions_are_not_lost(
             of_a = f"begin; {insert} where store_id = 'a'"
             async with session(database_url, of_a) as other:
                 waits = later(line, polls("a", at=NEXT_DAY))
-                # What was there before does not wait with it.
-                beside = [later(line, polls(store, at=NOON + 1)) for store in ("b", "c")]
-                assert await asyncio.gather(*beside) == [ONE_NEW, ONE_NEW]
+                # Those of others do not wait with it, be they the first of their day or not.
+                beside = [
+                    later(line, polls("b", at=NOON + 1)),
+                    later(line, polls("c", at=NEXT_DAY)),
+                    later(line, polls("b", "c", at=NEXT_DAY + 1)),
+                ]
+                assert await asyncio.gather(*beside) == [ONE_NEW, ONE_NEW, Ingested(2, 2, 2, 0, 0)]
                 assert not waits.done()
                 await other.execute(ends)
                 assert await waits == ONE_NEW
 
     run(scenario)
-    assert len(ask(database_url, "select from poll")) == 6 + (ends == "commit")
+    assert len(ask(database_url, "select from poll")) == 8 + (ends == "commit")
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
