@@ -79,7 +79,7 @@ async def store_group(
             await connection.execute(_BEGIN)
             days = await _lock_days(connection, polls)
             if days.is_held.any():
-                polls = polls.without(_must_wait(polls, days))
+                polls = polls.without(_must_wait(polls, days, days.is_held))
                 days = days.of(polls)
             if len(polls.poll):
                 counts = await _write(connection, polls, days)
@@ -168,7 +168,9 @@ async def _store_one(connection: asyncpg.Connection, request: PollRequest) -> bo
             """,
             *row,
         )
-        return appended is not None or None is not await connection.fetchval(
+        if appended is not None:
+            return True
+        added = await connection.fetchval(
             """
             with held as materialized (select pg_advisory_xact_lock_shared($5)), added as (
                 insert into poll_day (store, day, polls)
@@ -180,6 +182,7 @@ async def _store_one(connection: asyncpg.Connection, request: PollRequest) -> bo
             """,
             *row,
         )
+        return added is not None
     except (asyncpg.LockNotAvailableError, asyncpg.CheckViolationError):
         return False  # too old is said by whoever tries it with `store_group`
 
@@ -324,14 +327,15 @@ async def _lock_days(connection: asyncpg.Connection, polls: _Polls) -> _Days:
     )
 
 
-def _requests_of(polls: _Polls, days: _Days, rows: Flags) -> Ints:
-    """The requests that have polls of some stores and days."""
-    return np.unique(polls.request[rows[np.searchsorted(days.store_day, polls.store_day)]])
+def _must_wait(polls: _Polls, days: _Days, is_taken: Flags) -> Ints:
+    """The requests for what another transaction has, or an earlier request that waits.
 
-
-def _must_wait(polls: _Polls, days: _Days) -> Ints:
-    """The requests for what another transaction has, or an earlier request that waits."""
-    is_taken = days.is_held.copy()
+    Args:
+        polls: of all requests
+        days: of their stores and days
+        is_taken: bool[rows], what another transaction has
+    """
+    is_taken = is_taken.copy()
     row = np.searchsorted(days.store_day, polls.store_day)
     waiting = []
     for request in np.unique(polls.request).tolist():
@@ -343,20 +347,20 @@ def _must_wait(polls: _Polls, days: _Days) -> Ints:
 
 
 async def _new_elsewhere(connection: asyncpg.Connection, polls: _Polls, days: _Days) -> Ints:
-    """The requests for what another transaction is adding, and all for stores that are new.
+    """The requests that must wait, as another transaction adds what they do, or may: new stores.
 
     It leaves the connection in a transaction that has to be rolled back.
     """
     await connection.execute("rollback; begin")
-    is_in_the_way = days.is_new & (days.number == 0)
-    tried = np.flatnonzero(days.is_new & ~is_in_the_way)
+    is_taken = days.is_new & (days.number == 0)
+    tried = np.flatnonzero(days.is_new & ~is_taken)
     elsewhere = await connection.fetchval(
         "select poll_days_added_elsewhere($1, $2)",
         days.number[tried].tolist(),
         _split(days.store_day[tried])[1].tolist(),
     )
-    is_in_the_way[tried[np.array(elsewhere, dtype=np.int64) - 1]] = True
-    return _requests_of(polls, days, is_in_the_way)
+    is_taken[tried[np.array(elsewhere, dtype=np.int64) - 1]] = True
+    return _must_wait(polls, days, is_taken)
 
 
 async def _write(connection: asyncpg.Connection, polls: _Polls, days: _Days) -> Ints | None:

@@ -125,10 +125,11 @@ class Evaluator:
             instant = int(rows.value[0]) >> 1
             self._touch(rows.store_ids[0], _Touched(instant, instant))
             return
+        instants = rows.value >> 1
         earliest = np.full(len(rows.store_ids), np.iinfo(np.int64).max)
         latest = np.full(len(rows.store_ids), np.iinfo(np.int64).min)
-        np.minimum.at(earliest, rows.store, rows.value >> 1)
-        np.maximum.at(latest, rows.store, rows.value >> 1)
+        np.minimum.at(earliest, rows.store, instants)
+        np.maximum.at(latest, rows.store, instants)
         for store_id, first, last in zip(
             rows.store_ids, earliest.tolist(), latest.tolist(), strict=True
         ):

@@ -159,6 +159,27 @@ def test_first_polls_of_a_day_in_two_transactions_are_not_lost(
     assert len(ask(database_url, "select from poll")) == 8 + (ends == "commit")
 
 
+def test_what_comes_after_a_request_that_waits_does_not_overtake_it(database_url: str) -> None:
+    insert = f"insert into poll_day select id, {DAY + 1}, '\\x00000000' from store"  # noqa: S608
+
+    async def scenario() -> None:
+        async with instance(database_url) as line:
+            await line.store(polls("a", "b"))
+            of_a = f"begin; {insert} where store_id = 'a'"
+            async with session(database_url, of_a) as other:
+                waits = later(line, polls("a", "b", at=NEXT_DAY))
+                behind_it = later(line, polls("b", active=False, at=NEXT_DAY))
+                await asyncio.sleep(0)  # they are in line, and the next one behind them
+                assert await line.store(polls("b", at=NOON + 1)) == ONE_NEW
+                assert not waits.done()
+                assert not behind_it.done()
+                await other.execute("commit")
+                assert await waits == Ingested(2, 2, 2, 0, 0)
+                assert await behind_it == Ingested(1, 1, 0, 1, 0)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
 def test_what_needs_no_merging_is_stored_without(database_url: str, together: bool) -> None:
     first, newer = polls("a", at=NEXT_DAY), polls("b", at=NOON + 1)
