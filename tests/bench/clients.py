@@ -37,7 +37,8 @@ class Load(msgspec.Struct, frozen=True):
         kind: send polls of stores at random, or ask for the availability of such a store
         clients: how many, with a connection each
         seconds: how long
-        first: the first poll's instant, ms since 1970 UTC; each has the next millisecond
+        first: the first poll's instant, ms since 1970 UTC
+        step: milliseconds from a poll to the next
         pause: before each request, seconds on average
         anew: whether each request has a connection of its own, the time to connect included
     """
@@ -48,6 +49,7 @@ class Load(msgspec.Struct, frozen=True):
     clients: int
     seconds: float
     first: int = 0
+    step: int = 1
     pause: float = 0
     anew: bool = False
 
@@ -210,7 +212,7 @@ class _Client(asyncio.Protocol):
 async def _run(load: Load) -> Answers:
     answers = Answers(seconds=load.seconds)
     ids = Path(load.ids).read_text().split()
-    request = _polls(ids, load.first, load.anew) if load.kind == "polls" else _reads(ids)
+    request = _polls(ids, load) if load.kind == "polls" else _reads(ids)
     clients = [_Client(request, load, answers) for _ in range(load.clients)]
     await asyncio.gather(*(client.connect() for client in clients))
     end = time.perf_counter() + load.seconds
@@ -224,14 +226,14 @@ async def _run(load: Load) -> Answers:
     return answers
 
 
-def _polls(ids: list[str], first: int, anew: bool) -> Callable[[], bytes]:
-    """What makes requests of a poll each, of a store at random, each a millisecond later."""
-    instant = first - 1
-    connection = "Connection: close\r\n" * anew
+def _polls(ids: list[str], load: Load) -> Callable[[], bytes]:
+    """What makes requests of a poll each, of a store at random, each a step later."""
+    instant = load.first - load.step
+    connection = "Connection: close\r\n" * load.anew
 
     def request() -> bytes:
         nonlocal instant
-        instant += 1
+        instant += load.step
         at = datetime.fromtimestamp(instant // 1000, UTC)
         status = "active" if random.random() < _ACTIVE else "inactive"
         body = (

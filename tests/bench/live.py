@@ -27,6 +27,7 @@ import msgspec
 import psutil
 from rich.table import Column, Table
 
+from compute.axis import DAY_MS
 from service.database.embedded import embedded_postgres
 from service.feeds.made_up import store_ids, write_feed
 from tests.bench import row_rival, subject
@@ -44,6 +45,8 @@ _READERS, _READERS_PAUSE = 8, 0.1
 _OLDER = timedelta(days=10)
 _POLLS_A_STORE_AND_DAY = 21  # of a made-up feed
 _STILL_SECONDS = 0.25
+#: A day has a poll for so many stores where each is to be the first of its store and day, mostly.
+_STORES_A_POLL = 15
 
 
 @dataclass
@@ -64,11 +67,13 @@ class Contestant:
     used: Callable[[], dict[str, float]]
     first: int = int(subject.NEWEST.timestamp() * 1000) + 1
 
-    def send(self, ids: str, connections: int, seconds: float, *, anew: bool = False) -> Answers:
-        """Send polls for some seconds, over a connection each if so wanted."""
-        load = Load(self.base_url, ids, "polls", connections, seconds, self.first, anew=anew)
+    def send(
+        self, ids: str, connections: int, seconds: float, *, anew: bool = False, step: int = 1
+    ) -> Answers:
+        """Send polls for some seconds, over a connection each and so far apart if so wanted."""
+        load = Load(self.base_url, ids, "polls", connections, seconds, self.first, step, anew=anew)
         answers = start(load)()
-        self.first += answers.sent
+        self.first += answers.sent * step
         return answers
 
     def check(self, before: int, answers: Answers, more: int = 0) -> None:
@@ -163,6 +168,9 @@ def measure(
             phase, words = run(ours, ids, many, seconds)
             table.add_row(name, *_cells([phase]))
             told.append(words)
+        # Last, as reports and reads would find nothing in the hours before such polls.
+        firsts = _alone(ours, ids, many, seconds, step=_STORES_A_POLL * DAY_MS // stores)
+        table.add_row("nothing, first polls of a day", *_cells([firsts]))
         console.print(table)
         console.print(*told, sep="\n")
 
@@ -292,9 +300,16 @@ def _side_by_side(
 
 
 def _alone(
-    contestant: Contestant, ids: str, connections: int, seconds: float, *, anew: bool = False
+    contestant: Contestant,
+    ids: str,
+    connections: int,
+    seconds: float,
+    *,
+    anew: bool = False,
+    step: int = 1,
 ) -> Phase:
-    return _phase(contestant, lambda: ([contestant.send(ids, connections, seconds, anew=anew)], 0))
+    send = partial(contestant.send, ids, connections, seconds, anew=anew, step=step)
+    return _phase(contestant, lambda: ([send()], 0))
 
 
 def _with_reports(

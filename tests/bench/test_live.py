@@ -14,5 +14,11 @@ def test_single_polls_are_measured(public_folder: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for told in ("a row per poll", " completed", "Reads of", "Bulk load of 3,978 older polls"):
+    for told in (
+        "a row per poll",
+        " completed",
+        "Reads of",
+        "Bulk load of 3,978 older polls",
+        "first polls",
+    ):
         assert told in done.stdout
