@@ -147,7 +147,6 @@ async def _store_one(connection: asyncpg.Connection, request: PollRequest) -> bo
     packed = word.to_bytes(WORD.itemsize, "little")
     row = request.rows.store_ids[0], day, packed, instant_of(poll >> 1), locks.STORE_A_FEED
     try:
-        # `noted` does what `note_newest_poll` does, most of the time: to call that is slower.
         appended = await connection.fetchval(
             """
             with held as materialized (select pg_advisory_xact_lock_shared($5)), appended as (
@@ -157,14 +156,8 @@ async def _store_one(connection: asyncpg.Connection, request: PollRequest) -> bo
                     and packed_int4(poll_day.polls, length(poll_day.polls) / 4 - 1) >> 1
                         < packed_int4($3, 0) >> 1
                 returning true
-            ), noted as (
-                update newest_poll_row set instant = $4
-                from (select id from newest_poll_row limit 1 for update skip locked) as free
-                where newest_poll_row.id = free.id and instant < $4
-                    and exists (select from appended)
-                returning true
             )
-            select exists (select from noted) or note_newest_poll($4) is not null from appended
+            select note_newest_poll($4) is not null from appended
             """,
             *row,
         )

@@ -400,21 +400,18 @@ class _Response:
 
     def write(self, data: bytes) -> None:
         """Write the head, which waits until this turn of the event loop ends, or what follows."""
-        if not self._begun and data != _CONTINUE:
+        if self._begun or data == _CONTINUE:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
             self._begun, self._head = True, data
             self._loop.call_soon(self.flush)
-        elif self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-        else:
-            self._transport.write(data)
 
     def flush(self) -> None:
         """Write the head, if it still waits."""
-        if self._head:
-            head, self._head = self._head, b""
-            if not self._transport.is_closing():
-                self._transport.write(head)
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
+        self._head = b""
 
     def close(self) -> None:
         """Close the connection when all is written."""

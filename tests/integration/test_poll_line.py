@@ -31,6 +31,10 @@ TAKE_A = """
     begin;
     select from poll_day join store on store.id = store where store_id = 'a' for update of poll_day
 """
+ADD_A = f"""
+    begin;
+    insert into poll_day select id, {DAY + 1}, '\\x00000000' from store where store_id = 'a'
+"""  # noqa: S608
 TAKE_ALL = f"begin; select pg_advisory_xact_lock({locks.STORE_A_FEED})"
 ONE_NEW = Ingested(1, 1, 1, 0, 0)
 
@@ -135,14 +139,11 @@ def test_what_is_new_in_two_transactions_is_not_lost(
 def test_first_polls_of_a_day_in_two_transactions_are_not_lost(
     database_url: str, ends: str
 ) -> None:
-    insert = f"insert into poll_day select id, {DAY + 1}, '\\x00000000' from store"  # noqa: S608
-
     async def scenario() -> None:
         async with instance(database_url) as line:
             for store in ("a", "b", "c"):
                 assert await line.store(polls(store)) == ONE_NEW
-            of_a = f"begin; {insert} where store_id = 'a'"
-            async with session(database_url, of_a) as other:
+            async with session(database_url, ADD_A) as other:
                 waits = later(line, polls("a", at=NEXT_DAY))
                 # Those of others do not wait with it, be they the first of their day or not.
                 beside = [
@@ -160,13 +161,10 @@ def test_first_polls_of_a_day_in_two_transactions_are_not_lost(
 
 
 def test_what_comes_after_a_request_that_waits_does_not_overtake_it(database_url: str) -> None:
-    insert = f"insert into poll_day select id, {DAY + 1}, '\\x00000000' from store"  # noqa: S608
-
     async def scenario() -> None:
         async with instance(database_url) as line:
             await line.store(polls("a", "b"))
-            of_a = f"begin; {insert} where store_id = 'a'"
-            async with session(database_url, of_a) as other:
+            async with session(database_url, ADD_A) as other:
                 waits = later(line, polls("a", "b", at=NEXT_DAY))
                 behind_it = later(line, polls("b", active=False, at=NEXT_DAY))
                 await asyncio.sleep(0)  # they are in line, and the next one behind them
